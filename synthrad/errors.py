@@ -1,0 +1,27 @@
+"""The one error that a user is meant to read: what was found, what was expected, the repair."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input: a file, a config key or a flag. The command line prints it without a traceback and exits 2."""
+
+    def __init__(self, where: str, found: str, expected: str, repair: str = ""):
+        self.where, self.found, self.expected, self.repair = where, found, expected, repair
+        lines = [f"{where}: found {found}; expected {expected}."]
+        if repair:
+            lines.append(f"  Repair: {repair}")
+        super().__init__("\n".join(lines))
+
+
+class InputErrors(InputError):
+    """Several faults of one file, collected and shown at once."""
+
+    def __init__(self, where: str, faults: list[str], most: int = 30):
+        self.faults = faults
+        shown = faults[:most] + ([f"... and {len(faults) - most} more"] if len(faults) > most else [])
+        ValueError.__init__(self, f"{where}: {len(faults)} fault(s)\n  " + "\n  ".join(shown))
+
+
+class RunError(RuntimeError):
+    """A run that could not be finished (disk full, NaN, a killed worker): printed without a traceback, exit code 1."""

@@ -1,0 +1,105 @@
+"""Lineage: what every fitted thing on the path of an image has seen.
+
+Subjects are stored as keyed hashes (HMAC-SHA256 of dataset id and subject), so that a lineage can be compared
+with a split by whoever holds the project's key and by nobody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Origin = Literal["known", "declared", "unknown"]
+ORIGINS: tuple[Origin, ...] = ("known", "declared", "unknown")
+
+
+def project_key(folder: Path | str | None = None) -> bytes:
+    """The project's secret: `<folder>/.synthrad/key`, made at first use. folder: SYNTHRAD_PROJECT or the current one."""
+    path = Path(folder or os.environ.get("SYNTHRAD_PROJECT", ".")) / ".synthrad" / "key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"key.{os.getpid()}")
+        draft.write_text(secrets.token_hex(32))
+        draft.chmod(0o600)
+        try:
+            os.link(draft, path)  # the first writer wins: two runs that start together share one key
+        except FileExistsError:
+            pass
+        draft.unlink()
+    return bytes.fromhex(path.read_text().strip())
+
+
+def hash_subjects(dataset_id: str, subjects: Iterable[str], key: bytes) -> frozenset[str]:
+    """Keyed hashes (32 hex digits) of `dataset_id` + subject."""
+    return frozenset(
+        hmac.new(key, f"{dataset_id}\0{subject}".encode(), hashlib.sha256).hexdigest()[:32]
+        for subject in set(subjects)
+    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fitted thing: a generator, an autoencoder, a filter's judge, initial weights.
+
+    Args:
+        kind: generator, judge, autoencoder, text_encoder, weights ...
+        digest: SHA-256 of its checkpoint ("" for a set made elsewhere).
+        origin: known = synthrad fitted it; declared = somebody says so; unknown = nobody does.
+        trained_on, selected_on: keyed subject hashes (hash_subjects).
+        fingerprints: image digests (Record.digest) of the training images.
+    """
+
+    kind: str
+    digest: str = ""
+    origin: Origin = "known"
+    trained_on: frozenset[str] = frozenset()
+    selected_on: frozenset[str] = frozenset()
+    fingerprints: frozenset[str] = frozenset()
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Everything fitted that had a part in making a set. Empty for real images."""
+
+    fitted: tuple[Fitted, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # block size, dtype, truncation ... of the sampling
+
+    @property
+    def origin(self) -> Origin:
+        """The weakest origin of all parts: one unknown part makes the whole unknown."""
+        return max((f.origin for f in self.fitted), key=ORIGINS.index, default="known")
+
+    def trained_on(self) -> frozenset[str]:
+        return frozenset().union(*(f.trained_on for f in self.fitted))
+
+    def selected_on(self) -> frozenset[str]:
+        return frozenset().union(*(f.selected_on for f in self.fitted))
+
+    def fingerprints(self) -> frozenset[str]:
+        return frozenset().union(*(f.fingerprints for f in self.fitted))
+
+    def __add__(self, other: Lineage) -> Lineage:
+        extra = tuple(f for f in other.fitted if f not in self.fitted)
+        return Lineage(self.fitted + extra, {**self.settings, **other.settings})
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = []
+        for f in self.fitted:
+            row = asdict(f)
+            rows.append({k: sorted(v) if isinstance(v, frozenset) else v for k, v in row.items()})
+        return {"fitted": rows, "settings": dict(self.settings)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any] | None) -> Lineage:
+        if not data:
+            return cls()
+        sets = ("trained_on", "selected_on", "fingerprints")
+        rows = [{k: frozenset(v) if k in sets else v for k, v in row.items()} for row in data.get("fitted", [])]
+        return cls(tuple(Fitted(**row) for row in rows), dict(data.get("settings", {})))

@@ -1,0 +1,42 @@
+"""Measurement: one number with its interval and what it was measured on; one JSON line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from synthrad.records import write_durably
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """value and its interval [low, high] (None: not given), over n units. None value: undefined, `note` says why."""
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    unit: Literal["subject", "set"] = "subject"
+    study: str = ""
+    task: str = ""
+    net: str = ""
+    arm: str = ""
+    seed: int | None = None
+    class_name: str = ""
+    subject: str = ""
+    subgroup: str = ""
+    note: str = ""
+
+
+def write_measurements(path: Path | str, rows: Iterable[Measurement]) -> None:
+    """Write JSON lines durably."""
+    write_durably(path, "".join(json.dumps(asdict(r)) + "\n" for r in rows).encode())
+
+
+def read_measurements(path: Path | str) -> list[Measurement]:
+    """Read JSON lines."""
+    return [Measurement(**json.loads(line)) for line in Path(path).read_text().splitlines() if line]
