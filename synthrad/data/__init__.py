@@ -1,0 +1,1 @@
+"""Images and masks on disk: reading, caching, augmenting, splitting; phantoms; readers of public layouts."""
