@@ -1,0 +1,95 @@
+"""Similarity of images to a reference set: the highest normalised correlation and which image has it.
+
+Pearson's correlation of pixels (as np.corrcoef), over the channels together: blind to brightness and contrast, so a
+re-windowed copy still has correlation 1. Flat images have no correlation; theirs is 0 by definition here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+MEMORY = 256 * 2**20  # bytes of float32 blocks held at once, whatever the size of the sets
+FLAT = 1e-6  # norm per pixel below which an image counts as flat
+
+
+class Nearest(NamedTuple):
+    """For each query: its highest correlation, the index of that reference, and whether the query had to be flipped."""
+
+    correlation: np.ndarray
+    index: np.ndarray
+    flipped: np.ndarray
+
+
+def standardise(images: np.ndarray) -> np.ndarray:
+    """Rows of mean 0 and norm 1.
+
+    Args:
+        images: [n, ...] of any numeric type.
+
+    Returns:
+        float32 [n, pixels]; a flat image becomes all 0.
+    """
+    flat = np.asarray(images, dtype=np.float32).reshape(len(images), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    norm = np.sqrt(np.square(flat, dtype=np.float64).sum(axis=1, keepdims=True))
+    alive = norm > FLAT * np.sqrt(flat.shape[1])
+    return np.where(alive, flat / np.where(alive, norm, 1.0), 0.0).astype(np.float32)
+
+
+def nearest_images(
+    queries: np.ndarray,
+    references: np.ndarray,
+    *,
+    flip: bool = False,
+    exclude: np.ndarray | None = None,
+    memory_bytes: int = MEMORY,
+    progress: Callable[[int], object] | None = None,
+) -> Nearest:
+    """Highest correlation of each query with any reference, by blocked matrix products.
+
+    Args:
+        queries: [n, ..., W], any numeric type; memory maps are read block by block.
+        references: [m, ..., W] of the same shape per image.
+        flip: also compare the left-right mirrored query.
+        exclude: bool [n, m], pairs that do not count (an image and itself, images of one subject).
+        memory_bytes: bound on the float32 blocks held at once.
+        progress: called with the number of queries done.
+
+    Returns:
+        correlation float32 [n] in [-1, 1], index int64 [n] (the lowest one of equals; -1 where every reference is
+        excluded, correlation then NaN), flipped bool [n].
+    """
+    if queries.shape[1:] != references.shape[1:]:
+        raise ValueError(
+            f"queries are {queries.shape[1:]}, references {references.shape[1:]}: resize them to one size"
+        )
+    n, m = len(queries), len(references)
+    pixels = int(np.prod(queries.shape[1:]))
+    block = int(np.clip(memory_bytes // (16 * max(1, pixels)), 1, 4096))  # two blocks and their temporaries
+    best = np.full(n, -np.inf, dtype=np.float32)
+    index = np.full(n, -1, dtype=np.int64)
+    flipped = np.zeros(n, dtype=bool)
+    for first in range(0, n, block):
+        rows = slice(first, min(first + block, n))
+        views = [np.asarray(queries[rows])]
+        views += [views[0][..., ::-1]] if flip else []
+        standard = [standardise(v) for v in views]
+        for start in range(0, m, block):
+            columns = slice(start, min(start + block, m))
+            reference = standardise(references[columns])
+            for mirrored, view in enumerate(standard):
+                products = view @ reference.T
+                if exclude is not None:
+                    products[exclude[rows, columns]] = -np.inf
+                at = products.argmax(axis=1)
+                value = products[np.arange(len(at)), at]
+                better = value > best[rows]
+                best[rows] = np.where(better, value, best[rows])
+                index[rows] = np.where(better, at + start, index[rows])
+                flipped[rows] = np.where(better, bool(mirrored), flipped[rows])
+        if progress:
+            progress(len(views[0]))
+    return Nearest(np.where(index < 0, np.nan, np.clip(best, -1.0, 1.0)).astype(np.float32), index, flipped)

@@ -1,0 +1,76 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthrad.metrics.similarity import nearest_images, standardise
+
+
+def pictures(n: int, seed: int, shape: tuple[int, ...] = (1, 6, 8)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(1, 12),
+    m=st.integers(1, 12),
+    seed=st.integers(0, 10_000),
+    memory=st.sampled_from([1, 4096, 2**20]),
+)
+def test_equals_corrcoef_whatever_the_block(n, m, seed, memory):
+    queries, references = pictures(n, seed), pictures(m, seed + 1)
+    table = np.corrcoef(queries.reshape(n, -1), references.reshape(m, -1))[:n, n:]
+    found = nearest_images(queries, references, memory_bytes=memory)
+    np.testing.assert_allclose(found.correlation, table.max(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(found.index, table.argmax(axis=1))
+    assert not found.flipped.any()
+
+
+def test_planted_copies_are_found_through_contrast_noise_and_flip():
+    references, queries = pictures(40, 0, (1, 16, 16)), pictures(8, 1, (1, 16, 16)).astype(float)
+    queries[2] = references[7] * 0.4 + 30
+    queries[5] = references[31][..., ::-1]
+    plain = nearest_images(queries, references)
+    both = nearest_images(queries, references, flip=True)
+    assert plain.correlation[2] == pytest.approx(1, abs=1e-5) and plain.index[2] == 7
+    assert plain.correlation[5] < 0.5
+    assert both.correlation[5] == pytest.approx(1, abs=1e-5) and both.index[5] == 31 and both.flipped[5]
+    assert not both.flipped[2] and (both.correlation >= plain.correlation).all()
+    others = [0, 1, 3, 4, 6, 7]
+    assert both.correlation[others].max() < 0.5
+
+
+def test_excluded_pairs_do_not_count():
+    images = pictures(6, 3)
+    found = nearest_images(images, images, exclude=np.eye(6, dtype=bool))
+    assert (found.index != np.arange(6)).all() and (found.correlation < 0.99).all()
+    alone = nearest_images(images[:1], images[:1], exclude=np.ones((1, 1), dtype=bool))
+    assert alone.index[0] == -1 and np.isnan(alone.correlation[0])
+
+
+def test_flat_images_have_correlation_zero():
+    flat = np.full((1, 1, 6, 8), 17, dtype=np.uint8)
+    assert (standardise(flat) == 0).all()
+    assert nearest_images(flat, pictures(3, 0)).correlation[0] == 0
+
+
+def test_sixteen_bit_and_large_offsets_keep_their_precision():
+    references = pictures(5, 0).astype(np.uint16) + 60_000
+    found = nearest_images(references[[4, 2]], references)
+    assert found.index.tolist() == [4, 2] and found.correlation.min() > 0.9999
+
+
+def test_memory_is_bounded():
+    queries, references = pictures(200, 0, (1, 64, 64)), pictures(400, 1, (1, 64, 64))
+    tracemalloc.start()
+    nearest_images(queries, references, flip=True, memory_bytes=2**20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20  # all references as float32 alone would be 6.5 MB
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="one size"):
+        nearest_images(pictures(1, 0), pictures(1, 0, (1, 4, 4)))
