@@ -1,0 +1,1 @@
+"""A study: every arm trained and tested, compared and reported by one command."""
