@@ -45,9 +45,9 @@ def split_by_subject(
         )
     sizes = np.bincount(owner, minlength=len(names))
     labels = np.asarray(labels, dtype=float).reshape(len(owner), -1)
-    has = np.zeros((len(names), labels.shape[1]), dtype=bool)
-    np.logical_or.at(has, owner, labels == 1)
-    place = _fill(_stratify(has, sizes, shares, seed), sizes, shares)
+    counts = np.zeros((len(names), labels.shape[1]))
+    np.add.at(counts, owner, labels == 1)
+    place = _fill(_stratify(counts, sizes, shares, seed), sizes, shares)
     return [SPLITS[p] for p in place[owner]]
 
 
@@ -63,12 +63,13 @@ def _checked(fractions: Sequence[float]) -> np.ndarray:
     return shares / shares.sum()
 
 
-def _stratify(has: np.ndarray, sizes: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Split number of each subject; has [subjects, K] bool, sizes [subjects] rows."""
+def _stratify(counts: np.ndarray, sizes: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Split number of each subject; counts [subjects, K] rows with a label, sizes [subjects] rows."""
+    has = counts > 0
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
-    want_label = shares[:, None] * has.sum(axis=0)
+    want_label = shares[:, None] * counts.sum(axis=0)
     want_rows = shares * sizes.sum()
     closed = np.where(shares > 0, 0.0, -np.inf)
     place = np.full(len(sizes), -1)
@@ -84,7 +85,7 @@ def _stratify(has: np.ndarray, sizes: np.ndarray, shares: np.ndarray, seed: int)
                 rows = want_rows[best]
                 best = best[rows >= rows.max() - 1e-9]
             place[s] = best[0] if len(best) == 1 else rng.choice(best)
-            want_label[place[s]] -= has[s]
+            want_label[place[s]] -= counts[s]
             want_rows[place[s]] -= sizes[s]
     return place
 
