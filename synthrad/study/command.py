@@ -1,0 +1,185 @@
+"""`synthrad study run|status|report|board`: the verbs of a whole comparison."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthrad.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from synthrad.study.description import Study
+    from synthrad.study.planning import Plan
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `synthrad study`."""
+    top = argparse.ArgumentParser(
+        prog="synthrad study", description="Run, watch and report a comparison of fusion strategies.",
+        epilog="A killed or interrupted study resumes with the same command; a changed arm re-runs only itself.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run|status|report|board")
+    texts = {
+        "run": "do every job that is not done: generators, synthetic sets, fits and tests of all arms, report",
+        "status": "print what is done and what is not",
+        "report": "write report.html again from the finished fits",
+        "board": "open TensorBoard on the fits and the study-level scalars",
+    }
+    for verb, text in texts.items():
+        sub = verbs.add_parser(verb, help=text, description=text)
+        sub.add_argument("study", type=Path, help="study file, e.g. configs/studies/quickstart.yaml")
+        sub.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
+        if verb == "run":
+            sub.add_argument("--dry-run", action="store_true", help="print the jobs and the arms; do nothing")
+            sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+        if verb == "board":
+            sub.add_argument("--port", type=int, default=6006)
+    return top
+
+
+def run(argv: list[str]) -> int:
+    """Entry point of the verb."""
+    args = parser().parse_args(argv)
+    from synthrad.study.description import load_study
+
+    study = load_study(args.study)
+    folder = (args.runs / study.name).resolve()
+    if args.verb == "status":
+        return _status(study, folder)
+    if args.verb == "board":
+        return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(args.port)])
+    if args.verb == "run" and args.dry_run:
+        return _dry_run(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", f"study {study.name}"):
+        plan = _write_graph(study, args.study, folder)
+        if args.verb == "report":
+            from synthrad.study.jobs import report
+
+            print(report(folder))
+            return 0
+        _print_plan(plan)
+        return _snakemake(folder, args.cores)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold an flock on `path`: it ends with the process, so a killed run leaves no stale lock, but its orphan holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            f.seek(0)
+            raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {path.parent}; wait for it "
+                           "or end it, then type the same command") from e
+        f.truncate(0)
+        f.write(f"pid {os.getpid()}")
+        f.flush()
+        yield
+
+
+def _plan(study: Study) -> tuple[Any, Plan]:
+    from synthrad.records import Manifest
+    from synthrad.study.planning import make_plan
+
+    manifest = Manifest.read(study.manifest)
+    train = manifest.where(split="train", source="real")
+    for split in ("train", "val", "test"):
+        if not len(manifest.where(split=split)):
+            raise InputError(study.manifest, f"no row in split {split!r}", "train, val and test rows",
+                             "prepare it again with --fractions")
+    return manifest, make_plan(study, train)
+
+
+def _write_graph(study: Study, path: Path, folder: Path) -> Plan:
+    """Write study.yaml, the endpoint's hash and graph.json, from which the Snakefile works."""
+    import yaml
+
+    from synthrad.records import write_durably
+    from synthrad.study.description import digest_of
+    from synthrad.study.planning import identities
+
+    manifest, plan = _plan(study)
+    declared = digest_of(study.endpoint.model_dump())
+    seal = folder / "endpoint.sha256"
+    if seal.exists() and seal.read_text().strip() != declared and list(folder.glob("*/*/*/done.json")):
+        raise InputError(f"{path}: endpoint", "another endpoint than the one declared before the first fit",
+                         f"the endpoint sealed in {seal}", "give the study a new name, or take the old endpoint back")
+    write_durably(seal, f"{declared}\n".encode())
+    write_durably(folder / "study.yaml", yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False).encode())
+    ids = identities(study, plan, manifest)
+    sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None}
+               for n, s in study.sources.items() if sum(plan.wanted[n].values())}
+    fits = {key: {"identity": value, "source": plan[key.split("/")[2]].source, "seeds": study.seeds}
+            for key, value in ids["fit"].items()}
+    graph = {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
+             "identity": digest_of(fits, declared, study.model_dump()), "working_folder": str(Path.cwd()),
+             "study_file": str(path)}
+    write_durably(folder / "graph.json", json.dumps(graph, indent=1).encode())
+    return plan
+
+
+def _print_plan(plan: Plan) -> None:
+    print("arms:")
+    for arm in plan.arms:
+        note = f"adds no row: same as {arm.same_as}, not fitted" if arm.same_as else f"{arm.rows_added} rows"
+        print(f"  {arm.name:<32} {arm.strategy:<16} {arm.role:<10} {note}")
+
+
+def _dry_run(study: Study) -> int:
+    _, plan = _plan(study)
+    _print_plan(plan)
+    fits = [f"{t}/{n}/{a.name}" for t, task in study.tasks.items() for n in task.nets for a in plan.fitted()]
+    for name, source in study.sources.items():
+        print(f"source {name}: {'fit ' + source.generator if source.generator else 'imported'}, "
+              f"{sum(plan.wanted[name].values())} rows wanted, {source.draws} draw(s)")
+    print(f"{len(fits)} fits x {study.seeds} seeds:\n  " + "\n  ".join(fits))
+    return 0
+
+
+def _snakemake(folder: Path, cores: int) -> int:
+    """Run the graph. SIGTERM and Ctrl-C go to Snakemake, which ends its jobs; the next call resumes."""
+    base = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("Snakefile")),
+            "--directory", str(folder), "--configfile", str(folder / "graph.json"), "--cores", str(cores)]
+    if list((folder / ".snakemake" / "locks").glob("*")):  # ours is held, so Snakemake's is a dead run's
+        subprocess.run([*base, "--unlock"], check=False, capture_output=True)
+    call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
+    process = subprocess.Popen(call)
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if code:
+        raise RunError(f"a job failed; its message stands above. What is finished is kept: the same command resumes "
+                       f"({folder})")
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def _status(study: Study, folder: Path) -> int:
+    graph_file = folder / "graph.json"
+    if not graph_file.exists():
+        print(f"{study.name}: not started (synthrad study run ...)")
+        return 0
+    graph = json.loads(graph_file.read_text())
+    for source in graph["sources"]:
+        done = (folder / "sources" / source / "pool.json").exists()
+        print(f"source {source:<28} {'done' if done else 'open'}")
+    for fit, spec in graph["fits"].items():
+        seeds = sum((folder / fit / f"seed{s}" / "cases.parquet").exists() for s in range(spec["seeds"]))
+        print(f"fit    {fit:<48} {seeds}/{spec['seeds']} seeds")
+    print("report", "done" if (folder / "report.html").exists() else "open")
+    return 0

@@ -1,0 +1,221 @@
+"""The jobs of a study's graph, each idempotent; Snakemake calls `python -m synthrad.study.jobs JOB ...` in the run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthrad.errors import InputError, RunError
+from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.study.command import locked
+from synthrad.study.description import Source, Study, load_study
+from synthrad.study.planning import Plan, conditions_for, make_plan, steps_of, strategy_of
+
+PILOT = 128  # images that estimate the accept rate of a filter
+TOP_UPS = 3  # rounds after the planned one
+
+
+def open_run(folder: Path) -> tuple[Study, Manifest, Plan, dict[str, Any]]:
+    """Study, real manifest, plan and graph of a run folder; the working folder becomes the one the study was started in."""
+    graph = json.loads((folder / "graph.json").read_text())
+    os.chdir(graph["working_folder"])
+    study = load_study(folder / "study.yaml")
+    manifest = Manifest.read(study.manifest)
+    return study, manifest, make_plan(study, manifest.where(split="train", source="real")), graph
+
+
+def _write_json(path: Path, data: Any) -> None:
+    write_durably(path, json.dumps(data, indent=1).encode())
+
+
+def generator(folder: Path, name: str) -> Path:
+    """Fit the generator of one source (through the command line, as a user would), resuming from its newest checkpoint."""
+    from synthrad.__main__ import main
+    from synthrad.callbacks.durable_checkpoint import newest_valid
+
+    study, _, _, graph = open_run(folder)
+    source, identity = study.sources[name], graph["sources"][name]["generator"]
+    home = folder / "sources" / name / f"generator-{identity}"
+    with locked(home / ".lock", f"generator {name}"):
+        start = time.monotonic()
+        argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
+                f"--data.size=[{study.size[0]},{study.size[1]}]", f"--trainer.default_root_dir={home}", *source.overrides]
+        found = newest_valid(home)
+        if found is not None:
+            argv.append(f"--ckpt_path={found}")
+        if main(argv):
+            raise RunError(f"the fit of generator {name!r} failed; its message stands above")
+        found = newest_valid(home)
+        if found is None:
+            raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint")
+        _write_json(folder / "sources" / name / "generator.json",
+                    {"checkpoint": str(found), "digest": file_digest(found), "seconds": time.monotonic() - start,
+                     "command": "synthrad " + " ".join(argv)})
+    return found
+
+
+def pool(folder: Path, name: str) -> list[Manifest]:
+    """Make the synthetic pool of one source, one a draw: sample what the arms need, score, filter, top up."""
+    study, manifest, plan, graph = open_run(folder)
+    source = study.sources[name]
+    home = folder / "sources" / name / f"pool-{graph['sources'][name]['pool']}"
+    pools, logs, start = [], [], time.monotonic()
+    with locked(home / ".lock", f"pool {name}"):
+        for draw in range(source.draws):
+            made, log = _draw(study, manifest, plan, folder, name, home / f"draw{draw}", draw)
+            made.write(home / f"draw{draw}" / "pool")
+            pools.append(made)
+            logs.append(log)
+        _write_json(folder / "sources" / name / "filter_log.json", logs)
+        _write_json(folder / "sources" / name / "pool.json",
+                    {"manifests": [str(home / f"draw{d}" / "pool") for d in range(source.draws)],
+                     "rows": [len(p) for p in pools], "seconds": time.monotonic() - start})
+    return pools
+
+
+def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, home: Path, draw: int
+          ) -> tuple[Manifest, list[dict[str, Any]]]:
+    """One synthetic pool and the log of its rounds."""
+    source, wanted = study.sources[name], plan.wanted[name]
+    if source.generator is None:
+        return _judge(study, real, Manifest.read(source.manifest_of(draw)), source, folder, name, home / "imported")
+    train = real.where(split="train", source="real")
+    cells = next(s for a in plan.fitted() if a.source == name and (s := strategy_of(study, a))).cells
+    kept: Manifest | None = None
+    logs: list[dict[str, Any]] = []
+    missing, rate = Counter(wanted), 1.0
+    for round_ in range(TOP_UPS + 2):
+        pilot = round_ == 0 and source.filter is not None
+        number = {c: int(np.ceil(n * (1 + source.margin) / rate)) for c, n in missing.items()}
+        if pilot:
+            share = min(1.0, PILOT / sum(number.values()))
+            number = {c: max(1, round(n * share)) for c, n in number.items()}
+        rng = np.random.default_rng([source.seed, draw, round_])
+        conditions = conditions_for(Counter(number), train, cells, rng)
+        seed = 1_000_000 * (source.seed + 1) + 200_000 * draw + 40_000 * round_
+        drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}")
+        passed, log = _judge(study, real, drawn, source, folder, name, home / f"round{round_}")
+        logs += log
+        rate = max(0.02, len(passed) / len(drawn))
+        kept = passed if kept is None else kept + passed
+        have = Counter(cells.of(kept))
+        missing = Counter({c: n - have[c] for c, n in wanted.items() if have[c] < n})
+        if not missing:
+            return kept, logs
+    lacking = ", ".join(f"{c}: {n}" for c, n in missing.items())
+    raise RunError(f"source {name!r}: after {TOP_UPS} top-ups the filter still leaves rows wanting ({lacking}); "
+                   "loosen the filter, train the generator longer, or lower the arms' demand")
+
+
+def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, home: Path) -> Manifest:
+    from synthrad.sample import sample_from_checkpoint
+
+    made = json.loads((folder / "sources" / name / "generator.json").read_text())
+    return sample_from_checkpoint(Path(made["checkpoint"]), conditions, seed, home / "synthetic",
+                                  truncation=study.sources[name].truncation)
+
+
+def _judge(study: Study, real: Manifest, drawn: Manifest, source: Source, folder: Path, name: str, home: Path
+           ) -> tuple[Manifest, list[dict[str, Any]]]:
+    """Score and filter a synthetic set as its source says."""
+    if source.score is not None:
+        from synthrad.score import score
+
+        judges = folder / "sources" / name / "judges"
+        drawn = score(drawn, real, home / "scored", judges=judges, size=study.size, **source.score.model_dump())
+    if source.filter is None:
+        return drawn, []
+    from synthrad.filter import apply_filter, load_filter
+
+    kept, log = apply_filter(load_filter(source.filter), drawn)
+    return kept, [log]
+
+
+def arms(folder: Path) -> None:
+    """Fuse every arm once (draw 0) and write what it adds: arms/<arm>.json and arms.json."""
+    study, manifest, plan, _ = open_run(folder)
+    train = manifest.where(split="train", source="real")
+    facts = []
+    for arm in plan.arms:
+        row = {**asdict(arm), "rows_real": len(train), "cells": {}, "log": []}
+        if arm.same_as is None:
+            strategy = strategy_of(study, arm)
+            fused = strategy.fuse(train, _pool_of(folder, arm.source, 0), np.random.default_rng(0))
+            row["rows_real"] = int((fused.column("source") == "real").sum())
+            row["rows_added"] = len(fused) - (0 if arm.role == "replacing" else len(train))
+            if arm.role == "control":
+                row["rows_real"] = len(train)
+            needs = strategy.needs(train) if arm.role != "control" else Counter()
+            row["cells"] = {" ".join(c) or "(normal)": n for c, n in needs.items()}
+            row["log"] = list(strategy.log)
+        facts.append(row)
+        _write_json(folder / "arms" / f"{arm.name}.json", row)
+    _write_json(folder / "arms.json", facts)
+
+
+def _pool_of(folder: Path, source: str | None, draw: int) -> Manifest | None:
+    if source is None:
+        return None
+    pools = json.loads((folder / "sources" / source / "pool.json").read_text())["manifests"]
+    return Manifest.read(pools[draw % len(pools)])
+
+
+def fit(folder: Path, key: str) -> None:
+    """Fit and test all seeds of one task, net and arm in one process; each finished seed is kept."""
+    from synthrad.study.fits import fit_seed
+
+    study, manifest, plan, graph = open_run(folder)
+    task_name, net_name, arm_name = key.split("/")
+    home, arm = folder / key, plan[arm_name]
+    with locked(home / ".lock", f"fit {key}"):
+        train_rows = len(manifest.where(split="train", source="real"))
+        steps = steps_of(study, study.tasks[task_name], arm, train_rows)
+        pools = []
+        if arm.source:
+            pools = json.loads((folder / "sources" / arm.source / "pool.json").read_text())["manifests"]
+        rows = []
+        for seed in range(study.seeds):
+            print(f"fit {key} seed {seed + 1}/{study.seeds}", flush=True)
+            pool_path = pools[seed % len(pools)] if pools else None
+            rows.append(fit_seed(study, task_name, net_name, arm, strategy_of(study, arm), pool_path, steps, seed,
+                                 home / f"seed{seed}", graph["fits"][key]["identity"]))
+        _write_json(home / "done.json", rows)
+
+
+def report(folder: Path) -> Path:
+    """Gather the cases of every fit, compare, write report.html and the study-level scalars."""
+    from synthrad.study.gathering import gather
+    from synthrad.study.report import write_report
+    from synthrad.study.tensorboard import write_study_scalars
+
+    study, manifest, plan, graph = open_run(folder)
+    facts = gather(folder, study, manifest, plan, graph)
+    write_study_scalars(folder, facts.measurements)
+    return write_report(folder, facts)
+
+
+def main(argv: list[str]) -> int:
+    """Run one job in the current folder; one clear line on stderr if it fails."""
+    folder = Path.cwd()
+    jobs = {"generator": generator, "pool": pool, "arms": arms, "fit": fit, "report": report}
+    try:
+        jobs[argv[0]](folder, *argv[1:])
+    except (InputError, RunError, OSError) as e:
+        print(f"synthrad study, job {' '.join(argv)}: {e}", file=sys.stderr)
+        return 2 if isinstance(e, InputError) else 1
+    except KeyboardInterrupt:
+        print(f"synthrad study, job {' '.join(argv)}: interrupted", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,160 @@
+"""What a study will do, worked out from the study file and the real table before anything is fitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthrad.errors import InputError
+from synthrad.records import Manifest
+from synthrad.study.description import REFERENCE, Arm, Study, build_strategy, digest_of
+
+RESULTS_VERSION = 1  # raised by hand when a change of code changes results: every fit is then done again
+CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """One arm of the plan.
+
+    Args:
+        name: unique in the study; controls are called <arm>_duplicate and <arm>_augmented.
+        strategy: class name; source: where its synthetic rows come from, None for real rows only.
+        role: reference, adding, replacing (synthetic only) or control.
+        like: the arm whose additions a control copies.
+        controls: names of the controls that this arm is held against (shared where they coincide).
+        same_as: the arm that this one equals, because it adds no row; such an arm is not fitted.
+        rows_added: rows that the strategy asks for.
+    """
+
+    name: str
+    strategy: str
+    source: str | None
+    role: str
+    like: str | None = None
+    controls: tuple[str, ...] = ()
+    same_as: str | None = None
+    rows_added: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All arms, and per source the synthetic rows that the arms want, cell by cell."""
+
+    arms: tuple[PlannedArm, ...]
+    wanted: dict[str, Counter]
+
+    def fitted(self) -> list[PlannedArm]:
+        """Arms that are fitted."""
+        return [a for a in self.arms if a.same_as is None]
+
+    def __getitem__(self, name: str) -> PlannedArm:
+        return next(a for a in self.arms if a.name == name)
+
+
+def strategy_of(study: Study, planned: PlannedArm) -> Any:
+    """The strategy object of a planned arm, controls included."""
+    if planned.role != "control":
+        return build_strategy(study.arms[planned.name], study.cells, f"arms.{planned.name}")
+    like = build_strategy(study.arms[planned.like], study.cells, f"arms.{planned.like}")
+    return build_strategy(Arm(strategy=planned.strategy, args={"like": like}), {}, f"arms.{planned.name}")
+
+
+def make_plan(study: Study, train: Manifest) -> Plan:
+    """Ask every strategy what it needs, share controls that coincide, drop arms that add nothing."""
+    arms: list[PlannedArm] = []
+    wanted: dict[str, Counter] = {name: Counter() for name in study.sources}
+    shared: dict[tuple, tuple[str, ...]] = {}
+    for name, arm in study.arms.items():
+        if name == REFERENCE:
+            arms.append(PlannedArm(name, arm.strategy, None, "reference"))
+            continue
+        strategy = build_strategy(arm, study.cells, f"arms.{name}")
+        needs = strategy.needs(train)
+        total = sum(needs.values())
+        role = "replacing" if arm.strategy == "SyntheticOnly" else "adding"
+        planned = PlannedArm(name, arm.strategy, arm.source, role, rows_added=total)
+        if total == 0:
+            arms.append(replace(planned, same_as=REFERENCE))
+            continue
+        wanted[arm.source] |= needs  # doses are nested: the largest need of each cell serves all arms
+        if role == "replacing":
+            arms.append(planned)
+            continue
+        key = tuple(sorted(needs.items()))
+        if key not in shared:
+            shared[key] = tuple(f"{name}_{suffix}" for suffix in CONTROLS)
+            controls = [PlannedArm(f"{name}_{suffix}", kind, None, "control", like=name, rows_added=total)
+                        for suffix, kind in CONTROLS.items()]
+        else:
+            controls = []
+        arms += [replace(planned, controls=shared[key]), *controls]
+    return Plan(tuple(arms), wanted)
+
+
+def conditions_for(wanted: Counter, train: Manifest, cells: Any, rng: np.random.Generator) -> pd.DataFrame:
+    """One condition a wanted row: the labels and attributes of a training row of the wanted cell, drawn at random.
+
+    Returns:
+        Table with the label:* and attribute:* columns of `train`.
+    """
+    of_row = cells.of(train)
+    rows: dict[tuple, list[int]] = {}
+    for i, cell in enumerate(of_row):
+        rows.setdefault(cell, []).append(i)
+    chosen: list[int] = []
+    for cell, number in sorted(wanted.items()):
+        if cell not in rows:
+            raise InputError("plan", f"{number} rows wanted of the cell {cell}, which no training row has",
+                             "cells that were observed", "set `over: observed` or choose other `cells`")
+        chosen += list(rng.choice(rows[cell], size=number))
+    columns = [c for c in train.table.columns if c.startswith(("label:", "attribute:"))]
+    return train.table.loc[chosen, columns].reset_index(drop=True)
+
+
+def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[str, str]]:
+    """Identity of every generator, pool and fit: hash of what decides its result, and of nothing else.
+
+    Returns:
+        {"generator": {source: hash}, "pool": {source: hash}, "fit": {"task/net/arm": hash}}.
+    """
+    digest = manifest.digest
+    config = {s.generator: _text(s.generator) for s in study.sources.values() if s.generator}
+    out: dict[str, dict[str, str]] = {"generator": {}, "pool": {}, "fit": {}}
+    for name, source in study.sources.items():
+        made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides)
+        imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
+        filtered = source.filter and _text(source.filter)
+        out["generator"][name] = made
+        out["pool"][name] = digest_of(made, imported, filtered, source.model_dump(), study.size, study.cells,
+                                      sorted(map(str, plan.wanted[name].items())))
+    for arm in plan.fitted():
+        like = study.arms[arm.like or arm.name].model_dump()
+        pool = out["pool"].get(arm.source, "")
+        for task_name, task in study.tasks.items():
+            for net_name, net in task.nets.items():
+                spec = {k: v for k, v in task.model_dump().items() if k != "nets"}
+                externals = {k: _text(str(Path(v) / "dataset.yaml")) for k, v in study.external.items()}
+                out["fit"][f"{task_name}/{net_name}/{arm.name}"] = digest_of(
+                    RESULTS_VERSION, digest, pool, arm.strategy, like, arm.role, study.cells, study.size,
+                    study.budget, spec, net.model_dump(), externals)
+    return out
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as e:
+        raise InputError(path, e.strerror or str(e), "a readable file", "correct the path in the study file") from e
+
+
+def steps_of(study: Study, task: Any, arm: PlannedArm, real_rows: int) -> int:
+    """Optimizer steps of a fit: T, or T (N + S) / N under `budget: real_exposure` (arm and its controls alike)."""
+    if study.budget == "steps" or arm.role in ("reference", "replacing"):
+        return task.steps
+    return round(task.steps * (real_rows + arm.rows_added) / real_rows)
