@@ -350,7 +350,7 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
     number = pa.Check(lambda s: (s == "") | pd.to_numeric(s, errors="coerce").notna(), error="a number or blank")
     digits = pa.Check.str_matches(r"^\d*$", error="a whole number or blank")
     rules: dict[str, pa.Column] = {
-        "subject": pa.Column(str, pa.Check.str_length(1, error="a subject; a blank one cannot be split")),
+        "subject": pa.Column(str, pa.Check.str_length(min_value=1, error="a subject; a blank one cannot be split")),
         "split": pa.Column(str, pa.Check.isin(SPLITS, error=f"one of {', '.join(SPLITS)}")),
         "source": pa.Column(str, pa.Check.isin(SOURCES, error="real or synthetic")),
         "root": pa.Column(str, pa.Check.isin(list(info.roots), error=f"one of the roots {list(info.roots)}")),
@@ -362,7 +362,7 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
         elif c.startswith(("area:", "score:")):
             rules[c] = pa.Column(str, number)
         elif c.startswith("channel:"):
-            rules[c] = pa.Column(str, pa.Check.str_length(1, error="an image file"))
+            rules[c] = pa.Column(str, pa.Check.str_length(min_value=1, error="an image file"))
     try:
         pa.DataFrameSchema(rules).validate(raw, lazy=True)
     except pa.errors.SchemaErrors as e:
