@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from synthrad.cases import Case
+from synthrad.data.transforms import light, strong
+
+
+def case(side=48):
+    image = np.full((1, side, side), -1, np.float32)
+    masks = np.zeros((2, side, side), np.int64)
+    image[0, 12:30, 8:20] = 0.8
+    masks[0, 12:30, 8:20] = 3
+    masks[1] = -1
+    return Case(
+        torch.from_numpy(image), torch.from_numpy(masks), torch.ones(2), torch.tensor(4), torch.zeros(0)
+    )
+
+
+def overlap(image, mask, level):
+    a, b = image > level, mask == 3
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_light_moves_image_and_mask_together(seed):
+    before = case()
+    after = light(before, np.random.default_rng(seed))
+    image, mask = after.image.numpy()[0], after.masks.numpy()[0]
+    assert overlap(image, mask, -0.1) > 0.85
+    assert (after.masks[1] == -1).all() and set(np.unique(mask)) <= {0, 3}
+    assert image.min() >= -1 and image.max() <= 1 and after.image.dtype == torch.float32
+    assert not torch.equal(before.image, after.image) and torch.equal(before.image, case().image)
+    assert torch.equal(after.image, light(case(), np.random.default_rng(seed)).image)
+
+
+def test_light_never_swaps_sides_unless_asked():
+    sides = {
+        light(case(), np.random.default_rng(s)).masks[0].numpy().nonzero()[1].mean() < 24 for s in range(20)
+    }
+    assert sides == {True}
+    sides = {
+        light(case(), np.random.default_rng(s), flip=True).masks[0].numpy().nonzero()[1].mean() < 24
+        for s in range(20)
+    }
+    assert sides == {True, False}
+
+
+def test_light_without_layers():
+    one = case()
+    one.masks = one.masks[:0]
+    assert light(one, np.random.default_rng(0)).masks.shape == (0, 48, 48)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_strong_is_stronger_deterministic_and_joint(seed):
+    image = case().image.numpy()
+    masks = np.stack([case().masks[0].numpy(), np.full((48, 48), 255)]).astype(np.uint8)
+    new, layers = strong(image, masks, seed)
+    again, _ = strong(image, masks, seed)
+    assert (new == again).all() and new.dtype == np.float32 and layers.dtype == np.uint8
+    assert -1 <= new.min() and new.max() <= 1
+    assert overlap(new[0], layers[0], -0.3) > 0.75
+    assert (layers[1] == 255).all() and set(np.unique(layers[0])) <= {0, 3}
+    assert not (new == strong(image, masks, seed + 100)[0]).all()
+
+
+def test_strong_changes_more_than_light():
+    def change(f):
+        return np.mean([np.abs(f(s) - case().image.numpy()).mean() for s in range(10)])
+
+    masks = case().masks.numpy().astype(np.uint8)
+    weak = change(lambda s: light(case(), np.random.default_rng(s)).image.numpy())
+    assert change(lambda s: strong(case().image.numpy(), masks, s)[0]) > 1.5 * weak
