@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
-from synthrad.data.images import fit, read_image
+from synthrad.data.images import fit, read_image, read_mask
 from synthrad.records import Manifest
 from synthrad.study.plots import COLOURS, STYLE, WIDTH, as_uri
 
@@ -28,7 +26,7 @@ NAMED = 8  # structures that get a colour and a name of their own; more share th
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as drawn: [H, W] uint8 grey, one [H, W] uint8 map a mask layer (0 = background), and its caption."""
+    """One image as drawn: [H, W] uint8 grey, one bool [H, W] for each `layer/structure` in it, and its caption."""
 
     image: np.ndarray
     masks: dict[str, np.ndarray] = field(default_factory=dict)
@@ -175,15 +173,9 @@ def _picture(manifest: Manifest, index: int, caption: str) -> Picture:
     for (layer, names), path in zip(info.layers.items(), record.masks, strict=True):
         if path is None:
             continue
-        values = fit(_indices(path), size, "squeeze", nearest=True)
+        values = fit(read_mask(path), size, "squeeze", nearest=True)
         masks |= {f"{layer}/{n}": values == k for k, n in enumerate(names, 1) if (values == k).any()}
     return Picture(fit(grey.astype(np.uint8), size, "squeeze"), masks, caption)
-
-
-def _indices(path: Path) -> np.ndarray:
-    """Pixel values of an indexed PNG, [H, W] uint8; a palette is not applied."""
-    with Image.open(path, formats=["PNG"]) as image:
-        return np.asarray(image if image.mode in ("P", "L") else image.convert("L"))
 
 
 def _labels(manifest: Manifest, index: int) -> str:
