@@ -1,0 +1,1 @@
+"""Inference as pure functions of arrays: layouts, resampling, corrections, power."""
