@@ -1,0 +1,75 @@
+"""Clean stops: a signal sets a flag, the flag is read at the end of a batch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from synthrad.callbacks.durable_checkpoint import DurableCheckpoint
+from synthrad.errors import RunError
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+
+
+class Preemption(Callback):
+    """Stops at the end of the batch after SIGTERM, SIGUSR1 or Ctrl-C, with a checkpoint, and says how to go on.
+
+    Saving inside a handler can catch a step half done; so handlers only set a flag. They are installed in
+    on_train_start, because Lightning installs its own after on_fit_start. All ranks agree on the flag at batch end,
+    so that a signal to one of them stops all at the same step. A second Ctrl-C stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received == signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Install the handlers."""
+        self.received = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop where a signal has come.
+
+        Raises:
+            RunError: stopped; the same command resumes.
+        """
+        flag = self.received or 0
+        if trainer.world_size > 1:
+            flags = torch.tensor([flag], device=pl_module.device)
+            torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+            flag = int(flags)
+        if not flag:
+            return
+        keeper = next((c for c in trainer.callbacks if isinstance(c, DurableCheckpoint)), None)
+        where = f"; saved {keeper.save_last(trainer)}" if keeper is not None else "; nothing keeps checkpoints here"
+        self._restore()
+        raise RunError(
+            f"stopped by {signal.Signals(flag).name} at step {trainer.global_step}{where}. The same command resumes."
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the handlers back."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the handlers back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._before = {}

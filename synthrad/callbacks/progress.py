@@ -1,0 +1,56 @@
+"""A progress bar that counts images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+
+class ImageProgress(Callback):
+    """One bar for the whole training, in images; it shows the newest loss and validation score.
+
+    Args:
+        title: stands before the bar.
+        every_seconds: least time between two drawings.
+    """
+
+    def __init__(self, title: str = "training", every_seconds: float = 1.0):
+        self.title, self.every_seconds = title, every_seconds
+        self._bar: tqdm | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar at the step where training starts."""
+        if trainer.is_global_zero:
+            self._bar = tqdm(desc=self.title, unit="image", mininterval=self.every_seconds, disable=None)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch's images, of all ranks."""
+        if self._bar is None:
+            return
+        images = len(getattr(batch, "image", batch)) * trainer.world_size
+        if self._bar.total is None and trainer.max_steps > 0:
+            per_step = trainer.global_step / max(1, trainer.fit_loop.total_batch_idx + 1)  # several optimizers: > 1
+            batches = round(trainer.max_steps / per_step) if per_step else trainer.max_steps
+            self._bar.total = batches * images
+            self._bar.n = self._bar.initial = max(0, trainer.fit_loop.total_batch_idx) * images
+        self._bar.update(images)
+        if self._bar.n == self._bar.last_print_n:  # drawn just now
+            shown = {k: f"{float(v):.3f}" for k, v in trainer.progress_bar_metrics.items()}
+            self._bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

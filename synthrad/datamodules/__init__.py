@@ -1,0 +1,1 @@
+"""Lightning data modules: FusionDataModule for the tasks, GenerationDataModule for the generators."""

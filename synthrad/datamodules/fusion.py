@@ -1,0 +1,283 @@
+"""FusionDataModule: a fusion strategy's table as batches; every split but train holds real images only."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from synthrad.cases import Case, collate
+from synthrad.data.cache import ImageCache
+from synthrad.data.transforms import light, strong
+from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
+from synthrad.errors import InputError
+from synthrad.fusion import FusionStrategy, RealOnly
+from synthrad.lineage import hash_subjects, project_key
+from synthrad.records import Manifest
+
+UNKNOWN = 255  # an unknown layer in cached masks
+
+
+def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
+    """Refuse a synthetic set whose making has seen val, audit or test, by hashed subject or by fingerprint.
+
+    Whatever was only used to select (early stopping, a filter's threshold) may meet val.
+
+    Raises:
+        InputError: names the split and how many subjects or images meet it.
+    """
+    lineage = synthetic.info.lineage
+    # who made the set held the key of the place where it was made; without that key nothing can be compared
+    key = project_key()
+    drawn = set(synthetic.column("digest")) - {""}
+    for split in ("val", "audit", "test"):
+        held = real.where(split=split)
+        subjects = hash_subjects(real.info.id, held.column("subject"), key)
+        seen = lineage.trained_on() if split == "val" else lineage.trained_on() | lineage.selected_on()
+        images = set(held.column("digest")) - {""}
+        for what, meets in (
+            ("subjects that the generator (or another fitted part) has seen", len(subjects & seen)),
+            ("images that the generator (or another fitted part) was trained on", len(images & lineage.fingerprints())),
+            ("images that are byte for byte in the synthetic set", len(images & drawn)),
+        ):
+            if meets:
+                raise InputError(where, f"a synthetic set whose lineage meets the {split} split: {meets} {what}",
+                                 f"a set made without the {split} split of {real.info.name!r}",
+                                 "train the generator on split train of this very manifest, then sample again")
+    if not lineage.fitted:
+        origin = "no lineage"
+    elif lineage.origin != "known":
+        origin = f"lineage {lineage.origin}"
+    else:
+        return
+    warnings.warn(f"{where}: {origin}: nobody can check that test subjects were not used; every table will say so")
+
+
+def check_same_shape(first: Manifest, other: Manifest, where: str) -> None:
+    """Raise InputError where classes, layers or channels differ."""
+    for key in ("classes", "layers", "channels"):
+        if (mine := getattr(first.info, key)) != (theirs := getattr(other.info, key)):
+            raise InputError(where, f"{key} {theirs}", f"{key} {mine}, as in {first.info.name!r}",
+                             "prepare both with the same flags")
+
+
+def case_of(image: np.ndarray, masks: np.ndarray, labels: np.ndarray, index: int) -> Case:
+    """A Case of cached arrays: image float32 [C, H, W], masks uint8 [L, H, W] (255 = unknown layer), labels [K]."""
+    layers = torch.from_numpy(masks).to(torch.int64)
+    layers[layers == UNKNOWN] = -1
+    return Case(
+        image=torch.from_numpy(image),
+        masks=layers,
+        labels=torch.from_numpy(labels.astype(np.float32)),
+        index=torch.tensor(index),
+        attributes=torch.zeros(0),
+    )
+
+
+class HeldOutCases(Dataset):
+    """Real images as they are."""
+
+    def __init__(self, manifest: Manifest, cache: ImageCache):
+        self.manifest, self.cache, self.labels = manifest, cache, manifest.labels
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> Case:
+        return case_of(self.cache.scaled(index), self.cache.masks(index), self.labels[index], index)
+
+
+class FusedCases(Dataset):
+    """Training rows; an item is asked for by (row, draw), and its augmentation depends on seed and draw alone.
+
+    Args:
+        manifest: the fused table. parts: its real and its synthetic origin with their caches, because both may
+            have another intensity range. seed: of the light augmentation.
+    """
+
+    def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int):
+        self.seed, self.labels = seed, manifest.labels
+        self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
+        self.caches = [cache for _, cache in parts]
+        found: dict[tuple[str, ...], tuple[int, int]] = {}
+        for part, (origin, _) in enumerate(parts):
+            for row, key in enumerate(_keys(origin)):
+                found.setdefault(key, (part, row))
+        keys = _keys(manifest)
+        strange = sum(k not in found for k in keys)
+        assert not strange, f"{strange} fused rows are neither in the real nor in the synthetic table"
+        self.origin = [found[k] for k in keys]
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def __getitem__(self, item: tuple[int, int]) -> Case:
+        index, draw = item
+        part, row = self.origin[index]
+        image, masks = self.caches[part].scaled(row), self.caches[part].masks(row)
+        if (seed := self.augment[index]) is not None:
+            image, masks = strong(image, masks, seed)
+        return light(case_of(image, masks, self.labels[index], index), np.random.default_rng([self.seed, draw]))
+
+
+def _keys(manifest: Manifest) -> list[tuple[str, ...]]:
+    names = ("source", *(f"channel:{c}" for c in manifest.info.channels), "subject", "digest", "mask_digest")
+    return list(zip(*(manifest.column(n) for n in names), strict=True))
+
+
+class FusionDataModule(LightningDataModule):
+    """Trains on `fusion.fuse(train, synthetic, rng)`; validates and tests on real images.
+
+    Args:
+        manifest: folder of the real manifest.
+        synthetic: folder of the synthetic manifest; None where the strategy needs none.
+        fusion: the arm.
+        size: (height, width) of the pictures.
+        batch_size: images a batch.
+        seed: of the fusion, the order and the augmentation.
+        num_workers: processes that read; results do not depend on it.
+        steps: batches of the whole training; None: an epoch is one pass over the rows.
+        external: manifests of other sources, tested on and never selected on: folders, or name -> folder.
+    """
+
+    def __init__(
+        self,
+        manifest: str,
+        synthetic: str | None = None,
+        fusion: FusionStrategy | None = None,
+        size: tuple[int, int] = (64, 64),
+        batch_size: int = 16,
+        seed: int = 0,
+        num_workers: int = 0,
+        steps: int | None = None,
+        external: list[str] | dict[str, str] | tuple[str, ...] = (),
+    ):
+        super().__init__()
+        if batch_size < 1:
+            raise InputError("data.batch_size", str(batch_size), "1 or more")
+        self.folder, self.size, self.batch_size, self.seed = manifest, (int(size[0]), int(size[1])), batch_size, seed
+        self.fusion = fusion if fusion is not None else RealOnly()
+        self.synthetic_folder, self.num_workers, self.steps = synthetic, num_workers, steps
+        self.real = Manifest.read(manifest)
+        self.external = external if isinstance(external, Mapping) else {Path(p).name: p for p in external}
+        self.train: Manifest | None = None
+        self.test_manifests: list[tuple[str, Manifest]] = []  # ("" = the dataset itself), then external ones
+        self._data: dict[str, Dataset] = {}
+
+    @property
+    def num_channels(self) -> int:
+        """Image channels."""
+        return len(self.real.info.channels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Label classes."""
+        return self.real.info.classes
+
+    @property
+    def num_classes(self) -> int:
+        """Number of label classes."""
+        return len(self.classes)
+
+    @property
+    def layers(self) -> dict[str, tuple[str, ...]]:
+        """Mask layer -> its structures."""
+        return dict(self.real.info.layers)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Logits of each layer: its structures and background."""
+        return tuple(1 + len(s) for s in self.real.info.layers.values())
+
+    def held_out(self, split: str, manifest: Manifest | None = None) -> Manifest:
+        """The real images of a split.
+
+        Raises:
+            InputError: the split is empty or holds a synthetic row.
+        """
+        manifest = self.real if manifest is None else manifest
+        rows = manifest.where(split=split)
+        made = int((rows.column("source") != "real").sum())
+        if made:
+            raise InputError(f"split {split} of {manifest.info.name!r}", f"{made} synthetic rows", "real images only",
+                             "give synthetic images as data.synthetic")
+        if not len(rows):
+            raise InputError(f"split {split} of {manifest.info.name!r}", "no image", "at least one",
+                             "prepare it with a share for this split (--fractions)")
+        return rows
+
+    def setup(self, stage: str | None = None) -> None:
+        """Fuse and open the caches of what the stage needs; a second call does nothing."""
+        if stage in (None, "fit") and "train" not in self._data:
+            self._setup_train()
+        if stage in (None, "fit", "validate") and "val" not in self._data:
+            val = self.held_out("val")
+            self._data["val"] = HeldOutCases(val, ImageCache(val, self.size))
+        if stage in (None, "test", "predict") and not self.test_manifests:
+            tests = [("", self.held_out("test"))]
+            for name, folder in self.external.items():
+                other = Manifest.read(folder)
+                check_same_shape(self.real, other, f"data.external {folder}")
+                tests.append((name, self.held_out("test", other)))
+            for name, rows in tests:
+                self._data[f"test {name}"] = HeldOutCases(rows, ImageCache(rows, self.size))
+            self.test_manifests = tests
+
+    def _setup_train(self) -> None:
+        real, synthetic = self.real.where(split="train", source="real"), None
+        if not len(real):
+            raise InputError(f"split train of {self.real.info.name!r}", "no real image", "at least one")
+        if self.synthetic_folder is not None:
+            synthetic = Manifest.read(self.synthetic_folder)
+            where = f"data.synthetic {self.synthetic_folder}"
+            check_same_shape(self.real, synthetic, where)
+            synthetic = synthetic.where(source="synthetic")
+            if not len(synthetic):
+                raise InputError(where, "no synthetic row", "rows with source synthetic",
+                                 "import the set with `synthrad prepare table ... --synthetic`")
+            refuse_leaks(self.real, synthetic, where)
+        empty = real.take([]) if synthetic is None else synthetic
+        self.train = self.fusion.fuse(real, empty, np.random.default_rng(self.seed))
+        for line in self.fusion.log:
+            print(f"fusion {type(self.fusion).__name__}: {line}", flush=True)
+        parts = [(real, ImageCache(real, self.size))]
+        if synthetic is not None and (self.train.column("source") == "synthetic").any():
+            used = synthetic.take(np.flatnonzero(np.isin(synthetic.column("digest"), self.train.column("digest"))))
+            parts.append((used, ImageCache(used, self.size)))
+        self._data["train"] = FusedCases(self.train, parts, self.seed)
+
+    def train_dataloader(self) -> EndlessLoader:
+        """Shuffled without end; remembers where it is."""
+        rows = len(self._data["train"])
+        length = self.steps if self.steps is not None else -(-rows // self.batch_size)
+        batches = EndlessBatches(rows, self.batch_size, self.seed, length)
+        return EndlessLoader(self._data["train"], batches, collate, num_workers=self.num_workers,
+                             persistent_workers=self.num_workers > 0)
+
+    def val_dataloader(self) -> DataLoader:
+        """Real validation images in order."""
+        return self._in_order(self._data["val"])
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Real test images in order: the dataset's own, then one loader an external manifest."""
+        return [self._in_order(self._data[f"test {name}"]) for name, _ in self.test_manifests]
+
+    def predict_dataloader(self) -> list[DataLoader]:
+        """As the test."""
+        return self.test_dataloader()
+
+    def _in_order(self, data: Dataset) -> DataLoader:
+        # each rank takes its own rows, none twice: Lightning's sampler would pad and count images twice
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            rows = range(torch.distributed.get_rank(), len(data), torch.distributed.get_world_size())
+            data = Subset(data, rows)
+        own = torch.Generator()
+        own.manual_seed(self.seed)
+        return DataLoader(data, batch_size=self.batch_size, collate_fn=collate, generator=own,
+                          num_workers=self.num_workers)

@@ -1,0 +1,49 @@
+"""Any net of timm, without its downloads by default."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import Tensor, nn
+
+from synthrad.errors import InputError
+from synthrad.nets.loading import load_into, load_plain, locate
+
+
+class TimmNet(nn.Module):
+    """A classifier: image [B, C, H, W] to logits [B, num_classes].
+
+    Args:
+        name: a timm model, such as resnet18, convnext_tiny or vit_tiny_patch16_224.
+        weights: null (random), a weights file, or a hub id that is in the local hub cache (timm/resnet18.a1_in1k).
+        in_channels: image channels; linked from the data.
+        num_classes: logits; linked from the data.
+        drop_rate: dropout before the head, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        name: str = "resnet18",
+        weights: str | None = None,
+        in_channels: int = 1,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+    ):
+        super().__init__()
+        import timm  # 2 s: only where a config names it
+
+        weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+        if not timm.is_model(name):
+            near = difflib.get_close_matches(name, timm.list_models(), n=5)
+            raise InputError("model.net.name", repr(name), "a timm model (timm.list_models())",
+                             f"did you mean {' or '.join(near)}?" if near else "")
+        state = load_plain(locate(weights, "model.net.weights")) if weights is not None else None
+        self.net = timm.create_model(
+            name, pretrained=False, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate
+        )
+        if state is not None:
+            load_into(self.net, state, f"model.net.weights {weights}")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [B, num_classes] of an image [B, C, H, W]."""
+        return self.net(image)

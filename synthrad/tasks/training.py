@@ -1,0 +1,96 @@
+"""What both tasks do alike, as plain functions: optimizer, checks, rows of the cases table, TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from synthrad.errors import RunError
+from synthrad.records import Manifest
+
+
+def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, warmup: float) -> dict[str, Any]:
+    """AdamW (Loshchilov and Hutter 2019); the rate rises over the share `warmup` of all steps, then falls as a cosine."""
+    steps = task.trainer.max_steps if task.trainer.max_steps > 0 else int(task.trainer.estimated_stepping_batches)
+    rise = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+    optimizer = torch.optim.AdamW(task.parameters(), lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def check_finite(loss: Tensor, step: int) -> Tensor:
+    """The loss, if it is a number.
+
+    Raises:
+        RunError: it is NaN or infinite: nothing that follows would mean anything.
+    """
+    if not torch.isfinite(loss):
+        raise RunError(f"the loss is {float(loss)} at step {step}: lower the learning rate (model.lr) or look at the data")
+    return loss
+
+
+def forget_modules(checkpoint: dict[str, Any]) -> None:
+    """Leave out nets that were given as objects: they would be pickled, and pickles are refused on reading."""
+    given = checkpoint.get("hyper_parameters", {})
+    for name in [k for k, v in given.items() if isinstance(v, nn.Module)]:
+        del given[name]
+
+
+def facts_of(manifest: Manifest, rows: np.ndarray, external: str) -> list[dict[str, Any]]:
+    """Columns of the cases table that come from the manifest's rows."""
+    names = manifest.names("attribute")
+    columns = {f"attribute:{n}": manifest.column(f"attribute:{n}") for n in names}
+    digests, subjects = manifest.column("digest"), manifest.column("subject")
+    return [
+        {"image": digests[i], "subject": subjects[i], "external": external, **{k: v[i] for k, v in columns.items()}}
+        for i in rows
+    ]
+
+
+def all_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of all ranks as a table."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts: list[list] = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, rows)
+        rows = [row for part in parts for row in part]
+    return pd.DataFrame(rows)
+
+
+def total(counts: Tensor) -> Tensor:
+    """The sum over ranks."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(counts)
+    return counts
+
+
+def show(task: LightningModule, name: str, panels: list[Tensor]) -> None:
+    """Write panels [B, 3, H, W] (in [0, 1]) beside each other, one row a case, to TensorBoard."""
+    if not task.trainer.is_global_zero:
+        return
+    picture = torch.cat([p.detach().float().cpu().clamp(0, 1) for p in panels], dim=3)
+    picture = torch.cat(list(picture), dim=1)
+    for logger in task.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, picture, task.global_step)
+
+
+def log_result(task: LightningModule, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Write the settings with the final test metrics for TensorBoard's table of runs."""
+    plain = {k: v for k, v in settings.items() if isinstance(v, int | float | str | bool)}
+    for logger in task.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(plain, dict(metrics))
