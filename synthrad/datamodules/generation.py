@@ -1,0 +1,148 @@
+"""GenerationDataModule: the training split, and nothing else, for a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from synthrad.cases import Case
+from synthrad.conditioning import Condition
+from synthrad.data.cache import ImageCache
+from synthrad.errors import InputError
+from synthrad.lineage import hash_subjects, project_key
+from synthrad.records import Manifest
+
+PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
+
+
+class GenerationDataModule(L.LightningDataModule):
+    """Real training images with masks, labels and attributes, as batches of Case.
+
+    Args:
+        manifest: folder written by `synthrad prepare`.
+        size: (height, width), powers of two of ratio at most 2.
+        batch_size: images a device and step.
+        layers: mask layers to draw with the image; None = all. An image whose mask is unknown in one of them is left
+            out (its number is printed).
+        seed: of the order of images.
+        cache: folder of the decoded images; None = beside the manifest.
+    """
+
+    def __init__(self, manifest: str, size: tuple[int, int], batch_size: int = 16, layers: list[str] | None = None,
+                 seed: int = 0, cache: str | None = None):
+        super().__init__()
+        self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
+        self.layers, self.seed, self.cache_folder = layers, seed, cache
+        self.train: Manifest | None = None
+
+    def prepare(self) -> None:
+        """Read the manifest, choose the rows and open the cache; a second call does nothing."""
+        if self.train is not None:
+            return
+        manifest = Manifest.read(self.folder)
+        chosen = manifest.where(split="train", source="real")
+        names = list(manifest.info.layers)
+        self.layers = names if self.layers is None else list(self.layers)
+        if unknown := [x for x in self.layers if x not in names]:
+            raise InputError("data.layers", str(unknown), f"among {names}", "name layers of the manifest")
+        known = np.all([chosen.column(f"mask:{x}") != "" for x in self.layers], axis=0) if self.layers else None
+        if known is not None and not known.all():
+            print(f"GenerationDataModule: {int((~known).sum())} of {len(chosen)} training images have no mask in "
+                  f"{self.layers} and are left out of joint training (data.layers=[] uses them without masks)")
+            chosen = chosen.take(np.flatnonzero(known))
+        if len(chosen) < self.batch_size:
+            raise InputError(f"{self.folder}", f"{len(chosen)} usable training images",
+                             f"at least data.batch_size = {self.batch_size}", "add images or lower data.batch_size")
+        self.train = chosen
+        self._layer_index = [names.index(x) for x in self.layers]
+        self._values = {a: sorted({v for v in chosen.column(f"attribute:{a}") if v}) for a in manifest.info.attributes}
+        self._labels = torch.tensor(chosen.labels, dtype=torch.float32)
+        self._attributes = self._one_hot(chosen)
+        self._cache = ImageCache(chosen, self.size, self.cache_folder)
+        planes = len(manifest.info.channels) * 4 + len(self.layers)
+        self._held: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        if len(chosen) * self.size[0] * self.size[1] * planes <= PRELOAD_BYTES:
+            self._held = [self._read(i) for i in range(len(chosen))]
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook, on every process."""
+        self.prepare()
+
+    def _one_hot(self, rows: Manifest) -> torch.Tensor:
+        parts = [rows.column(f"attribute:{a}")[:, None] == np.array(values, dtype=object)[None]
+                 for a, values in self._values.items() if values]
+        return torch.from_numpy(np.concatenate(parts, 1)).float() if parts else torch.zeros(len(rows), 0)
+
+    def _read(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        masks = np.array(self._cache.masks(i))[self._layer_index]
+        return torch.from_numpy(np.array(self._cache.scaled(i))).float(), torch.from_numpy(masks)
+
+    def batch(self, rows: Sequence[int]) -> Case:
+        """The given rows of the training manifest."""
+        pairs = [self._held[i] if self._held else self._read(i) for i in rows]
+        index = torch.as_tensor(rows, dtype=torch.long)
+        return Case(image=torch.stack([p[0] for p in pairs]), masks=torch.stack([p[1] for p in pairs]).long(),
+                    labels=self._labels[index], index=index, attributes=self._attributes[index])
+
+    def spec(self) -> dict[str, Any]:
+        """What a generator must know of the data, in plain types: it stays in its checkpoint."""
+        self.prepare()
+        info = self.train.info
+        return {
+            "size": list(self.size), "channels": list(info.channels), "classes": list(info.classes),
+            "layers": {x: list(info.layers[x]) for x in self.layers}, "attributes": self._values,
+            "info": {**info.to_dict(), "roots": {}},
+            "trained_on": sorted(hash_subjects(info.id, self.train.column("subject"), project_key())),
+            "fingerprints": sorted(set(self.train.column("digest"))),
+        }
+
+    def conditions(self, rows: Sequence[int]) -> Condition:
+        """Conditions of given training rows, for pictures during training."""
+        self.prepare()
+        attributes = [{a: str(self.train.column(f"attribute:{a}")[i]) for a in self._values} for i in rows]
+        return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes)
+
+    def train_dataloader(self) -> SeededBatches:
+        """Batches of this process, reshuffled every epoch; it can be saved and continued."""
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return SeededBatches(self, len(self.train), self.batch_size, self.seed, rank, world)
+
+
+class SeededBatches:
+    """A loader whose order is a function of seed and epoch alone, so that it resumes in the middle of an epoch.
+
+    Every process takes its share of the same permutation; the last images that fill no batch wait for the next epoch.
+    """
+
+    def __init__(self, source: GenerationDataModule, rows: int, batch_size: int, seed: int, rank: int = 0, world: int = 1):
+        if rows < batch_size * world:
+            raise InputError("data.batch_size", f"{batch_size} x {world} processes", f"at most {rows}, the training images")
+        self.source, self.rows, self.batch_size, self.seed = source, rows, batch_size, seed
+        self.rank, self.world = rank, world
+        self.epoch, self.position = 0, 0
+
+    def __len__(self) -> int:
+        return self.rows // (self.batch_size * self.world)
+
+    def __iter__(self) -> Iterator[Case]:
+        # Lightning does not exhaust a loader of known length: a finished epoch is noticed here, at the next start
+        if self.position >= len(self):
+            self.epoch, self.position = self.epoch + 1, 0
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)[self.rank :: self.world]
+        while self.position < len(self):
+            at = self.position * self.batch_size
+            self.position += 1  # before the yield: a checkpoint written during the step counts its batch as seen
+            yield self.source.batch(order[at : at + self.batch_size])
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and position."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after the last batch that was given out."""
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])

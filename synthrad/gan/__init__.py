@@ -1,0 +1,1 @@
+"""Pure parts of adversarial training: losses, adaptive augmentation, resampling."""

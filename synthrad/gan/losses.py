@@ -1,0 +1,69 @@
+"""Losses of StyleGAN2 (Karras et al. 2020, sections 2 and 3.2) as plain functions of logits and images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating loss (Goodfellow et al. 2014): mean of -log sigmoid(D(G(z)))."""
+    return F.softplus(-fake).mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Logistic loss: mean of -log sigmoid(D(x)) plus mean of -log(1 - sigmoid(D(G(z))))."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def r1_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:
+    """R1 (Mescheder et al. 2018): gamma / 2 times the mean squared norm of the gradient of D at real images.
+
+    Args:
+        logits: [N], computed from `images` [N, C, H, W], which must require a gradient.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gamma / 2 * gradient.square().sum((1, 2, 3)).mean()
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor | None = None) -> Tensor:
+    """|J^T y| of eq. 4 with y ~ N(0, I) / sqrt(H W), a root mean square over the styles of all layers.
+
+    Args:
+        images: [N, C, H, W], computed from ws [N, layers, D], which must require a gradient.
+        noise: y times sqrt(H W); None draws it.
+
+    Returns:
+        [N].
+    """
+    noise = torch.randn_like(images) if noise is None else noise
+    noise = noise / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    return (gradient.square().sum(2).mean(1) + 1e-12).sqrt()
+
+
+def path_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> tuple[Tensor, Tensor]:
+    """Eq. 4: mean squared distance of path lengths from their running mean.
+
+    Returns:
+        the penalty, and the new running mean (detached).
+    """
+    fresh = mean.lerp(lengths.detach().mean(), decay)
+    return (lengths - fresh).square().mean(), fresh
+
+
+def half_life_decay(images: int, half_life_images: float) -> float:
+    """Decay of a moving average that halves old weights every `half_life_images` images, for a step of `images`."""
+    return 0.5 ** (images / max(half_life_images, 1e-8))
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, source: torch.nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) source for parameters; buffers are copied."""
+    for a, s in zip(average.parameters(), source.parameters(), strict=True):
+        a.lerp_(s.to(a.dtype), 1 - decay)
+    for a, s in zip(average.buffers(), source.buffers(), strict=True):
+        a.copy_(s)

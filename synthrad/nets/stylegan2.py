@@ -1,0 +1,302 @@
+"""StyleGAN2: mapping network, skip generator and residual discriminator with a projected condition.
+
+Written from Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN" (equation numbers below refer
+to it), and Karras et al. 2018 (minibatch standard deviation, equalized learning rate). The condition enters the
+discriminator by projection (Miyato and Koyama 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthrad.errors import InputError
+
+FIR = (1.0, 3.0, 3.0, 1.0)  # the low-pass filter of every resolution change
+SQRT2 = math.sqrt(2)
+
+
+def check_size(size: Sequence[int]) -> tuple[int, int]:
+    """(h, w) as a tuple if both are powers of two >= 8 and their ratio is 1:1, 2:1 or 1:2.
+
+    Raises:
+        InputError: otherwise.
+    """
+    h, w = (int(s) for s in size)
+    powers = all(s >= 8 and s & (s - 1) == 0 for s in (h, w))
+    if not powers or max(h, w) > 2 * min(h, w):
+        raise InputError("data.size", f"({h}, {w})", "powers of two of ratio 1:1, 1:2 or 2:1, such as (64, 64) or (64, 128)",
+                         "choose the nearest such size; images are letterboxed or squeezed to it")
+    return h, w
+
+
+def _kernel(x: Tensor, gain: float) -> Tensor:
+    """[C, 1, 4, 4] depthwise low-pass kernel of sum `gain`, like x in channels, type and device."""
+    taps = torch.tensor(FIR, dtype=x.dtype, device=x.device)
+    kernel = torch.outer(taps, taps) * (gain / taps.sum() ** 2)
+    return kernel.expand(x.shape[1], 1, 4, 4)
+
+
+def smooth(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
+    """Low-pass [N, C, H, W] with `pad` zeros on every side: [N, C, H + 2 pad - 3, W + 2 pad - 3]."""
+    return F.conv2d(x, _kernel(x, gain), padding=pad, groups=x.shape[1])
+
+
+def upsample(x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, C, 2H, 2W]: zeros between pixels, then the low-pass filter with gain 4."""
+    return F.conv_transpose2d(x, _kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])
+
+
+def downsample(x: Tensor) -> Tensor:
+    """[N, C, 2H, 2W] to [N, C, H, W]: the low-pass filter, computed at every other pixel only."""
+    return F.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
+
+
+def unit_moment(x: Tensor) -> Tensor:
+    """Scale each row of [N, D] to second moment 1."""
+    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, up: bool = False) -> Tensor:
+    """Convolution whose weights are scaled by style, then demodulated (eq. 1 and 3), without making them per image.
+
+    Scaling a weight's input channels equals scaling the input, and dividing its output channel by the norm of eq. 3
+    equals dividing the output; that norm is sqrt(sum_i s_i^2 sum_k w_oik^2), a matrix product.
+
+    Args:
+        x: [N, I, H, W]. weight: [O, I, k, k], k odd. style: [N, I].
+        up: double the resolution (transposed convolution, then the low-pass filter); the kernel then acts flipped.
+
+    Returns:
+        [N, O, H, W], or [N, O, 2H, 2W] with `up` (k must be 3).
+    """
+    y = x * style[:, :, None, None]
+    if up:
+        y = smooth(F.conv_transpose2d(y, weight.transpose(0, 1), stride=2), pad=1, gain=4.0)
+    else:
+        y = F.conv2d(y, weight, padding=weight.shape[2] // 2)
+    if demodulate:
+        power = style.square() @ weight.square().sum((2, 3)).t()
+        y = y * (power + 1e-8).rsqrt()[:, :, None, None]
+    return y
+
+
+class EqualLinear(nn.Module):
+    """Linear layer of equalized learning rate: weights ~ N(0, 1) in storage, scaled by lr_mult / sqrt(inputs) in use."""
+
+    def __init__(self, inputs: int, outputs: int, bias: float = 0.0, lr_mult: float = 1.0, activate: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mult)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_mult))
+        self.scale, self.lr_mult, self.activate = lr_mult / math.sqrt(inputs), lr_mult, activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs] to [N, outputs]."""
+        x = F.linear(x, self.weight * self.scale, self.bias * self.lr_mult)
+        return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
+
+
+class EqualConv(nn.Module):
+    """Convolution of equalized learning rate, with bias and leaky ReLU, or plain; `down` halves the resolution."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, down: bool = False, activate: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
+        self.scale, self.down = 1 / math.sqrt(inputs * kernel**2), down
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, H, W], or half of it."""
+        weight = self.weight * self.scale
+        if self.down and weight.shape[2] == 1:
+            x = F.conv2d(downsample(x), weight)
+        elif self.down:
+            x = F.conv2d(smooth(x, pad=2), weight, stride=2)
+        else:
+            x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
+        return x if self.bias is None else F.leaky_relu(x + self.bias[:, None, None], 0.2) * SQRT2
+
+
+class Mapping(nn.Module):
+    """z and condition to w (z or condition may have no entries; not both).
+
+    Args:
+        depth: fully connected layers after the embedding.
+        lr_mult: of all layers but the embedding (0.01 in the paper).
+    """
+
+    def __init__(self, z_dim: int, c_dim: int, w_dim: int, depth: int, lr_mult: float = 0.01):
+        super().__init__()
+        self.embed = EqualLinear(c_dim, w_dim) if c_dim else None
+        first = z_dim + (w_dim if c_dim else 0)
+        sizes = [first, *[w_dim] * depth]
+        self.layers = nn.Sequential(*[
+            EqualLinear(a, b, lr_mult=lr_mult, activate=True) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        ])
+
+    def forward(self, z: Tensor | None, c: Tensor) -> Tensor:
+        """z [N, z_dim] or None, c [N, c_dim] to w [N, w_dim]."""
+        parts = [] if z is None else [unit_moment(z)]
+        if self.embed is not None:
+            parts.append(unit_moment(self.embed(c)))
+        return self.layers(torch.cat(parts, 1))
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, per-pixel noise, bias, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool):
+        super().__init__()
+        self.affine = EqualLinear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.up = up
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        """x [N, inputs, h, w], w [N, w_dim], noise [N, 1, H, W] of the output's size."""
+        x = modulated_conv(x, self.weight, self.affine(w), up=self.up)
+        x = x + noise * self.noise_strength + self.bias[:, None, None]
+        return F.leaky_relu(x, 0.2) * SQRT2
+
+
+class ToImage(nn.Module):
+    """1x1 modulated convolution without demodulation, to the output channels."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int):
+        super().__init__()
+        self.affine = EqualLinear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = 1 / math.sqrt(inputs)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, H, W]."""
+        return modulated_conv(x, self.weight * self.scale, self.affine(w), demodulate=False) + self.bias[:, None, None]
+
+
+class StyleGAN2Generator(nn.Module):
+    """Skip generator (fig. 7b): each resolution adds to the upsampled image of the one below.
+
+    Args:
+        size: (h, w), powers of two of ratio at most 2. out_channels: image channels and mask channels together.
+        c_dim: length of the condition vector, 0 = unconditional.
+        channel_base, channel_max: a resolution of height r has min(channel_base // r, channel_max) feature maps
+            (by the shorter side). The paper's 256 px net is 32768 and 512 (16384 and 512: about half the work).
+    """
+
+    def __init__(self, size: Sequence[int], out_channels: int, c_dim: int = 0, z_dim: int = 512, w_dim: int = 512,
+                 channel_base: int = 16384, channel_max: int = 512, mapping_depth: int = 8):
+        super().__init__()
+        h, w = check_size(size)
+        self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
+        sides = [4 * 2**i for i in range(int(math.log2(min(h, w))) - 1)]
+        shape = (4 * h // min(h, w), 4 * w // min(h, w))
+        width = [min(channel_base // s, channel_max) for s in sides]
+        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_depth)
+        self.register_buffer("w_mean", torch.zeros(w_dim))
+        self.const = nn.Parameter(torch.randn(1, width[0], *shape))
+        convs = [StyledConv(width[0], width[0], w_dim, up=False)]
+        self.noise_shapes = [shape]
+        for i in range(1, len(sides)):
+            convs += [StyledConv(width[i - 1], width[i], w_dim, up=True), StyledConv(width[i], width[i], w_dim, up=False)]
+            self.noise_shapes += [(shape[0] * 2**i, shape[1] * 2**i)] * 2
+        self.convs = nn.ModuleList(convs)
+        self.to_image = nn.ModuleList(ToImage(c, out_channels, w_dim) for c in width)
+        self.num_ws = len(convs) + 1  # each ToImage shares the style of the convolution that follows it
+
+    def draw_noise(self, n: int, device: torch.device | str, generator: torch.Generator | None = None) -> list[Tensor]:
+        """One [n, 1, H, W] noise map for every convolution."""
+        return [torch.randn(n, 1, *s, device=device, generator=generator) for s in self.noise_shapes]
+
+    def truncate(self, w: Tensor, psi: float) -> Tensor:
+        """Pull w towards its training mean: psi 1 leaves it, 0 gives the mean image."""
+        return w if psi == 1 else torch.lerp(self.w_mean.to(w), w, psi)
+
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """Styles to images.
+
+        Args:
+            ws: [N, num_ws, w_dim]. noise: as draw_noise makes it; None draws it from torch's global state.
+
+        Returns:
+            [N, out_channels, h, w]; trained on [-1, 1], not clipped to it.
+        """
+        noise = self.draw_noise(len(ws), ws.device) if noise is None else noise
+        x = self.const.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image = None
+        for i, (conv, eta) in enumerate(zip(self.convs, noise, strict=True)):
+            x = conv(x, ws[:, i], eta)
+            if i % 2 == 0:  # the last convolution of a resolution
+                layer = self.to_image[i // 2](x, ws[:, i + 1])
+                image = layer if image is None else upsample(image) + layer
+        return image
+
+    def forward(self, z: Tensor, c: Tensor, truncation: float = 1.0, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """z [N, z_dim] and condition [N, c_dim] to images [N, out_channels, h, w]."""
+        w = self.truncate(self.mapping(z, c), truncation)
+        return self.synthesize(w[:, None].expand(-1, self.num_ws, -1), noise)
+
+
+def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
+    """Append one channel: the standard deviation over a group of images, averaged over features and pixels.
+
+    Groups are images i, i + N/g, i + 2N/g ...; g is the largest divisor of N that is at most `group`.
+    x: [N, C, H, W] to [N, C + 1, H, W].
+    """
+    n, _, h, w = x.shape
+    g = max(d for d in range(1, min(group, n) + 1) if n % d == 0)
+    y = x.reshape(g, n // g, -1)
+    spread = (y.var(0, unbiased=False) + 1e-8).sqrt().mean(1)
+    return torch.cat([x, spread.repeat(g)[:, None, None, None].expand(-1, 1, h, w)], 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, the second halving the resolution, beside a 1x1 skip (fig. 7c)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv0 = EqualConv(inputs, inputs, 3)
+        self.conv1 = EqualConv(inputs, outputs, 3, down=True)
+        self.skip = EqualConv(inputs, outputs, 1, down=True, activate=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, 2H, 2W] to [N, outputs, H, W]."""
+        return (self.conv1(self.conv0(x)) + self.skip(x)) / SQRT2
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """Residual discriminator; a condition is projected onto its last features.
+
+    Args:
+        as StyleGAN2Generator; in_channels: image channels and mask channels together.
+        group: images of one minibatch standard deviation.
+    """
+
+    def __init__(self, size: Sequence[int], in_channels: int, c_dim: int = 0, channel_base: int = 16384,
+                 channel_max: int = 512, mapping_depth: int = 8, group: int = 4):
+        super().__init__()
+        h, w = check_size(size)
+        sides = [4 * 2**i for i in reversed(range(int(math.log2(min(h, w))) - 1))]
+        width = [min(channel_base // s, channel_max) for s in sides]
+        self.from_image = EqualConv(in_channels, width[0], 1)
+        self.blocks = nn.Sequential(*[ResidualBlock(a, b) for a, b in zip(width[:-1], width[1:], strict=True)])
+        last, pixels = width[-1], 16 * max(h, w) // min(h, w)
+        self.group = group
+        self.conv = EqualConv(last + 1, last, 3)
+        self.dense = EqualLinear(last * pixels, last, activate=True)
+        self.out = EqualLinear(last, last if c_dim else 1)
+        self.mapping = Mapping(0, c_dim, last, mapping_depth) if c_dim else None
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Images [N, in_channels, h, w] and conditions [N, c_dim] to logits [N]; above 0 = real."""
+        x = self.blocks(self.from_image(x.contiguous(memory_format=torch.channels_last)))
+        x = self.conv(minibatch_stddev(x, self.group))
+        x = self.out(self.dense(x.flatten(1)))
+        if self.mapping is None:
+            return x[:, 0]
+        return (x * unit_moment(self.mapping(None, c))).sum(1) / math.sqrt(x.shape[1])
