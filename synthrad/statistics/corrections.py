@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from synthrad.errors import InputError
-from synthrad.statistics.layouts import FEWEST_SEEDS, FEWEST_SUBJECTS, Layout
+from synthrad.statistics.layouts import FEWEST_SEEDS, Layout
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -37,24 +37,24 @@ def tost(layout: Layout, margin: float) -> float:
     return max(layout.p_greater(-margin), layout.p_less(margin))
 
 
-def nadeau_bengio(differences: np.ndarray, test_to_train: float) -> Layout:
+def nadeau_bengio(differences: np.ndarray, test_to_train: float, subjects: int) -> Layout:
     """Layout of replicates whose splits overlap: variance (1/S + n_test/n_train) s^2, S - 1 degrees of freedom.
 
     Args:
         differences: [S], one mean difference a replicate (own split, generator and draw).
-        test_to_train: test subjects over training subjects.
+        test_to_train: test subjects over training subjects. subjects: test subjects of the smallest replicate.
 
-    Source: Nadeau and Bengio, Machine Learning 52, 2003, equation 9. Subjects are counted as enough here; the caller knows.
+    Source: Nadeau and Bengio, Machine Learning 52, 2003, equation 9.
     """
     differences = np.asarray(differences, dtype=float)
     if test_to_train <= 0:
         raise InputError("test_to_train", f"{test_to_train}", "test subjects / training subjects, above 0")
     seeds, nan = len(differences), float("nan")
     if seeds < 2:
-        return Layout(float(differences.mean()), nan, nan, nan, nan, nan, seeds, FEWEST_SUBJECTS)
+        return Layout(float(differences.mean()), nan, nan, nan, nan, nan, seeds, subjects)
     spread = float(differences.var(ddof=1))
     variance = (1 / seeds + test_to_train) * spread
-    return Layout(float(differences.mean()), variance, seeds - 1.0, spread, nan, nan, seeds, FEWEST_SUBJECTS)
+    return Layout(float(differences.mean()), variance, seeds - 1.0, spread, nan, nan, seeds, subjects)
 
 
 def seeds_t(means: np.ndarray, comparisons: int) -> float | None:

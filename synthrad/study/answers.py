@@ -1,0 +1,104 @@
+"""One metric of every arm on the same test subjects, and the difference of two arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from synthrad.errors import InputError
+from synthrad.metrics import classification, segmentation
+from synthrad.statistics.corrections import nadeau_bengio
+from synthrad.statistics.layouts import Layout, two_way
+from synthrad.statistics.resampling import Draws, plan_resamples
+
+FEWEST_POSITIVE = (
+    5  # subjects with and without a finding that a class needs to enter the mean of a set metric
+)
+Answer = (
+    pd.DataFrame | pd.Series | Draws
+)  # one arm: matrix [seeds, subjects], value per replicate, or resamples
+
+
+def answers_of(
+    rows: pd.DataFrame,
+    metric: str,
+    layer: str,
+    classes: Sequence[str],
+    resamples: int,
+    rng_seed: int,
+    test_to_train: float | None,
+) -> tuple[dict[str, Answer], list[str]]:
+    """Every arm's metric: a matrix, resamples, or a value per replicate."""
+    if test_to_train is not None:
+        columns = {}
+        for seed, mine in rows.groupby("seed"):
+            found, notes = answers_of(mine, metric, layer, classes, 1, rng_seed, None)
+            columns[seed] = {
+                a: float(x.point[0]) if isinstance(x, Draws) else float(x.stack().mean())
+                for a, x in found.items()
+            }
+        wide = pd.DataFrame(columns)
+        least = int(rows.groupby("seed")["subject"].nunique().min())
+        series = {str(a): wide.loc[a] for a in wide.index}
+        for one in series.values():
+            one.attrs["subjects"] = least
+        return series, notes
+    if metric in segmentation.METRICS:
+        found = segmentation.subject_matrices(rows, metric, layer, classes)
+        if not found:
+            raise InputError(
+                "cases table",
+                "no segmentation rows",
+                f"rows for the metric {metric!r}",
+                "correct endpoint.metric or layer",
+            )
+        return found, []
+    scores, subjects, seeds = classification.class_scores(rows, classes)
+    if not scores:
+        raise InputError(
+            "cases table",
+            "no classification rows",
+            f"rows for the metric {metric!r}",
+            "correct endpoint.metric",
+        )
+    counts = {name: s.subjects_with for name, s in next(iter(scores.values())).items()}
+    for fewest in (FEWEST_POSITIVE, 1):
+        if kept := [c for c, n in counts.items() if min(n) >= fewest]:
+            break
+    else:
+        raise InputError(
+            "cases table",
+            f"subjects with / without a finding: {counts}",
+            "a class with both",
+            "name other classes",
+        )
+    notes = [
+        f"{c} left out of the mean: {n[0]} test subjects with it, {n[1]} without"
+        for c, n in counts.items()
+        if c not in kept
+    ]
+    plan = plan_resamples(len(subjects), len(seeds), resamples, rng_seed)
+    return {
+        a: plan.draw(classification.set_metric(metric, [mine[c] for c in kept])) for a, mine in scores.items()
+    }, notes
+
+
+def difference_of(a: Answer, b: Answer, test_to_train: float | None) -> tuple[Layout, np.ndarray]:
+    """Layout of a - b, and the difference per seed."""
+    if isinstance(a, Draws):
+        return (a - b).layout(), (a - b).point
+    if isinstance(a, pd.Series):
+        means = (a - b).to_numpy(float)
+        return nadeau_bengio(means, test_to_train, a.attrs["subjects"]), means
+    if not (a.index.equals(b.index) and a.columns.equals(b.columns)):
+        raise InputError(
+            "cases table",
+            f"seeds {list(a.index)} and {list(b.index)}, {a.shape[1]} and {b.shape[1]} test subjects",
+            "the same seeds and test subjects under both arms",
+            "finish the study with `synthrad study run`",
+        )
+    matrix = (a - b).to_numpy(float)
+    layout = two_way(matrix)
+    return layout, np.nanmean(matrix, axis=1)

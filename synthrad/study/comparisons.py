@@ -1,0 +1,236 @@
+"""Verdicts: one primary endpoint, each arm against the reference and each of its controls, Holm over the arms.
+
+The rule (design, section 6). A gain is claimed where the largest of an arm's one-sided p-values, one against the reference and one
+against each control, passes Holm over the adding arms at alpha. Harm is declared where the upper bound of the two-sided interval against the
+**reference** is below 0; it is a warning, so it is not corrected for the number of arms. Intervals are two-sided at 1 - alpha, each
+for itself; a one-sided gain may therefore stand beside an interval that just reaches 0, and the words then say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from synthrad.errors import InputError
+from synthrad.metrics import classification, segmentation
+from synthrad.statistics.corrections import holm, intersection_union, seeds_t, tost
+from synthrad.statistics.layouts import Layout, two_way
+from synthrad.study.answers import answers_of, difference_of
+from synthrad.study.verdicts import (
+    Comparison,
+    Comparisons,
+    Decision,
+    Endpoint,
+    Verdict,
+    replacing_verdict_of,
+    verdict_of,
+)
+
+__all__ = ["Comparison", "Comparisons", "Decision", "Endpoint", "Verdict", "compare", "decide", "explore"]
+
+
+def decide(
+    differences: Mapping[str, Mapping[str, np.ndarray | Layout]],
+    reference: str = "real_only",
+    alpha: float = 0.05,
+) -> dict[str, Decision]:
+    """The rule on arrays: largest p over the references of an arm, Holm over the arms.
+
+    Args:
+        differences: arm -> reference -> matrix [S, n] of arm minus reference, or its Layout. Every arm has `reference`.
+    """
+    layouts = {arm: {r: _layout(d) for r, d in mine.items()} for arm, mine in differences.items()}
+    hardest: dict[str, str] = {}
+    p_values: dict[str, float] = {}
+    for arm, mine in layouts.items():
+        if reference not in mine:
+            raise InputError(f"arm {arm!r}", f"references {sorted(mine)}", f"{reference!r} among them")
+        testable = all(layout.has_p for layout in mine.values())
+        each = {r: layout.p_greater() for r, layout in mine.items()} if testable else {}
+        p_values[arm] = intersection_union(list(each.values())) if testable else float("nan")
+        hardest[arm] = (
+            max(each, key=each.__getitem__) if testable else min(mine, key=lambda r, m=mine: m[r].value)
+        )
+    adjusted = holm(
+        {a: 1.0 if np.isnan(p) else p for a, p in p_values.items()}
+    )  # untestable arms stay in the family
+    found = {}
+    for arm, p in p_values.items():
+        interval = layouts[arm][reference].interval(1 - alpha)
+        call = "none" if np.isnan(p) else "gain" if adjusted[arm] <= alpha else "open"
+        if call != "gain" and interval is not None and interval[1] < 0:
+            call = "harm"
+        known = not np.isnan(p)
+        found[arm] = Decision(call, hardest[arm], p if known else None, adjusted[arm] if known else None)
+    return found
+
+
+def _layout(difference: np.ndarray | Layout) -> Layout:
+    return difference if isinstance(difference, Layout) else two_way(difference)
+
+
+def compare(
+    cases: pd.DataFrame,
+    endpoint: Endpoint,
+    controls: Mapping[str, Sequence[str]],
+    reference: str = "real_only",
+    undertrained: bool = False,
+    mechanics: bool = False,
+    rng_seed: int = 0,
+    generalises_over: str = "downstream seeds",
+    replacing: Sequence[str] = (),
+    test_to_train: float | None = None,
+    resamples: int = 1000,
+) -> Comparisons:
+    """Every verdict on the endpoint, on the study's own test set (rows with external == "").
+
+    Args:
+        cases: a cases table. controls: adding arm -> its control arms.
+        undertrained: the reference's best step was late: no verdict. mechanics: stamped study: no p-value.
+        generalises_over: "downstream seeds", or "pipeline" where every replicate has its own split, generator seed and draw.
+        replacing: synthetic-only arms, tested for being as good as the reference (TOST with endpoint.margin).
+        test_to_train: test over training subjects of a pipeline whose splits overlap (Nadeau-Bengio); then the seeds are replicates.
+        resamples: of the crossed bootstrap, for metrics of a set.
+    """
+    rows = cases[
+        (cases["task"] == endpoint.task) & (cases["net"] == endpoint.net) & (cases["external"] == "")
+    ]
+    involved = {reference, *controls, *replacing, *(c for mine in controls.values() for c in mine)}
+    if missing := sorted(involved - set(rows["arm"])):
+        raise InputError(
+            "cases table",
+            f"no rows of arm(s) {missing} for task {endpoint.task!r}, net {endpoint.net!r}",
+            "cases of every compared arm",
+            "finish the study with `synthrad study run`",
+        )
+    if test_to_train is not None and generalises_over != "pipeline":
+        raise InputError("test_to_train", f"generalises_over={generalises_over!r}", "'pipeline'")
+    rows = rows[rows["arm"].isin(involved)]
+    answers, notes = answers_of(
+        rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, test_to_train
+    )
+    held = {arm: tuple(dict.fromkeys((reference, *mine))) for arm, mine in controls.items()}
+    pairs = {
+        arm: {r: difference_of(answers[arm], answers[r], test_to_train) for r in mine}
+        for arm, mine in held.items()
+    }
+    as_real = {arm: difference_of(answers[arm], answers[reference], test_to_train) for arm in replacing}
+    silent = undertrained or mechanics
+    decisions = decide(
+        {a: {r: x[0] for r, x in mine.items()} for a, mine in pairs.items()}, reference, endpoint.alpha
+    )
+    family = sum(len(mine) for mine in pairs.values())
+    shared = {
+        "metric": endpoint.metric,
+        "task": endpoint.task,
+        "net": endpoint.net,
+        "generalises_over": generalises_over,
+    }
+    verdicts = []
+    for arm, mine in pairs.items():
+        rows_of_arm = {
+            r: _comparison(arm, r, *x, endpoint.alpha, silent, family, shared) for r, x in mine.items()
+        }
+        layouts = {r: x[0] for r, x in mine.items()}
+        verdicts.append(
+            verdict_of(
+                arm,
+                decisions[arm],
+                rows_of_arm,
+                layouts,
+                endpoint,
+                reference,
+                undertrained,
+                mechanics,
+                len(pairs),
+            )
+        )
+    p_tost = {a: tost(x[0], endpoint.margin) for a, x in as_real.items() if x[0].has_p and not silent}
+    adjusted = holm(p_tost)
+    for arm, x in as_real.items():
+        row = _comparison(arm, reference, *x, endpoint.alpha, True, max(family, 1), shared)
+        verdicts.append(
+            replacing_verdict_of(
+                row, x[0], p_tost.get(arm), adjusted.get(arm), endpoint, undertrained, mechanics
+            )
+        )
+    return Comparisons(
+        endpoint, tuple(verdicts), reference, generalises_over, undertrained, mechanics, tuple(notes)
+    )
+
+
+def _comparison(
+    arm: str,
+    reference: str,
+    layout: Layout,
+    means: np.ndarray,
+    alpha: float,
+    silent: bool,
+    family: int,
+    shared: dict,
+) -> Comparison:
+    low, high = layout.interval(1 - alpha) or (None, None)
+    p_gain = layout.p_greater() if layout.has_p and not silent else None
+    note = (
+        f"{layout.undefined:.0%} of the resamples undefined: no interval"
+        if layout.undefined and low is None
+        else ""
+    )
+    return Comparison(
+        arm,
+        reference,
+        difference=layout.value,
+        low=low,
+        high=high,
+        p_gain=p_gain,
+        p_seeds_t=None if silent else seeds_t(means, family),
+        seeds=layout.seeds,
+        subjects=layout.subjects,
+        note=note,
+        **shared,
+    )
+
+
+def explore(
+    cases: pd.DataFrame,
+    reference: str = "real_only",
+    alpha: float = 0.05,
+    rng_seed: int = 0,
+    resamples: int = 400,
+    generalises_over: str = "downstream seeds",
+) -> list[Comparison]:
+    """Exploratory: every arm against the reference, for every task, net, test set, metric and class: two-sided intervals, no p-value."""
+    found: list[Comparison] = []
+    for (kind, task, net, external), part in cases.groupby(["kind", "task", "net", "external"]):
+        if reference not in set(part["arm"]):
+            continue
+        for metric in segmentation.METRICS if kind == "segmentation" else classification.METRICS:
+            named = sorted(set(zip(part["layer"], part["class_name"], strict=True)))
+            for layer, name in [("", ""), *named]:
+                try:
+                    answers, notes = answers_of(
+                        part, metric, layer, (name,) if name else (), resamples, rng_seed, None
+                    )
+                    pairs = {
+                        a: difference_of(x, answers[reference], None)
+                        for a, x in answers.items()
+                        if a != reference
+                    }
+                except (
+                    InputError
+                ):  # undefined for this class, or an arm is incomplete: the summary says so with counts
+                    continue
+                shared = {
+                    "metric": metric,
+                    "task": str(task),
+                    "net": str(net),
+                    "external": str(external),
+                    "generalises_over": generalises_over,
+                    "class_name": (f"{layer}/{name}" if layer else name) or "macro",
+                }
+                for arm, x in pairs.items():
+                    row = _comparison(arm, reference, *x, alpha, True, 1, shared)
+                    found.append(row)
+    return found
