@@ -145,3 +145,24 @@ def similar_pairs(vectors: np.ndarray, likeness: float, block: int = 2048) -> li
             rows, columns = rows + top, columns + left
             found += [(int(a), int(b)) for a, b in zip(rows, columns, strict=True) if a < b]
     return found
+
+
+def picture_owners(subjects: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """One name for all subjects that share a picture (equal digests), so that a split keeps them together."""
+    parent = {s: s for s in subjects}
+
+    def find(s: str) -> str:
+        while parent[s] != s:
+            parent[s] = parent[parent[s]]
+            s = parent[s]
+        return s
+
+    first: dict[str, str] = {}
+    for subject, digest in zip(subjects, digests, strict=True):
+        a, b = (
+            sorted((find(first.setdefault(digest, subject)), find(subject)))
+            if digest
+            else (find(subject),) * 2
+        )
+        parent[b] = a
+    return [find(s) for s in subjects]

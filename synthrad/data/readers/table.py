@@ -1,0 +1,468 @@
+"""Any table of images: CSV or Parquet, one row an image; columns are named by flags."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthrad.data.images import read_mask
+from synthrad.data.writing import Draft, add_options, check_splits, describe
+from synthrad.errors import InputError, InputErrors
+from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+from synthrad.records import DatasetInfo, Manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DESCRIPTION = "any CSV or Parquet table with one row an image; also imports synthetic sets made elsewhere"
+_NUMBERS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `synthrad prepare table`."""
+    parser.add_argument("root", metavar="TABLE", help="CSV (comma, semicolon or tab) or Parquet file")
+    parser.add_argument("out", metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "--root", dest="folder", help="folder that image paths start from (default: the table's)"
+    )
+    parser.add_argument(
+        "--image",
+        nargs="+",
+        default=["image"],
+        metavar="COLUMN",
+        help="column of image files; several are channels of one picture (default: image)",
+    )
+    parser.add_argument(
+        "--channel-names", nargs="+", metavar="NAME", help="default: image, or the names of the columns"
+    )
+    parser.add_argument(
+        "--subject", metavar="COLUMN", help="patient: never crosses a split (default: each row its own)"
+    )
+    parser.add_argument(
+        "--mask", nargs="+", default=[], metavar="COLUMN", help="columns of mask files; blank = no mask"
+    )
+    parser.add_argument(
+        "--mask-layers",
+        nargs="+",
+        metavar="NAME",
+        help="layer of each mask column (default: as in --mask-classes)",
+    )
+    parser.add_argument(
+        "--mask-classes",
+        nargs="+",
+        default=[],
+        metavar="LAYER:VALUES",
+        help="pixel values and names: abnormality:255=caries; organ:1=liver,2=spleen; tooth:1-255=tooth (many "
+        "values, one structure); tooth:11-18,21-28 (each value named by its number). 0 is background",
+    )
+    parser.add_argument(
+        "--labels", nargs="+", default=[], metavar="COLUMN", help="classes: 0, 1 or blank (unknown)"
+    )
+    parser.add_argument(
+        "--unknown",
+        nargs="+",
+        default=[],
+        metavar="VALUE",
+        help="further values that mean unknown, e.g. -1 NA",
+    )
+    parser.add_argument("--attributes", nargs="+", default=[], metavar="COLUMN", help="sex, age, view ...")
+    parser.add_argument(
+        "--age-bands",
+        nargs="+",
+        type=float,
+        metavar="EDGE",
+        help="add the attribute age_band from the column age: 40 60 gives <40, 40-59, 60+",
+    )
+    parser.add_argument(
+        "--split", metavar="COLUMN", help="column with train, val, audit, test (instead of --fractions)"
+    )
+    parser.add_argument(
+        "--synthetic", action="store_true", help="the images are synthetic, made elsewhere (all go to train)"
+    )
+    parser.add_argument(
+        "--trained-on",
+        metavar="MANIFEST",
+        help="with --synthetic: the manifest whose train split its generator learned from, or unknown",
+    )
+    parser.add_argument(
+        "--like",
+        metavar="MANIFEST",
+        help="take classes, layers, channels, intensity and resize policy from it; "
+        "without --mask-classes mask pixels are its structure numbers",
+    )
+    add_options(parser)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One mask layer: its column, its structures, and the structure number of each pixel value (-1 = undeclared)."""
+
+    name: str
+    column: str
+    structures: tuple[str, ...]
+    lookup: np.ndarray
+
+
+def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifest:
+    """Read a table, check every row, write masks and manifest to `out`.
+
+    Raises:
+        InputErrors: all faults of the table at once, with row, column, value and repair.
+    """
+    path = Path(root)
+    table = read_table(path)
+    folder = Path(args.folder) if args.folder else path.parent
+    _check_flags(args)
+    like = Manifest.read(args.like).info if args.like else None
+    layers = _layers(args, like)
+    _check_columns(table, args, layers, like, str(path))
+    info = _info(args, folder, layers, like)
+    with Draft(Path(out), folder, info, len(table), str(path)) as draft:
+        _fill_columns(draft, table, args)
+        stems = _stems(table[args.image[0]])
+        draft.each(lambda row: _read_row(draft, row, table, args, layers, folder, stems[row]))
+        return draft.finish(args)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of strings, "" where a value is missing.
+
+    Raises:
+        InputError: no such file, or not a table.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise InputError(str(path), "no such file", "a CSV or Parquet table")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            table = pd.read_parquet(path).map(_text)
+        else:
+            with open(path, encoding="utf-8-sig") as f:
+                header = f.readline()
+            separator = max(",;\t", key=header.count)
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError, pd.errors.ParserError) as e:
+        raise InputError(
+            str(path), f"a file that cannot be read ({e})", "a CSV or Parquet table", "save it as UTF-8 CSV"
+        ) from e
+    if not len(table):
+        raise InputError(str(path), "no rows", "one row an image")
+    return table
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)) or str(value) in ("<NA>", "NaT"):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    return (
+        str(int(value))
+        if isinstance(value, float | np.floating) and float(value).is_integer()
+        else str(value)
+    )
+
+
+def parse_values(spec: str) -> tuple[str, dict[int, str]]:
+    """`layer:255=caries`, `layer:1-9=tooth`, `layer:11-18,21-28` -> layer, {pixel value: structure}.
+
+    Raises:
+        InputError: a spec of another form, or a value named twice.
+    """
+    layer, colon, rest = spec.partition(":")
+    values: dict[int, str] = {}
+    try:
+        if not (layer and colon):
+            raise ValueError("no `LAYER:`")
+        for part in rest.split(","):
+            span, _, name = part.partition("=")
+            low, _, high = span.partition("-")
+            for value in range(int(low), int(high or low) + 1):
+                if value < 1 or value > 65535 or value in values:
+                    raise ValueError(
+                        f"value {value} " + ("named twice" if value in values else "outside 1-65535")
+                    )
+                values[value] = name.strip() or str(value)
+        if not values:
+            raise ValueError("no value")
+    except ValueError as e:
+        raise InputError(
+            "--mask-classes",
+            f"{spec!r} ({e})",
+            "LAYER:VALUE=NAME,... or LAYER:LOW-HIGH",
+            "e.g. abnormality:255=caries or tooth:11-18,21-28,31-38,41-48",
+        ) from e
+    return layer, values
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if args.synthetic != bool(args.trained_on):
+        raise InputError(
+            "--synthetic, --trained-on",
+            "one without the other",
+            "both or neither",
+            "a synthetic set says what its generator was trained on: a manifest, or unknown",
+        )
+    if args.split and args.fractions:
+        raise InputError(
+            "--split, --fractions", "both", "one of them", "drop --fractions to keep the column's splits"
+        )
+    if args.synthetic and (args.split or args.fractions):
+        raise InputError(
+            "--synthetic", "--split or --fractions", "neither: synthetic images are for training only"
+        )
+    if args.channel_names and len(args.channel_names) != len(args.image):
+        raise InputError(
+            "--channel-names", f"{len(args.channel_names)} names", f"{len(args.image)}, one an --image column"
+        )
+
+
+def _layers(args: argparse.Namespace, like: DatasetInfo | None) -> list[Layer]:
+    given = dict(parse_values(spec) for spec in args.mask_classes)
+    names = args.mask_layers or list(given or (like.layers if like else {}))
+    if len(names) != len(args.mask) or len(given) != len(args.mask_classes):
+        raise InputError(
+            "--mask, --mask-classes",
+            f"{len(args.mask)} column(s) for the layers {names}",
+            "one column a layer",
+            "repeat a column that holds two layers; name the layers with --mask-layers",
+        )
+    layers = []
+    for name, column in zip(names, args.mask, strict=True):
+        known = tuple(like.layers.get(name, ())) if like else ()
+        values = given.get(name) or {k + 1: s for k, s in enumerate(known)}
+        structures = known or tuple(dict.fromkeys(values.values()))
+        if not values or not set(values.values()) <= set(structures) or len(structures) > 254:
+            raise InputError(
+                "--mask-classes",
+                f"{name}: {sorted(set(values.values()))}",
+                f"names among {list(structures)[:40] or 'one or more'}, at most 254",
+                f"add {name}:VALUE=NAME to --mask-classes",
+            )
+        lookup = np.full(65536, -1, np.int32)
+        lookup[0] = 0
+        for value, structure in values.items():
+            lookup[value] = structures.index(structure) + 1
+        layers.append(Layer(name, column, structures, lookup))
+    if like and {n.name for n in layers} - set(like.layers):
+        raise InputError("--mask-layers", str(names), f"layers of {args.like}: {list(like.layers)}")
+    return layers
+
+
+def _check_columns(
+    table: pd.DataFrame, args: argparse.Namespace, layers: list[Layer], like: DatasetInfo | None, where: str
+) -> None:
+    flags = {
+        "--image": args.image,
+        "--mask": args.mask,
+        "--labels": args.labels,
+        "--attributes": args.attributes,
+        "--subject": [args.subject] * bool(args.subject),
+        "--split": [args.split] * bool(args.split),
+        "--age-bands": ["age"] * bool(args.age_bands),
+    }
+    faults = [
+        f"column {c!r} ({flag}): missing; the table has {', '.join(map(str, table.columns))}"
+        for flag, columns in flags.items()
+        for c in columns
+        if c not in table.columns
+    ]
+    if like and (foreign := [c for c in args.labels if c not in like.classes]):
+        faults.append(
+            f"--labels {' '.join(foreign)}: not classes of {args.like}, which has {', '.join(like.classes)}"
+        )
+    if faults:
+        raise InputErrors(where, faults)
+
+
+def _info(
+    args: argparse.Namespace, folder: Path, layers: list[Layer], like: DatasetInfo | None
+) -> DatasetInfo:
+    channels = tuple(args.channel_names or (args.image if len(args.image) > 1 else ["image"]))
+    attributes = tuple(args.attributes) + ("age_band",) * bool(args.age_bands)
+    if not like:
+        info = describe(
+            args,
+            folder,
+            classes=tuple(args.labels),
+            layers={n.name: n.structures for n in layers},
+            channels=channels,
+            attributes=attributes,
+        )
+    else:
+        info = describe(
+            args,
+            folder,
+            classes=like.classes,
+            layers=like.layers,
+            channels=like.channels,
+            attributes=attributes,
+        )
+        if len(channels) != len(like.channels):
+            raise InputError(
+                "--image", f"{len(channels)} channel(s)", f"{len(like.channels)}, as {args.like} has"
+            )
+        info = replace(
+            info,
+            intensity=info.intensity if args.intensity else like.intensity,
+            resize=args.resize or like.resize,
+        )
+    return replace(info, lineage=_lineage(args)) if args.synthetic else info
+
+
+def _lineage(args: argparse.Namespace) -> Lineage:
+    if args.trained_on == "unknown":
+        return Lineage((Fitted("generator", origin="unknown", notes="a set made elsewhere"),))
+    manifest = Manifest.read(args.trained_on)
+    train = manifest.where(split="train", source="real")
+    return Lineage(
+        (
+            Fitted(
+                "generator",
+                origin="declared",
+                trained_on=hash_subjects(manifest.info.id, train.column("subject"), project_key()),
+                fingerprints=frozenset(train.column("digest")) - {""},
+                notes=f"a set made elsewhere, said to be trained on the train split of {manifest.info.name}",
+            ),
+        )
+    )
+
+
+def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -> None:
+    """All columns that need no file: subject, split, labels, attributes."""
+    unknown = {"", *args.unknown}
+    columns = draft.columns
+    columns["source"][:] = "synthetic" if args.synthetic else "real"
+    columns["subject"][:] = table[args.subject].str.strip() if args.subject else table[args.image[0]]
+    for row in np.flatnonzero(columns["subject"] == ""):
+        draft.fault(
+            row, f"column {args.subject!r}: blank, expected a subject; fill it in (one name a patient)"
+        )
+    if args.synthetic:
+        columns["split"][:] = "train"
+    elif args.split:
+        columns["split"][:] = table[args.split].str.strip()
+        for row, text in check_splits(columns["split"]):
+            draft.fault(row, f"column {args.split!r}: {text}")
+        _check_crossing(draft)
+    for c in args.labels:
+        for row, value in enumerate(table[c].str.strip()):
+            if value not in unknown and value not in _NUMBERS:
+                draft.fault(
+                    row,
+                    f"column {c!r}: found {value!r}, expected 0, 1 or blank; add --unknown={value} if it means unknown",
+                )
+            columns[f"label:{c}"][row] = np.nan if value in unknown else _NUMBERS.get(value, np.nan)
+    for a in args.attributes:
+        columns[f"attribute:{a}"][:] = ["" if v in unknown else v for v in table[a].str.strip()]
+    if args.age_bands:
+        for row, value in enumerate(table["age"].str.strip()):
+            try:
+                columns["attribute:age_band"][row] = (
+                    "" if value in unknown else age_band(float(value), args.age_bands)
+                )
+            except ValueError:
+                draft.fault(
+                    row, f"column 'age': found {value!r}, expected a number or blank; add --unknown={value}"
+                )
+
+
+def age_band(age: float, edges: list[float]) -> str:
+    """The band of an age: edges 40, 60 give <40, 40-59 and 60+."""
+    edges = sorted(edges)
+    k = int(np.searchsorted(edges, age, side="right"))
+    if k == 0:
+        return f"<{edges[0]:g}"
+    return f"{edges[-1]:g}+" if k == len(edges) else f"{edges[k - 1]:g}-{edges[k] - 1:g}"
+
+
+def _check_crossing(draft: Draft) -> None:
+    seen: dict[str, tuple[int, str]] = {}
+    for row, (subject, split) in enumerate(
+        zip(draft.columns["subject"], draft.columns["split"], strict=True)
+    ):
+        first, other = seen.setdefault(subject, (row, split))
+        if split != other:
+            draft.fault(
+                row,
+                f"column 'split': subject {subject!r} is in {split!r} here and in {other!r} in row {first + 2}; "
+                "a subject belongs to one split",
+            )
+
+
+def _stems(names: pd.Series) -> list[str]:
+    stems = [Path(n).stem or "row" for n in names]
+    return stems if len(set(stems)) == len(stems) else [f"{i:06d}_{s}" for i, s in enumerate(stems)]
+
+
+def _read_row(
+    draft: Draft,
+    row: int,
+    table: pd.DataFrame,
+    args: argparse.Namespace,
+    layers: list[Layer],
+    folder: Path,
+    stem: str,
+) -> None:
+    faults: list[str] = []
+    shape = None
+    try:
+        names = [_inside(folder, table[c].iat[row], c) for c in args.image]
+        shape = draft.add_image(row, names)
+    except InputError as e:
+        faults.append(f"column {args.image[0]!r}: {e}")
+    masks: dict[str, np.ndarray | None] = {}
+    for layer in layers:
+        value = table[layer.column].iat[row].strip()
+        try:
+            masks[layer.name] = (
+                None if value in ("", *args.unknown) else _read_layer(folder, value, layer, shape)
+            )
+        except InputError as e:
+            faults.append(f"column {layer.column!r}: {e}")
+    if faults:
+        raise InputErrors("", faults)
+    draft.add_masks(row, stem, masks)
+
+
+def _inside(folder: Path, value: str, column: str) -> str:
+    """The path relative to `folder`, as the manifest keeps it."""
+    if not value.strip():
+        raise InputError(f"column {column!r}", "a blank", "an image file", "remove the row or fill it in")
+    base = folder.resolve()
+    path = Path(value) if Path(value).is_absolute() else base / value
+    path = Path(*path.parts[:1], *[p for p in path.parts[1:] if p != "."])
+    if ".." in path.parts or base not in path.parents:
+        raise InputError(
+            value,
+            "a path outside the root",
+            f"one inside {folder}",
+            "give the folder of all images with --root",
+        )
+    return path.relative_to(base).as_posix()
+
+
+def _read_layer(folder: Path, value: str, layer: Layer, shape: tuple[int, int] | None) -> np.ndarray:
+    path = Path(value) if Path(value).is_absolute() else folder / value
+    pixels = read_mask(path)
+    if shape is not None and pixels.shape != shape:
+        raise InputError(
+            str(path),
+            f"{pixels.shape[1]} x {pixels.shape[0]} pixels",
+            f"{shape[1]} x {shape[0]}, the size of its image",
+            "draw the mask on its own image",
+        )
+    mapped = layer.lookup[pixels]
+    if (mapped < 0).any():
+        found = ", ".join(map(str, np.unique(pixels[mapped < 0])[:10]))
+        raise InputError(
+            str(path),
+            f"the pixel value(s) {found}",
+            f"0 or a value declared for layer {layer.name!r}",
+            f"add {layer.name}:VALUE=NAME to --mask-classes; JPEG masks hold stray values, use PNG",
+        )
+    return mapped.astype(np.uint8)

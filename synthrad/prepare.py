@@ -1,0 +1,122 @@
+"""`synthrad prepare`: turn a dataset on disk into a manifest. Each file of data/readers/ is a subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from synthrad.records import SPLITS, Manifest
+
+READERS = Path(__file__).parent / "data" / "readers"
+MOST = 10  # pairs of near copies printed
+
+
+def readers() -> dict[str, ModuleType]:
+    """Name -> module of each reader, by listing the folder; none imports torch or pandas at its top."""
+    names = sorted(p.stem for p in READERS.glob("*.py") if not p.stem.startswith("_"))
+    return {n: importlib.import_module(f"synthrad.data.readers.{n}") for n in names}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one subcommand a reader."""
+    made = argparse.ArgumentParser(
+        prog="synthrad prepare",
+        description="Read a dataset, check every image and mask, split it by subject, and write a manifest folder.",
+        epilog="`synthrad prepare READER --help` lists the options of each.",
+    )
+    commands = made.add_subparsers(dest="reader", metavar="READER", required=True)
+    for name, module in readers().items():
+        command = commands.add_parser(name, help=module.DESCRIPTION, description=module.DESCRIPTION)
+        module.add_arguments(command)
+        command.add_argument(
+            "--skip-near-copies",
+            action="store_true",
+            help="do not compare all images with each other for near copies (equal files are always found)",
+        )
+        command.set_defaults(module=module)
+    return made
+
+
+def run(argv: list[str]) -> int:
+    """Read, write, and print what was found."""
+    args = parser().parse_args(argv)
+    manifest = args.module.read(getattr(args, "root", None), args.out, args)
+    lines = [*summary(manifest), *same_pictures(manifest)]
+    if not args.skip_near_copies and (manifest.column("source") == "real").all():
+        lines += near_copy_lines(manifest)
+    print("\n".join([*lines, f"wrote {args.out}"]))
+    return 0
+
+
+def summary(manifest: Manifest) -> list[str]:
+    """Rows and subjects of each split, then positives among the known of each label and structure."""
+    info, splits = manifest.info, manifest.column("split")
+    subjects = manifest.column("subject")
+    shown = [s for s in SPLITS if (splits == s).any()]
+    head = f"{info.name}: {len(manifest)} images of {len(set(subjects))} subjects"
+    lines = [
+        head,
+        "  " + "  ".join(f"{s} {(splits == s).sum()} ({len(set(subjects[splits == s]))})" for s in shown),
+    ]
+    facts = [(f"label {c}", manifest.labels[:, k]) for k, c in enumerate(info.classes)]
+    for layer, structures in info.layers.items():
+        known = manifest.column(f"mask:{layer}") != ""
+        lines.append(
+            f"  layer {layer}: {len(structures)} structure(s), {known.sum()} of {len(manifest)} images have a mask"
+        )
+        for s in structures:
+            area = manifest.column(f"area:{layer}/{s}")
+            facts.append((f"{layer}/{s}", np.where(np.isnan(area), np.nan, area > 0)))
+    for name, values in facts:
+        parts = [
+            f"{s} {int(np.nansum(values[splits == s]))}/{int((~np.isnan(values[splits == s])).sum())}"
+            for s in shown
+        ]
+        lines.append(f"  {name:<32} " + "  ".join(parts))
+    if origin := ("" if not info.lineage.fitted else info.lineage.origin):
+        lines.append(f"  synthetic; what its generator was trained on is {origin}")
+    return lines
+
+
+def same_pictures(manifest: Manifest) -> list[str]:
+    """A line for each picture that is there under two subjects."""
+    owners: dict[str, dict[str, int]] = {}
+    subjects = manifest.column("subject")
+    for row, digest in enumerate(manifest.column("digest")):
+        if digest:
+            owners.setdefault(digest, {}).setdefault(subjects[row], row)
+    twice = [rows for rows in owners.values() if len(rows) > 1]
+    lines = (
+        [f"  warning: the same picture under {len(twice)} pair(s) of subjects; they share a split"]
+        if twice
+        else []
+    )
+    return lines + [
+        f"    {' = '.join(f'{s} (row {r + 2})' for s, r in rows.items())}" for rows in twice[:MOST]
+    ]
+
+
+def near_copy_lines(manifest: Manifest) -> list[str]:
+    """Lines on pictures that look alike under different subjects, those that cross splits first."""
+    from synthrad.data.splits import near_copies
+
+    subjects, splits, digests = (manifest.column(c) for c in ("subject", "split", "digest"))
+    pairs = [
+        (i, j) for i, j in near_copies(manifest) if subjects[i] != subjects[j] and digests[i] != digests[j]
+    ]
+    crossing = [(i, j) for i, j in pairs if splits[i] != splits[j]]
+    if not pairs:
+        return ["  near copies under two subjects: none"]
+    lines = [
+        f"  warning: {len(pairs)} pair(s) of near copies under two subjects, {len(crossing)} of them cross splits; "
+        "look at them, and give both one subject if they are one picture"
+    ]
+    for i, j in (crossing or pairs)[:MOST]:
+        lines.append(
+            f"    row {i + 2} {subjects[i]} ({splits[i]})  ~  row {j + 2} {subjects[j]} ({splits[j]})"
+        )
+    return lines
