@@ -115,8 +115,13 @@ class Draft:
         if self._faults:
             raise InputErrors(self.where, [text for _, text in sorted(self._faults, key=lambda f: f[0])])
 
-    def each(self, work: Callable[[int], None], title: str = "reading images") -> None:
-        """Call work(row) for all rows, with a progress bar; its InputErrors become faults of their rows."""
+    def each(self, work: Callable[[int], None], title: str = "reading images", line: bool = True) -> None:
+        """Call work(row) for all rows, with a progress bar; its InputErrors become faults of their rows.
+
+        Args:
+            work: of one row. title: of the bar.
+            line: faults start with the row's line in the file (not for formats without lines).
+        """
         from tqdm import tqdm
 
         def one(row: int) -> None:
@@ -124,9 +129,9 @@ class Draft:
                 work(row)
             except InputErrors as e:
                 for fault in e.faults:
-                    self.fault(row, fault)
+                    self._faults.append((row, f"row {row + 2}, {fault}" if line else fault))
             except InputError as e:
-                self.fault(row, str(e))
+                self._faults.append((row, f"row {row + 2}, {e}" if line else str(e)))
 
         pool = ThreadPoolExecutor(2)
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthrad.data.images import read_mask
+from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.writing import Draft, add_options, check_splits, describe
 from synthrad.errors import InputError, InputErrors
 from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
@@ -97,16 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One mask layer: its column, its structures, and the structure number of each pixel value (-1 = undeclared)."""
-
-    name: str
-    column: str
-    structures: tuple[str, ...]
-    lookup: np.ndarray
-
-
 def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifest:
     """Read a table, check every row, write masks and manifest to `out`.
 
@@ -167,38 +157,6 @@ def _text(value: object) -> str:
     )
 
 
-def parse_values(spec: str) -> tuple[str, dict[int, str]]:
-    """`layer:255=caries`, `layer:1-9=tooth`, `layer:11-18,21-28` -> layer, {pixel value: structure}.
-
-    Raises:
-        InputError: a spec of another form, or a value named twice.
-    """
-    layer, colon, rest = spec.partition(":")
-    values: dict[int, str] = {}
-    try:
-        if not (layer and colon):
-            raise ValueError("no `LAYER:`")
-        for part in rest.split(","):
-            span, _, name = part.partition("=")
-            low, _, high = span.partition("-")
-            for value in range(int(low), int(high or low) + 1):
-                if value < 1 or value > 65535 or value in values:
-                    raise ValueError(
-                        f"value {value} " + ("named twice" if value in values else "outside 1-65535")
-                    )
-                values[value] = name.strip() or str(value)
-        if not values:
-            raise ValueError("no value")
-    except ValueError as e:
-        raise InputError(
-            "--mask-classes",
-            f"{spec!r} ({e})",
-            "LAYER:VALUE=NAME,... or LAYER:LOW-HIGH",
-            "e.g. abnormality:255=caries or tooth:11-18,21-28,31-38,41-48",
-        ) from e
-    return layer, values
-
-
 def _check_flags(args: argparse.Namespace) -> None:
     if args.synthetic != bool(args.trained_on):
         raise InputError(
@@ -243,11 +201,7 @@ def _layers(args: argparse.Namespace, like: DatasetInfo | None) -> list[Layer]:
                 f"names among {list(structures)[:40] or 'one or more'}, at most 254",
                 f"add {name}:VALUE=NAME to --mask-classes",
             )
-        lookup = np.full(65536, -1, np.int32)
-        lookup[0] = 0
-        for value, structure in values.items():
-            lookup[value] = structures.index(structure) + 1
-        layers.append(Layer(name, column, structures, lookup))
+        layers.append(Layer(name, column, structures, lookup_table(values, structures)))
     if like and {n.name for n in layers} - set(like.layers):
         raise InputError("--mask-layers", str(names), f"layers of {args.like}: {list(like.layers)}")
     return layers
@@ -420,7 +374,7 @@ def _read_row(
         value = table[layer.column].iat[row].strip()
         try:
             masks[layer.name] = (
-                None if value in ("", *args.unknown) else _read_layer(folder, value, layer, shape)
+                None if value in ("", *args.unknown) else read_layer(folder, value, layer, shape)
             )
         except InputError as e:
             faults.append(f"column {layer.column!r}: {e}")
@@ -444,25 +398,3 @@ def _inside(folder: Path, value: str, column: str) -> str:
             "give the folder of all images with --root",
         )
     return path.relative_to(base).as_posix()
-
-
-def _read_layer(folder: Path, value: str, layer: Layer, shape: tuple[int, int] | None) -> np.ndarray:
-    path = Path(value) if Path(value).is_absolute() else folder / value
-    pixels = read_mask(path)
-    if shape is not None and pixels.shape != shape:
-        raise InputError(
-            str(path),
-            f"{pixels.shape[1]} x {pixels.shape[0]} pixels",
-            f"{shape[1]} x {shape[0]}, the size of its image",
-            "draw the mask on its own image",
-        )
-    mapped = layer.lookup[pixels]
-    if (mapped < 0).any():
-        found = ", ".join(map(str, np.unique(pixels[mapped < 0])[:10]))
-        raise InputError(
-            str(path),
-            f"the pixel value(s) {found}",
-            f"0 or a value declared for layer {layer.name!r}",
-            f"add {layer.name}:VALUE=NAME to --mask-classes; JPEG masks hold stray values, use PNG",
-        )
-    return mapped.astype(np.uint8)
