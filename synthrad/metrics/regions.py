@@ -81,3 +81,33 @@ def share_inside(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nd
     inside = present & (values >= low) & (values <= high)
     total = present.sum(axis=1)
     return np.where(total > 0, inside.sum(axis=1) / np.maximum(total, 1), np.nan)
+
+
+def agreement(
+    masks: np.ndarray, prediction: np.ndarray, structures: list[int], asked: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Dice between an image's own masks and a judge's.
+
+    Args:
+        masks, prediction: uint8 [L, h, w]; 255 in masks = layer unknown.
+        structures: number of structures of each layer, n in all.
+        asked: bool [n], structures that the image's condition names: one missing from the mask counts 0.
+
+    Returns:
+        Dice pooled over each layer's structures, mean over layers that hold or were asked for one (NaN: none);
+        Dice of each structure [n], NaN where it is neither held nor asked for.
+    """
+    each, layers, start = np.full(sum(structures), np.nan), [], 0
+    for mask, seen, n in zip(masks, prediction, structures, strict=True):
+        here = slice(start, start + n)
+        start += n
+        if (mask == UNKNOWN).all():
+            continue
+        held, found = (np.bincount(m.ravel(), minlength=n + 1)[1 : n + 1] for m in (mask, seen))
+        both = np.bincount(mask[mask == seen], minlength=n + 1)[1 : n + 1]
+        counted = (held > 0) | asked[here]
+        sizes = held + found
+        each[here] = np.where(counted, 2 * both / np.maximum(sizes, 1), np.nan)
+        if counted.any():
+            layers.append(2 * both.sum() / max(sizes.sum(), 1))
+    return (float(np.mean(layers)) if layers else float("nan")), each

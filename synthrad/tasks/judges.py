@@ -1,0 +1,257 @@
+"""Judges of mask quality: segmentation nets cross-fitted over the training subjects, each leaving out one part of them.
+
+They train for a fixed number of steps with nothing selected; no downstream fit reuses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from synthrad.cases import Case, collate
+from synthrad.data.cache import UNKNOWN, ImageCache
+from synthrad.data.transforms import light
+from synthrad.errors import InputError
+from synthrad.lineage import Fitted, hash_subjects, project_key
+from synthrad.metrics.regions import agreement
+from synthrad.nets.smp_net import SmpNet
+from synthrad.records import Manifest, file_digest, write_durably
+
+VERSION = 1  # raise by hand when judges change
+Layers = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """How the judges are fitted; with the training rows this names their weights on disk.
+
+    Args:
+        folds: nets; each leaves out one part of the training subjects.
+        steps, batch_size, lr: optimizer steps of each, images a step, learning rate (Adam, one cycle).
+        arch, encoder: of segmentation_models_pytorch, randomly initialised.
+        layer: the mask layer judged; None = all.
+        size: (height, width) at which images are compared and judged.
+        seed: of folds, initial weights, order and augmentation.
+    """
+
+    folds: int = 3
+    steps: int = 400
+    arch: str = "Unet"
+    encoder: str = "resnet18"
+    layer: str | None = None
+    size: tuple[int, int] = (64, 64)
+    seed: int = 0
+    batch_size: int = 16
+    lr: float = 1e-3
+
+
+def fold_of_subjects(subjects: list[str], folds: int, seed: int) -> dict[str, int]:
+    """Which judge leaves out which subject: a random partition in parts that differ by at most one subject.
+
+    Raises:
+        InputError: fewer subjects than folds, or fewer than two folds.
+    """
+    names = sorted(set(subjects))
+    if folds < 2 or len(names) < folds:
+        raise InputError(
+            "--folds",
+            f"{folds} folds over {len(names)} training subject(s)",
+            "at least 2, and no more than there are subjects",
+            "lower --folds or prepare more patients",
+        )
+    order = np.random.default_rng([seed, 7]).permutation(len(names))
+    return {names[i]: int(k % folds) for k, i in enumerate(order)}
+
+
+def fit_judges(
+    train: Manifest,
+    cache: ImageCache,
+    of_train: np.ndarray,
+    layers: Layers,
+    settings: Judges,
+    folder: Path,
+) -> tuple[list[nn.Module], tuple[Fitted, ...]]:
+    """One net a fold, fitted or read from `folder`, and what each has seen."""
+    known = np.any([train.column(f"mask:{k}") != "" for k in layers], axis=0)
+    key, nets, fitted = project_key(), [], []
+    identity = digest_of(
+        ["judge", VERSION, train.digest, asdict(settings), {k: list(v) for k, v in layers.items()}]
+    )
+    for fold in range(settings.folds):
+        rows = np.flatnonzero(known & (of_train != fold))
+        if not len(rows):
+            raise InputError(
+                "--real",
+                f"no training mask outside fold {fold} of {', '.join(layers)}",
+                "masks of subjects in at least two folds",
+                "prepare more masks or judge another --layer",
+            )
+        path = folder / f"judge-{identity[:16]}-{fold}.pt"
+        net = _net(layers, len(train.info.channels), settings, fold)
+        if path.is_file():
+            net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        else:
+            _train(net, train, cache, rows, layers, settings, fold)
+            buffer = io.BytesIO()
+            torch.save(net.state_dict(), buffer)
+            write_durably(path, buffer.getvalue())
+        nets.append(net.eval())
+        seen = train.take(rows)
+        fitted.append(
+            Fitted(
+                "judge",
+                file_digest(path),
+                trained_on=hash_subjects(train.info.id, seen.column("subject"), key),
+                fingerprints=frozenset(d for d in seen.column("digest") if d),
+                notes=f"mask judge {fold + 1} of {settings.folds}",
+            )
+        )
+    return nets, tuple(fitted)
+
+
+def _net(layers: Layers, channels: int, settings: Judges, fold: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1000 * settings.seed + fold)
+        outputs = sum(1 + len(s) for s in layers.values())
+        return SmpNet(settings.arch, settings.encoder, None, in_channels=channels, out_channels=outputs)
+
+
+def _train(
+    net: nn.Module,
+    train: Manifest,
+    cache: ImageCache,
+    rows: np.ndarray,
+    layers: Layers,
+    settings: Judges,
+    fold: int,
+) -> None:
+    """Fit one judge in place: fixed steps, light augmentation, one cycle of the learning rate, nothing selected."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net.to(device).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.lr, total_steps=settings.steps + 1, pct_start=0.1
+    )
+    title = f"fitting judge {fold + 1} of {settings.folds}"
+    with tqdm(total=settings.steps * settings.batch_size, desc=title, unit="image", disable=None) as bar:
+        for batch in _batches(train, cache, rows, layers, settings, fold):
+            loss = mask_loss(
+                net(batch.image.to(device)), batch.masks.to(device), [len(s) for s in layers.values()]
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.update(len(batch.image))
+    net.to("cpu")
+
+
+def _batches(
+    train: Manifest,
+    cache: ImageCache,
+    rows: np.ndarray,
+    layers: Layers,
+    settings: Judges,
+    fold: int,
+) -> Iterator[Any]:
+    """Batches of light-augmented training cases; every row once before any comes again."""
+    rng = np.random.default_rng([settings.seed, 11, fold])
+    at = places(train, layers)
+    none = torch.zeros(0)
+    queue: list[int] = []
+    for _ in range(settings.steps):
+        while len(queue) < settings.batch_size:
+            queue += rng.permutation(rows).tolist()
+        taken, queue = queue[: settings.batch_size], queue[settings.batch_size :]
+        cases = []
+        for i in taken:
+            masks = cache.masks(i)[at].astype(np.int64)
+            masks[masks == UNKNOWN] = -1
+            case = Case(
+                torch.from_numpy(cache.scaled(i)), torch.from_numpy(masks), none, torch.tensor(i), none
+            )
+            cases.append(light(case, rng))
+        yield collate(cases)
+
+
+def places(manifest: Manifest, layers: Layers) -> list[int]:
+    """Where the judged layers stand among a manifest's layers."""
+    names = list(manifest.info.layers)
+    return [names.index(k) for k in layers]
+
+
+def predict(net: nn.Module, images: np.ndarray, structures: list[int]) -> np.ndarray:
+    """What a judge sees: float32 [n, C, h, w] in [-1, 1] to uint8 [n, L, h, w], the likeliest structure a layer."""
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(images))
+    parts = torch.split(logits, [1 + n for n in structures], dim=1)
+    return torch.stack([p.argmax(dim=1) for p in parts], dim=1).to(torch.uint8).numpy()
+
+
+def dice_columns(
+    nets: list[nn.Module],
+    cache: ImageCache,
+    judge: np.ndarray,
+    layers: Layers,
+    manifest: Manifest,
+    title: str,
+) -> dict[str, Any]:
+    """score:dice and score:dice/<layer>/<structure> of every row, each by its judge."""
+    structures = [len(s) for s in layers.values()]
+    at = places(manifest, layers)
+    names = [(k, s) for k, group in layers.items() for s in group]
+    each = np.full((len(manifest), len(names)), np.nan)
+    whole = np.full(len(manifest), np.nan)
+    asked = np.zeros((len(manifest), len(names)), dtype=bool)
+    for j, (_, s) in enumerate(names):
+        if s in manifest.info.classes:
+            asked[:, j] = manifest.column(f"label:{s}") == 1
+    with tqdm(total=len(manifest), desc=title, unit="image", disable=None) as bar:
+        for k, net in enumerate(nets):
+            mine = np.flatnonzero(judge == k)
+            for start in range(0, len(mine), 32):
+                rows = mine[start : start + 32]
+                seen = predict(net, np.stack([cache.scaled(i) for i in rows]), structures)
+                for i, prediction in zip(rows, seen, strict=True):
+                    whole[i], each[i] = agreement(cache.masks(i)[at], prediction, structures, asked[i])
+                bar.update(len(rows))
+    return {"score:dice": whole} | {f"score:dice/{k}/{s}": each[:, j] for j, (k, s) in enumerate(names)}
+
+
+def digest_of(parts: Any) -> str:
+    """SHA-256 of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def mask_loss(logits: torch.Tensor, masks: torch.Tensor, structures: list[int]) -> torch.Tensor:
+    """Cross-entropy plus soft Dice of the structures present, mean over layers (Isensee et al. 2021, nnU-Net).
+
+    Args:
+        logits: [B, sum(1 + n), H, W].
+        masks: int64 [B, L, H, W]; -1 = unknown, ignored.
+        structures: n of each layer.
+    """
+    losses = []
+    for part, mask in zip(logits.split([1 + n for n in structures], dim=1), masks.unbind(1), strict=True):
+        known = mask >= 0
+        if not known.any():
+            continue
+        losses.append(nn.functional.cross_entropy(part, mask, ignore_index=-1))
+        weight = known[:, None].float()
+        target = nn.functional.one_hot(mask.clamp(min=0), part.shape[1]).permute(0, 3, 1, 2) * weight
+        guess = part.softmax(dim=1) * weight
+        both, sizes = (guess * target).sum((0, 2, 3))[1:], (guess + target).sum((0, 2, 3))[1:]
+        present = target.sum((0, 2, 3))[1:] > 0
+        if present.any():
+            losses.append(1 - (2 * both[present] / sizes[present]).mean())
+    return torch.stack(losses).sum() / len(structures) if losses else logits.sum() * 0
