@@ -1,6 +1,6 @@
 """Fusion strategies, their controls and the filters of synthetic sets: tables in, table out, no tensors."""
 
-from synthrad.fusion.balanced import ClassBalanced, GroupBalanced, MinimalBalanced
+from synthrad.fusion.balancing import ClassBalanced, GroupBalanced, MinimalBalanced
 from synthrad.fusion.cells import Cell, Cells, conditions, count
 from synthrad.fusion.controls import AugmentedReal, DuplicateReal
 from synthrad.fusion.filters import AllOf, AreaRange, Filter, MaskQuality, NoNearDuplicates, RandomKeep

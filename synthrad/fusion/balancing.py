@@ -1,149 +1,197 @@
-"""The arithmetic of fusion: largest remainders, class marginals by least squares, the balancing integer program.
-
-Plain numbers in and out; the strategies give them their meaning.
-"""
+"""Strategies that lift what is rare: classes, attribute groups, combinations of classes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from typing import Literal
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
-from synthrad.errors import RunError
-from synthrad.fusion.cells import Cell
-
-
-def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
-    """Whole numbers proportional to `weights` that sum to `total` (Hamilton's method); ties go to the earlier.
-
-    Each is floor or ceiling of its exact quota.
-    """
-    sum_ = float(sum(weights))
-    if total <= 0 or sum_ <= 0:
-        return [0] * len(weights)
-    quotas = [total * w / sum_ for w in weights]
-    shares = [int(np.floor(q + 1e-9)) for q in quotas]  # 1e-9: 3 * (1/3) must not floor to 0
-    by_remainder = sorted(range(len(quotas)), key=lambda i: (-round(quotas[i] - shares[i], 9), i))
-    for i in by_remainder[: total - sum(shares)]:
-        shares[i] += 1
-    return shares
+from synthrad.errors import InputError
+from synthrad.fusion import allocation
+from synthrad.fusion.cells import Cell, Cells, is_known, text
+from synthrad.fusion.pool import balanced_targets, check_choice, check_number, check_to, count_groups, take
+from synthrad.fusion.strategies import FusionStrategy
+from synthrad.records import Manifest
 
 
-def share_out(counts: Mapping[Cell, int], total: int) -> Counter[Cell]:
-    """`largest_remainder` over cells, in the order of their names; cells that get nothing are left out."""
-    names = sorted(counts)
-    shares = largest_remainder([counts[c] for c in names], total)
-    return Counter({c: n for c, n in zip(names, shares, strict=True) if n})
+class ClassBalanced(FusionStrategy):
+    """Lifts rare classes: class c gets to t_c = max(n_c, min(to, cap * n_c)) rows by an integer program over cells.
 
-
-def match_marginals(
-    target: Mapping[Cell, int], total: int, limits: Mapping[Cell, int], start: Mapping[Cell, int]
-) -> Counter[Cell]:
-    """`total` rows over the cells of `limits` whose class marginals are nearest to those of `target` in least squares.
-
-    Minimises |A x - total/N A n|^2 over whole x with 0 <= x <= limits and sum x = total, where A tells which parts a
-    cell has. Starts at `start` (cut to the limits), fills up by the steepest descent, then exchanges single rows between
-    cells until no exchange helps: a local optimum in which the cell proportions of `start` survive where they can.
-
-    Raises:
-        ValueError: the limits allow fewer than `total` rows.
-    """
-    cells = sorted(limits)
-    parts = sorted({(i, p) for c in [*cells, *target] for i, p in enumerate(c)})
-    index = {p: k for k, p in enumerate(parts)}
-    a = np.zeros((len(parts), len(cells)))
-    for g, cell in enumerate(cells):
-        a[[index[p] for p in enumerate(cell)], g] = 1
-    goal = np.zeros(len(parts))
-    for cell, n in target.items():
-        goal[[index[p] for p in enumerate(cell)]] += n * total / sum(target.values())
-    limit = np.array([limits[c] for c in cells])
-    if limit.sum() < total:
-        raise ValueError(f"{limit.sum()} rows for {total}")
-    x = np.minimum([start.get(c, 0) for c in cells], limit)
-    gram = a.T @ a
-    own = np.diag(gram)
-    for _ in range(total - int(x.sum())):
-        gain = 2 * (a.T @ (a @ x - goal)) + own
-        x[int(np.argmin(np.where(x < limit, gain, np.inf)))] += 1
-    exchange = own[:, None] + own[None, :] - 2 * gram  # |a_to - a_from|^2
-    while True:
-        slope = 2 * (a.T @ (a @ x - goal))
-        change = np.where(
-            (x < limit)[:, None] & (x > 0)[None, :], slope[:, None] - slope[None, :] + exchange, 0.0
-        )
-        to, from_ = np.unravel_index(int(np.argmin(change)), change.shape)
-        if change[to, from_] > -1e-9:
-            return Counter({c: int(n) for c, n in zip(cells, x, strict=True) if n})
-        x[to] += 1
-        x[from_] -= 1
-
-
-def balance(membership: np.ndarray, deficits: np.ndarray) -> np.ndarray:
-    """Rows to add per cell so that every class reaches its target: first least overshoot, then fewest rows.
-
-    Two integer programs (scipy milp, HiGHS): min sum_c (A x - d)_c subject to A x >= d, then min sum x at that overshoot.
-    Fewest rows alone would pick the rarest, most crowded combinations.
+    Classes of fewer than 10 subjects are skipped and rows without any class are not added. Among all ways to reach the
+    targets the one with the least overshoot is taken, among those the one with the fewest rows.
 
     Args:
-        membership: A, 0/1 [classes, cells]. deficits: d >= 0, whole, [classes].
-
-    Returns:
-        int [cells].
+        to: median or max of n_c over the balanced classes, or a number of rows.
+        cap: at most that many times the rows that the class has.
+        over: cells to add: observed = combinations seen in real rows, single = the class alone.
+        cells: balance classes.
     """
-    if not deficits.any():
-        return np.zeros(membership.shape[1], dtype=int)
-    enough = LinearConstraint(membership, lb=deficits)
-    positives = membership.sum(axis=0).astype(float)
-    bounds = Bounds(0, float(deficits.sum()))  # no optimum needs more of one cell
-    first = _solve(positives, [enough], bounds)
-    least = LinearConstraint(positives[None, :], ub=float(positives @ first))
-    return _solve(np.ones(len(positives)), [enough, least], bounds)
 
+    def __init__(
+        self,
+        to: Literal["median", "max"] | int = "median",
+        cap: float = 5.0,
+        over: Literal["observed", "single"] = "observed",
+        cells: Cells | None = None,
+    ):
+        super().__init__(cells)
+        check_number("ClassBalanced.cap", cap, 1)
+        check_to("ClassBalanced.to", to)
+        check_choice("ClassBalanced.over", over, ("observed", "single"))
+        self.to, self.cap, self.over = to, cap, over
 
-def _solve(cost: np.ndarray, constraints: list[LinearConstraint], bounds: Bounds) -> np.ndarray:
-    # mip_rel_gap: the solver's own default of 1e-4 may stop one row short of the optimum
-    options = {"mip_rel_gap": 0.0, "time_limit": 300.0}
-    solved = milp(
-        cost, constraints=constraints, bounds=bounds, integrality=np.ones(len(cost)), options=options
-    )
-    if solved.status != 0:
-        raise RunError(
-            f"the balancing program of {len(cost)} cells was not solved ({solved.message}); "
-            "declare fewer balance classes in `cells`"
-        )
-    return np.round(solved.x).astype(int)
+    def _plan(self, real: Manifest, cells: Cells) -> Counter[Cell]:
+        of_row = cells.of(real)
+        have = Counter(of_row)
+        classes = {cell: cells.positives(cell) for cell in have}
+        rows, subjects = count_groups([classes[c] for c in of_row], real.column("subject"))
+        targets = self._targets(rows, subjects)
+        candidates = self._candidates(have, targets, cells)
+        names = sorted(targets)
+        membership = np.array([[n in cells.positives(c) for c in candidates] for n in names], dtype=int)
+        membership = membership.reshape(len(names), len(candidates))
+        deficits = np.array([targets[n] - rows[n] for n in names], dtype=int)
+        x = allocation.balance(membership, deficits)
+        wanted = Counter({c: int(n) for c, n in zip(candidates, x, strict=True) if n})
+        overshoot = int((membership @ x - deficits).sum()) if len(names) else 0
+        self.log.append(f"{wanted.total()} rows in {len(wanted)} cells, overshoot {overshoot} class rows")
+        if wanted:
+            self._log_co_occurrence(have, wanted, cells)
+        return wanted
 
+    def _targets(self, rows: Counter[str], subjects: Mapping[str, int]) -> dict[str, int]:
+        targets, lines = balanced_targets(rows, subjects, self.to, self.cap)
+        self.log += lines
+        return targets
 
-def cell_distance(a: Mapping[Cell, int], b: Mapping[Cell, int]) -> float:
-    """Total variation distance, in [0, 1], between the distributions of two counts over cells."""
-    total_a, total_b = sum(a.values()), sum(b.values())
-    return 0.5 * sum(abs(a.get(c, 0) / total_a - b.get(c, 0) / total_b) for c in {*a, *b})
+    def _candidates(self, have: Counter[Cell], targets: Mapping[str, int], cells: Cells) -> list[Cell]:
+        if self.over == "single":
+            return sorted({c for name in targets for c in cells.single(have, name)})
+        useful = [c for c in sorted(have) if any(p in targets for p in cells.positives(c))]
+        known = [c for c in useful if is_known(c)]
+        covered = {p for c in known for p in cells.positives(c)}
+        return (
+            known if covered >= set(targets) else useful
+        )  # half-labelled rows only where a class has no others
 
-
-def marginal_distance(a: Mapping[Cell, int], b: Mapping[Cell, int]) -> tuple[float, str]:
-    """The largest total variation distance between class marginals, in [0, 1], and the class that has it."""
-    worst = (0.0, "")
-    for i in range(len(next(iter(a), ()))):
-        marginals = []
-        for counts in (a, b):
-            marginal: Counter[tuple[str]] = Counter()
+    def _log_co_occurrence(self, have: Counter[Cell], wanted: Counter[Cell], cells: Cells) -> None:
+        before: Counter[tuple[str, ...]] = Counter()
+        after: Counter[tuple[str, ...]] = Counter()
+        for counts, sums in ((have, (before, after)), (wanted, (after,))):
             for cell, n in counts.items():
-                marginal[(cell[i],)] += n
-            marginals.append(marginal)
-        name = next(iter(a))[i].split("=", 1)[0]
-        worst = max(worst, (cell_distance(*marginals), name))
-    return worst
+                for sum_ in sums:
+                    sum_[cells.positives(cell)] += n
+        old, new = allocation.co_occurrence(before), allocation.co_occurrence(after)
+        changes = sorted({*old, *new}, key=lambda p: (-abs(new.get(p, 0) - old.get(p, 0)), p))[:5]
+        for pair in changes:
+            self.log.append(
+                f"co-occurrence of {' and '.join(pair)}: {old.get(pair, 0):.1%} -> {new.get(pair, 0):.1%} of rows"
+            )
 
 
-def co_occurrence(counts: Mapping[tuple[str, ...], int]) -> dict[tuple[str, str], float]:
-    """Share of rows that have both classes of a pair; keys of `counts` are the classes of a row."""
-    total = sum(counts.values())
-    pairs: Counter[tuple[str, str]] = Counter()
-    for classes, n in counts.items():
-        for pair in combinations(sorted(classes), 2):
-            pairs[pair] += n
-    return {p: n / total for p, n in pairs.items()}
+class GroupBalanced(FusionStrategy):
+    """As ClassBalanced, over attribute cells: each group gets to t_g = max(n_g, min(to, cap * n_g)) rows.
+
+    Groups are disjoint, so the program's optimum is x_g = t_g - n_g. Groups of fewer than 10 subjects or with an unknown
+    attribute are skipped. Inside a group the synthetic rows follow the labels of its real rows as far as the pool allows:
+    otherwise a pool drawn for several arms would change labels with groups.
+
+    Args:
+        by: attributes whose combinations are the groups.
+        to, cap: as in ClassBalanced.
+    """
+
+    def __init__(
+        self,
+        by: Sequence[str] = ("sex", "age_band"),
+        to: Literal["median", "max"] | int = "median",
+        cap: float = 5.0,
+    ):
+        if isinstance(by, str) or not by:
+            raise InputError(
+                "GroupBalanced.by", repr(by), "a list of attributes", "write it as [sex, age_band]"
+            )
+        super().__init__(Cells(classes=[], structures=[], attributes=list(by)))
+        check_number("GroupBalanced.cap", cap, 1)
+        check_to("GroupBalanced.to", to)
+        self.by, self.to, self.cap = tuple(by), to, cap
+
+    def _plan(self, real: Manifest, cells: Cells) -> Counter[Cell]:
+        of_row = cells.of(real)
+        names = {c: text(c) for c in of_row if is_known(c)}
+        rows, subjects = count_groups(
+            [(names[c],) if c in names else () for c in of_row], real.column("subject")
+        )
+        targets, lines = balanced_targets(rows, subjects, self.to, self.cap)
+        self.log += lines
+        blank = sum(c not in names for c in of_row)
+        if blank:
+            self.log.append(f"{blank} real rows without a value of {', '.join(self.by)}: in no group")
+        wanted = {c: targets[n] - rows[n] for c, n in sorted(names.items()) if n in targets}
+        return Counter({c: n for c, n in wanted.items() if n})
+
+    def _choose(self, real: Manifest, synthetic: Manifest, wanted: Counter[Cell], cells: Cells) -> np.ndarray:
+        of_pool, labels = cells.of(synthetic), Cells(structures=[]).resolve(real)
+        real_of, pool_of = cells.of(real), labels.of(synthetic)
+        real_labels = labels.of(real)
+        finer: Counter[Cell] = Counter()
+        for cell, number in sorted(wanted.items()):
+            inside = Counter(b for a, b in zip(real_of, real_labels, strict=True) if a == cell)
+            pool = Counter(b for a, b in zip(of_pool, pool_of, strict=True) if a == cell)
+            if pool.total() < number:
+                return take(synthetic, of_pool, wanted, self._name)  # says what is short
+            quota = allocation.share_out(inside, number)
+            best = allocation.match_marginals(inside, number, pool, quota)
+            distance = allocation.cell_distance(inside, best)
+            self.log.append(
+                f"labels inside {text(cell)}: total variation distance {distance:.4f} to its real rows"
+            )
+            finer.update({(*cell, *label): n for label, n in best.items()})
+        both = [(*a, *b) for a, b in zip(of_pool, pool_of, strict=True)]
+        return take(synthetic, both, finer, self._name)
+
+
+class MinimalBalanced(FusionStrategy):
+    """Fills rare combinations only: cells of two or more classes with 1 <= n_g < k and two subjects get k - n_g rows.
+
+    Args:
+        at_least: k; auto = the largest k that adds at most `budget` * N rows.
+        budget: share of the real rows, for auto.
+        cells: balance classes.
+    """
+
+    def __init__(
+        self, at_least: Literal["auto"] | int = "auto", budget: float = 0.25, cells: Cells | None = None
+    ):
+        super().__init__(cells)
+        check_number("MinimalBalanced.budget", budget, 0)
+        if at_least != "auto":
+            check_number("MinimalBalanced.at_least", at_least, 1)
+        self.at_least, self.budget = at_least, budget
+
+    def _plan(self, real: Manifest, cells: Cells) -> Counter[Cell]:
+        of_row = cells.of(real)
+        have = Counter(of_row)
+        _, subjects = count_groups([(c,) for c in of_row], real.column("subject"))
+        crowded = [c for c in sorted(have) if len(cells.positives(c)) >= 2]
+        able = {c: have[c] for c in crowded if subjects[c] >= 2}
+        if len(able) < len(crowded):
+            alone = [text(c) for c in crowded if c not in able]
+            self.log.append(f"skipped {len(alone)} combinations of a single subject: {'; '.join(alone[:5])}")
+        if not able:
+            return Counter()
+        k = self._auto(able, self.budget * len(real)) if self.at_least == "auto" else int(self.at_least)
+        wanted = Counter({c: k - n for c, n in able.items() if n < k})
+        self.log.append(
+            f"combinations brought to {k} rows: {len(wanted)} of {len(able)}, {wanted.total()} rows"
+        )
+        return wanted
+
+    @staticmethod
+    def _auto(able: Mapping[Cell, int], most_rows: float) -> int:
+        k = 1
+        while sum(max(0, k + 1 - n) for n in able.values()) <= most_rows + 1e-9:
+            k += 1
+        return k

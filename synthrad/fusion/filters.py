@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthrad.errors import InputError
-from synthrad.fusion import balancing
+from synthrad.fusion import allocation
 from synthrad.fusion.cells import Cells
 from synthrad.fusion.pool import check_number
 from synthrad.records import Manifest
@@ -193,7 +193,7 @@ class RandomKeep(Filter):
         if self.like is not None:
             number = Counter(cells.of(self.like.keep(scored)))
         else:
-            number = balancing.share_out(Counter(of_row), max(1, round(self.fraction * len(scored))))
+            number = allocation.share_out(Counter(of_row), max(1, round(self.fraction * len(scored))))
         rng = np.random.default_rng(self.seed)
         reasons = _reason(np.ones(len(scored), dtype=bool), "not drawn at random")
         for cell in sorted(rows):

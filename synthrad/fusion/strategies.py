@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from synthrad.errors import InputError
-from synthrad.fusion import balancing
+from synthrad.fusion import allocation
 from synthrad.fusion.cells import Cell, Cells, text
 from synthrad.fusion.pool import (
     check_choice,
@@ -159,14 +159,14 @@ class Matched(FusionStrategy):
         total = int(np.floor(self.ratio * len(real) + 0.5))
         if total == 0:
             return Counter()
-        wanted = balancing.share_out(have, total)
+        wanted = allocation.share_out(have, total)
         if len(have) > self.max_cells:
             often = sorted(have, key=lambda c: (-have[c], c))[: self.max_cells]
             self.log.append(
                 f"{len(have)} cells, more than max_cells={self.max_cells}: class marginals matched instead"
             )
             start = {c: wanted[c] for c in often}
-            wanted = balancing.match_marginals(have, total, dict.fromkeys(often, total), start)
+            wanted = allocation.match_marginals(have, total, dict.fromkeys(often, total), start)
             self._check_distance(have, wanted, "raise max_cells or declare fewer balance classes in `cells`")
         return wanted
 
@@ -181,15 +181,15 @@ class Matched(FusionStrategy):
             self.log.append(
                 f"the pool has no row of {len(lacking)} wanted cells [{shown}]: class marginals matched instead"
             )
-            wanted = balancing.match_marginals(have, total, pool, wanted)
+            wanted = allocation.match_marginals(have, total, pool, wanted)
             self._check_distance(have, wanted, f"sample rows of {shown}")
         self.log.append(
-            f"total variation distance to the real cells {balancing.cell_distance(have, wanted):.4f}"
+            f"total variation distance to the real cells {allocation.cell_distance(have, wanted):.4f}"
         )
         return wanted
 
     def _check_distance(self, have: Counter[Cell], wanted: Counter[Cell], repair: str) -> None:
-        distance, name = balancing.marginal_distance(have, wanted)
+        distance, name = allocation.marginal_distance(have, wanted)
         self.log.append(f"total variation distance of class marginals at most {distance:.4f} ({name})")
         if distance > MOST_DISTANCE:
             raise InputError(
@@ -255,7 +255,7 @@ class SyntheticOnly(FusionStrategy):
     def _held_out(self, real: Manifest, cells: Cells) -> Counter[Cell]:
         if self.select == "real_val":
             return Counter()
-        return balancing.share_out(Counter(cells.of(real)), max(1, round(self.held_out * len(real))))
+        return allocation.share_out(Counter(cells.of(real)), max(1, round(self.held_out * len(real))))
 
     def _choose(self, real: Manifest, synthetic: Manifest, wanted: Counter[Cell], cells: Cells) -> np.ndarray:
         of_pool = cells.of(synthetic)
