@@ -20,6 +20,14 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(p for p in parts if p != "__init__")
+
+
+NAMES = {name_of(p) for p in MODULES}
+
+
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -27,14 +35,10 @@ def imports(path: Path) -> set[str]:
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module)
-            found |= {f"{node.module}.{a.name}" for a in node.names if node.module == "synthrad"}
+            for alias in node.names:  # `from synthrad.fusion import cells` imports the module, not what the folder re-exports
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in NAMES else node.module)
     return found
-
-
-def name_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(p for p in parts if p != "__init__")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from synthrad import fusion
 from synthrad.errors import InputError, RunError
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study.command import locked
 from synthrad.study.description import Source, Study, load_study
-from synthrad.study.planning import Plan, conditions_for, make_plan, steps_of, strategy_of
+from synthrad.study.planning import Plan, make_plan, steps_of, strategy_of
 
 PILOT = 128  # images that estimate the accept rate of a filter
 TOP_UPS = 3  # rounds after the planned one
@@ -37,8 +39,7 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 def generator(folder: Path, name: str) -> Path:
-    """Fit the generator of one source (through the command line, as a user would), resuming from its newest checkpoint."""
-    from synthrad.__main__ import main
+    """Fit the generator of one source by the command that a user would type, resuming from its newest checkpoint."""
     from synthrad.callbacks.durable_checkpoint import newest_valid
 
     study, _, _, graph = open_run(folder)
@@ -51,7 +52,7 @@ def generator(folder: Path, name: str) -> Path:
         found = newest_valid(home)
         if found is not None:
             argv.append(f"--ckpt_path={found}")
-        if main(argv):
+        if subprocess.call([sys.executable, "-m", "synthrad", *argv]):
             raise RunError(f"the fit of generator {name!r} failed; its message stands above")
         found = newest_valid(home)
         if found is None:
@@ -88,7 +89,6 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
     if source.generator is None:
         return _judge(study, real, Manifest.read(source.manifest_of(draw)), source, folder, name, home / "imported")
     train = real.where(split="train", source="real")
-    cells = next(s for a in plan.fitted() if a.source == name and (s := strategy_of(study, a))).cells
     kept: Manifest | None = None
     logs: list[dict[str, Any]] = []
     missing, rate = Counter(wanted), 1.0
@@ -99,14 +99,14 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
             share = min(1.0, PILOT / sum(number.values()))
             number = {c: max(1, round(n * share)) for c, n in number.items()}
         rng = np.random.default_rng([source.seed, draw, round_])
-        conditions = conditions_for(Counter(number), train, cells, rng)
+        conditions = fusion.conditions(number, train, rng)
         seed = 1_000_000 * (source.seed + 1) + 200_000 * draw + 40_000 * round_
         drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}")
         passed, log = _judge(study, real, drawn, source, folder, name, home / f"round{round_}")
         logs += log
         rate = max(0.02, len(passed) / len(drawn))
         kept = passed if kept is None else kept + passed
-        have = Counter(cells.of(kept))
+        have = fusion.count(kept, wanted)
         missing = Counter({c: n - have[c] for c, n in wanted.items() if have[c] < n})
         if not missing:
             return kept, logs
@@ -154,7 +154,7 @@ def arms(folder: Path) -> None:
             if arm.role == "control":
                 row["rows_real"] = len(train)
             needs = strategy.needs(train) if arm.role != "control" else Counter()
-            row["cells"] = {" ".join(c) or "(normal)": n for c, n in needs.items()}
+            row["cells"] = {", ".join(c) or "(all rows)": n for c, n in needs.items()}
             row["log"] = list(strategy.log)
         facts.append(row)
         _write_json(folder / "arms" / f"{arm.name}.json", row)
@@ -170,7 +170,7 @@ def _pool_of(folder: Path, source: str | None, draw: int) -> Manifest | None:
 
 def fit(folder: Path, key: str) -> None:
     """Fit and test all seeds of one task, net and arm in one process; each finished seed is kept."""
-    from synthrad.study.fits import fit_seed
+    from synthrad.study.one_fit import fit_seed
 
     study, manifest, plan, graph = open_run(folder)
     task_name, net_name, arm_name = key.split("/")

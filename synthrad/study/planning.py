@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from synthrad.errors import InputError
 from synthrad.records import Manifest
 from synthrad.study.description import REFERENCE, Arm, Study, build_strategy, digest_of
@@ -86,35 +83,16 @@ def make_plan(study: Study, train: Manifest) -> Plan:
         if role == "replacing":
             arms.append(planned)
             continue
-        key = tuple(sorted(needs.items()))
+        key = (arm.source, *sorted(needs.items()))
         if key not in shared:
             shared[key] = tuple(f"{name}_{suffix}" for suffix in CONTROLS)
-            controls = [PlannedArm(f"{name}_{suffix}", kind, None, "control", like=name, rows_added=total)
+            # a control gets the pool too: where an arm must fall back on what the pool has, its control follows it
+            controls = [PlannedArm(f"{name}_{suffix}", kind, arm.source, "control", like=name, rows_added=total)
                         for suffix, kind in CONTROLS.items()]
         else:
             controls = []
         arms += [replace(planned, controls=shared[key]), *controls]
     return Plan(tuple(arms), wanted)
-
-
-def conditions_for(wanted: Counter, train: Manifest, cells: Any, rng: np.random.Generator) -> pd.DataFrame:
-    """One condition a wanted row: the labels and attributes of a training row of the wanted cell, drawn at random.
-
-    Returns:
-        Table with the label:* and attribute:* columns of `train`.
-    """
-    of_row = cells.of(train)
-    rows: dict[tuple, list[int]] = {}
-    for i, cell in enumerate(of_row):
-        rows.setdefault(cell, []).append(i)
-    chosen: list[int] = []
-    for cell, number in sorted(wanted.items()):
-        if cell not in rows:
-            raise InputError("plan", f"{number} rows wanted of the cell {cell}, which no training row has",
-                             "cells that were observed", "set `over: observed` or choose other `cells`")
-        chosen += list(rng.choice(rows[cell], size=number))
-    columns = [c for c in train.table.columns if c.startswith(("label:", "attribute:"))]
-    return train.table.loc[chosen, columns].reset_index(drop=True)
 
 
 def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[str, str]]:

@@ -1,0 +1,119 @@
+"""From a finished run folder to the facts of its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from synthrad.cases import read_cases
+from synthrad.measurements import write_measurements
+from synthrad.metrics.summary import summarise as measure
+from synthrad.records import Manifest, write_durably
+from synthrad.study.comparisons import compare, explore
+from synthrad.study.description import REFERENCE, Study
+from synthrad.study.pictures import nearest, triplets
+from synthrad.study.planning import Plan
+from synthrad.study.report import ReportFacts, installed, summarise
+from synthrad.study.verdicts import Endpoint
+
+LATE = 0.8  # a reference whose best step is later than this share of its steps was not trained to the end
+
+
+def endpoint_of(study: Study) -> Endpoint:
+    """The declared endpoint, with the layer of its task where that has one."""
+    spec = study.endpoint
+    layers = study.tasks[spec.task].layers or ()
+    return Endpoint(spec.task, spec.net, spec.metric, classes=spec.classes or (), layer=layers[0] if len(layers) == 1 else "",
+                    alpha=spec.alpha, smallest_relevant=spec.smallest_relevant, margin=spec.margin)
+
+
+def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Mapping[str, Any]) -> ReportFacts:
+    """Read cases, fits and logs, compare the arms; writes measurements.jsonl and verdicts.json beside the report."""
+    fits = [row for key in graph["fits"] for row in json.loads((folder / key / "done.json").read_text())]
+    paths = [folder / key / f"seed{s}" / "cases.parquet" for key in graph["fits"] for s in range(study.seeds)]
+    cases, end = read_cases(paths), endpoint_of(study)
+    compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
+    late = any(f["best_step"] > LATE * f["steps"] for f in fits
+               if f["arm"] == REFERENCE and f["task"] == end.task and f["net"] == end.net)
+    comparisons = compare(cases, end, compared, reference=REFERENCE, undertrained=late and not study.mechanics,
+                          mechanics=study.mechanics, replacing=[a.name for a in plan.fitted() if a.role == "replacing"])
+    measurements = [*measure(cases), *comparisons.measurements()]
+    write_measurements(folder / "measurements.jsonl", measurements)
+    write_durably(folder / "verdicts.json", json.dumps(
+        [{"arm": v.arm, "call": v.call, "p": v.p, "p_holm": v.p_holm, "words": v.words,
+          "comparisons": [asdict(c) for c in v.comparisons]} for v in comparisons.verdicts], indent=1).encode())
+    pools = {name: [Manifest.read(p) for p in json.loads((folder / "sources" / name / "pool.json").read_text())["manifests"]]
+             for name in graph["sources"]}
+    train = manifest.where(split="train", source="real")
+    held_out = manifest.where(split="test", source="real")
+    similarity = {name: nearest(train, made[0])[1] for name, made in pools.items()}
+    if similarity:
+        similarity["real test images (the null)"] = nearest(train, held_out)[1]
+    pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4)]
+    external = {name: Manifest.read(path) for name, path in study.external.items()}
+    return ReportFacts(
+        study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
+        banners=_banners(study, pools), explore=_exploratory(cases, end.alpha), measurements=measurements,
+        arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
+        costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
+        pictures=pictures[:8], similarity=similarity,
+        filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in graph["sources"]},
+        data=summarise(manifest, external), versions=installed(), config_hash=graph["identity"],
+    )
+
+
+def _banners(study: Study, pools: Mapping[str, list[Manifest]]) -> list[str]:
+    lines = []
+    for name, made in pools.items():
+        origin = made[0].info.lineage.origin
+        if origin != "known":
+            lines.append(f"Source {name!r}: the lineage of this set is {origin}. Whether its maker saw test subjects cannot "
+                         "be checked here; no release may rest on it.")
+    configs = {n: s.generator for n, s in study.sources.items() if s.generator and "_cpu" in s.generator}
+    for name, config in configs.items():
+        lines.append(f"Source {name!r} comes from a narrow generator ({config}): what it shows holds for that one only.")
+    return lines
+
+
+def _exploratory(cases: pd.DataFrame, alpha: float) -> list[dict[str, Any]]:
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:+.3f}"
+
+    return [{"task": c.task, "net": c.net, "test_set": c.external or "own", "metric": c.metric, "class": c.class_name,
+             "arm": c.arm, "difference": number(c.difference), "low": number(c.low), "high": number(c.high),
+             "subjects": c.subjects} for c in explore(cases, REFERENCE, alpha, resamples=200)]
+
+
+def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -> dict[str, float]:
+    costs = {}
+    for name in graph["sources"]:
+        for stage, title in (("generator", "train generator"), ("pool", "sample, score, filter")):
+            path = folder / "sources" / name / f"{stage}.json"
+            if path.exists():
+                costs[f"{title} ({name})"] = json.loads(path.read_text())["seconds"]
+    for fit in fits:
+        key = f"fit {fit['task']}, {fit['net']} (all arms and seeds)"
+        costs[key] = costs.get(key, 0.0) + fit["seconds"]
+    return costs
+
+
+def _commands(folder: Path, graph: Mapping[str, Any]) -> list[str]:
+    made = [folder / "sources" / n / "generator.json" for n in graph["sources"]]
+    return [f"synthrad study run {graph['study_file']}",
+            *(json.loads(p.read_text())["command"].replace(f"{folder.parent.parent}/", "") for p in made if p.exists())]
+
+
+def _untested(study: Study) -> list[str]:
+    lines = ["Privacy: similarity to training images is shown, membership attacks were not run.",
+             "Fidelity metrics (Fréchet distance, KID, coverage) were not computed.",
+             "One split, one generator fit: intervals generalise over downstream seeds and test subjects, not over them."]
+    if not study.external:
+        lines.append("No external test set: nothing is said about other sites.")
+    if len({n for t in study.tasks.values() for n in t.nets}) == len(study.tasks):
+        lines.append("One network a task: another may gain or lose differently.")
+    return lines

@@ -1,0 +1,72 @@
+"""One seed of one arm, task and net: builds what the study file describes and fits and tests it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from synthrad.errors import InputError
+from synthrad.study.description import Study, Task
+from synthrad.study.planning import PlannedArm
+
+
+def build_net(task: Task, name: str, channels: int, outputs: int) -> Any:
+    """The network of a study's task; counts of channels and outputs come from the data."""
+    from synthrad import nets
+
+    spec, where = task.nets[name], f"nets.{name}"
+    class_name = spec.class_path.removeprefix("synthrad.nets.")
+    if class_name not in nets.__all__:
+        near = difflib.get_close_matches(class_name, nets.__all__, 1)
+        raise InputError(f"{where}.class_path", repr(spec.class_path), f"one of {', '.join(nets.__all__)}",
+                         f"did you mean {near[0]}?" if near else "")
+    kind = getattr(nets, class_name)
+    known = list(inspect.signature(kind.__init__).parameters)[1:]
+    if wrong := sorted(set(spec.init_args) - set(known)):
+        raise InputError(f"{where}.init_args", f"unknown keys {wrong}", f"some of {known}")
+    counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs}
+    return kind(**spec.init_args, **{k: v for k, v in counts.items() if k in known})
+
+
+def build_task(task: Task, name: str, data: Any) -> Any:
+    """The LightningModule of a task, for the layers or classes that the study names (default: all)."""
+    from synthrad.tasks import ClassificationTask, SegmentationTask
+
+    if task.kind == "segmentation":
+        layers = {k: list(v) for k, v in data.layers.items() if task.layers is None or k in task.layers}
+        if unknown := set(task.layers or ()) - set(data.layers):
+            raise InputError("tasks.layers", f"{sorted(unknown)}", f"some of the layers {sorted(data.layers)}")
+        net = build_net(task, name, data.num_channels, sum(1 + len(v) for v in layers.values()))
+        return SegmentationTask(net, layers=layers, lr=task.learning_rate)
+    if unknown := set(task.classes or ()) - set(data.classes):
+        raise InputError("tasks.classes", f"{sorted(unknown)}", f"some of the classes {sorted(data.classes)}")
+    classes = list(task.classes or data.classes)
+    return ClassificationTask(build_net(task, name, data.num_channels, len(classes)), classes=classes,
+                              lr=task.learning_rate)
+
+
+def fit_seed(study: Study, task_name: str, net_name: str, arm: PlannedArm, strategy: Any, pool: str | None, steps: int,
+             seed: int, folder: Path, identity: str) -> dict[str, Any]:
+    """Fit and test one seed; a finished one of the same identity is not done again.
+
+    Returns:
+        fit.json with task, net, arm and seed added.
+    """
+    from lightning.pytorch import seed_everything
+
+    from synthrad.datamodules.fusion import FusionDataModule
+    from synthrad.study.fitting import finished, fit_and_test
+
+    names = {"task": task_name, "net": net_name, "arm": arm.name}
+    facts = finished(folder, identity)
+    if facts is None:
+        task = study.tasks[task_name]
+        data = FusionDataModule(study.manifest, synthetic=pool, fusion=strategy, size=study.size,
+                                batch_size=task.batch_size, seed=seed, steps=steps, external=study.external)
+        seed_everything(seed, workers=True, verbose=False)  # arms of one seed start from the same weights
+        module = build_task(task, net_name, data)
+        facts = fit_and_test(module, data, folder, steps=steps, val_every=max(1, steps // task.validations), seed=seed,
+                             names=names, identity=identity, keep_checkpoint=False)
+    return {**facts, **names, "seed": seed}
