@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError, RunError
+from synthrad.study.locking import locked
 
 if TYPE_CHECKING:
     from synthrad.study.description import Study
@@ -68,23 +66,6 @@ def run(argv: list[str]) -> int:
             return 0
         _print_plan(plan)
         return _snakemake(folder, args.cores)
-
-
-@contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold an flock on `path`: it ends with the process, so a killed run leaves no stale lock, but its orphan holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            f.seek(0)
-            raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {path.parent}; wait for it "
-                           "or end it, then type the same command") from e
-        f.truncate(0)
-        f.write(f"pid {os.getpid()}")
-        f.flush()
-        yield
 
 
 def _plan(study: Study) -> tuple[Any, Plan]:

@@ -17,8 +17,8 @@ import numpy as np
 from synthrad import fusion
 from synthrad.errors import InputError, RunError
 from synthrad.records import Manifest, file_digest, write_durably
-from synthrad.study.command import locked
 from synthrad.study.description import Source, Study, load_study
+from synthrad.study.locking import locked
 from synthrad.study.planning import Plan, make_plan, steps_of, strategy_of
 
 PILOT = 128  # images that estimate the accept rate of a filter
