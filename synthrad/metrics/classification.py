@@ -246,7 +246,7 @@ def summarise(cases: pd.DataFrame, rare_below: float = RARE_BELOW) -> list[Measu
             defined = {name: v for name, v in mine.items() if not np.isnan(v)}
             rare = [v for name, v in defined.items() if classes[name].prevalence < rare_below]
             for label, kept in ((MACRO, list(defined.values())), ("rare", rare)):
-                note = f"mean over {len(kept)} of {len(mine)} classes"
+                note = f"{'mean over' if kept else 'undefined:'} {len(kept)} of {len(mine)} classes"
                 note += f" (prevalence below {rare_below:g})" if label == "rare" else ""
                 rows.append(
                     Measurement(

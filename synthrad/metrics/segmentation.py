@@ -165,10 +165,8 @@ def summarise(cases: pd.DataFrame) -> list[Measurement]:
             ):
                 unit = "subject" if name.endswith("subjects") else "image"
                 known = not np.isnan(value)
-                note = (
-                    f"over {n} {unit}s without reference pixels"
-                    if known
-                    else f"undefined: every {unit} has reference pixels"
-                )
-                rows.append(Measurement(name, float(value) if known else None, n=int(n), note=note, **where))
+                why = f"over {n} {unit}s without reference pixels"
+                where["note"] = why if known else f"undefined: every {unit} has reference pixels"
+                where["unit"] = "subject" if unit == "subject" else "set"
+                rows.append(Measurement(name, float(value) if known else None, n=int(n), **where))
     return rows

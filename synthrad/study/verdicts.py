@@ -172,11 +172,12 @@ def verdict_of(
     mechanics: bool,
     arms: int,
 ) -> Verdict:
+    """The verdict of an adding arm: what the rule decided, in words."""
     hardest = rows[decision.hardest]
     found = [_detectable(layouts.values(), p, endpoint.alpha, arms) for p in (0.8, 0.9)]
-    against = (
-        f"over {reference}" if len(rows) == 1 else f"over {reference} and each of {len(rows) - 1} controls"
-    )
+    others = len(rows) - 1
+    held = f" and each of {others} controls" if others > 1 else " and its control" if others else ""
+    against = f"over {reference}{held}"
     least = "" if len(rows) == 1 else f" (least over {hardest.reference})"
     p_text = "" if decision.p_holm is None else f", Holm {_p(decision.p_holm)}"
     if undertrained or mechanics:
@@ -223,6 +224,7 @@ def replacing_verdict_of(
     undertrained: bool,
     mechanics: bool,
 ) -> Verdict:
+    """The verdict of a synthetic-only arm: equivalence with the reference within the margin (TOST)."""
     found = [_detectable([layout], power, endpoint.alpha, 1) for power in (0.8, 0.9)]
     if undertrained or mechanics:
         call, text = "no verdict", _silence(undertrained)
