@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from synthrad.data.images import fit, read_image, read_mask
+from synthrad.metrics.similarity import nearest_images
 from synthrad.records import Manifest
 from synthrad.study.plots import COLOURS, STYLE, WIDTH, as_uri
 
@@ -42,58 +43,45 @@ class Triplet:
     nearest: Picture
 
 
-def thumbnails(manifest: Manifest, side: int = SIDE) -> np.ndarray:
-    """Squeezed grey thumbnails, float32 [rows, side²], each of mean 0 and norm 1 (a flat picture: all 0)."""
-    out = np.zeros((len(manifest), side * side), dtype=np.float32)
-    for k, record in enumerate(manifest):
-        small = fit(read_image(record.channels[0]), (side, side), "squeeze").astype(np.float32).ravel()
-        small -= small.mean()
-        norm = float(np.linalg.norm(small))
-        out[k] = small / norm if norm > 1e-6 else 0.0
-    return out
-
-
 def nearest(train: Manifest, others: Manifest, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest training row of each other row, by correlation of thumbnails.
+    """Nearest training row of each other row, also left-right mirrored, by correlation of thumbnails.
+
+    What `score` wrote (score:max_correlation, origin:nearest) is taken where every row has it.
 
     Returns:
         int [rows of others]: positions in `train`; float [rows of others]: correlations in [-1, 1].
     """
-    reference = thumbnails(train, side)
-    position = np.zeros(len(others), dtype=int)
-    best = np.full(len(others), -1.0)
-    for start in range(0, len(others), 1024):
-        products = thumbnails(others[start : start + 1024], side) @ reference.T
-        position[start : start + 1024] = products.argmax(1)
-        best[start : start + 1024] = products.max(1)
-    return position, best
+    digests = {d: i for i, d in enumerate(train.column("digest")) if d}
+    written = {"origin:nearest", "score:max_correlation"} <= set(others.table.columns)
+    if written and all(d in digests for d in others.column("origin:nearest")):
+        position = np.array([digests[d] for d in others.column("origin:nearest")], dtype=int)
+        return position, others.column("score:max_correlation").astype(float)
+    found = nearest_images(_thumbnails(others, side), _thumbnails(train, side), flip=True)
+    return found.index, found.correlation
+
+
+def _thumbnails(manifest: Manifest, side: int) -> np.ndarray:
+    """[rows, side, side] uint8 or uint16, squeezed."""
+    return np.stack([fit(read_image(record.channels[0]), (side, side), "squeeze") for record in manifest])
 
 
 def triplets(train: Manifest, synthetic: Manifest, number: int = 6, seed: int = 0) -> list[Triplet]:
-    """Triplets to show: half drawn at random by `seed`, half those most similar to a training image.
-
-    Where `score` wrote `origin:nearest` (digest of a training image) that image is shown, otherwise the one of highest
-    correlation at 32 x 32.
-    """
+    """Triplets to show: half drawn at random by `seed`, half those most similar to a training image (see `nearest`)."""
     if not len(train) or not len(synthetic):
         return []
     position, similarity = nearest(train, synthetic)
-    digests = {d: i for i, d in enumerate(train.column("digest")) if d}
-    for i, record in enumerate(synthetic):
-        position[i] = digests.get(record.origin.get("nearest", ""), position[i])
     rng = np.random.default_rng(seed)
     random = rng.permutation(len(synthetic))[: number - number // 2].tolist()
-    close = [int(i) for i in np.argsort(-similarity) if i not in random][: number // 2]
+    close = [int(i) for i in np.argsort(-similarity, kind="stable") if i not in random][: number // 2]
     out = []
     for i in random + close:
-        i = int(i)
         how = "drawn at random" if i in random else "among the most similar"
         real, near = _alike(train, synthetic, i, rng), int(position[i])
         out.append(
             Triplet(
-                real=_picture(train, real, f"real training, {_labels(train, real)}"),
+                real=_picture(train, real, f"real, {_labels(train, real)}"),
                 synthetic=_picture(synthetic, i, f"synthetic, {_labels(synthetic, i)} ({how})"),
-                nearest=_picture(train, near, f"nearest training, correlation {similarity[i]:.2f}"),
+                nearest=_picture(train, near, f"{_labels(train, near)}; correlation {similarity[i]:.2f}"),
             )
         )
     return out
@@ -105,10 +93,12 @@ def draw_triplets(rows: Sequence[Triplet]) -> str:
         return ""
     height, width = rows[0].synthetic.image.shape
     structures = _structures(rows)
-    titles = ("real (same labels where there are any)", "synthetic", "nearest training image")
+    titles = ("real, with the same labels", "synthetic", "nearest training image")
     tall = min(WIDTH / 3 * height / width, 2.6) + 0.22
     with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(WIDTH, tall * len(rows) + 0.3 + 0.3 * bool(structures)), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH, tall * len(rows) + 0.3 + 0.3 * bool(structures)), layout="constrained"
+        )
         grid = figure.subplots(len(rows), 3, squeeze=False)
         for line, row in zip(grid, rows, strict=True):
             for axes, picture in zip(line, (row.real, row.synthetic, row.nearest), strict=True):
@@ -131,7 +121,9 @@ def grid(manifest: Manifest, number: int = 12, columns: int = 4, seed: int = 0) 
     lines = -(-len(pictures) // columns)
     height, width = pictures[0].image.shape
     with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(WIDTH, lines * (WIDTH / columns * height / width + 0.22)), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH, lines * (WIDTH / columns * height / width + 0.22)), layout="constrained"
+        )
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for place, picture in zip(axes, pictures, strict=False):
             _show(place, picture, structures)

@@ -60,7 +60,9 @@ class Effect:
 def as_uri(figure: Figure, dpi: int = 160) -> str:
     """A figure as `data:image/png;base64,...`; no date inside, so that the same numbers give the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None}
+    )
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -70,21 +72,32 @@ def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: st
     against = list(dict.fromkeys(e.against for e in effects))
     spread = np.linspace(-0.24, 0.24, len(against)) if len(against) > 1 else np.zeros(1)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.1 + 0.62 * len(arms)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.12 * len(against) + 0.62 * len(arms)), layout="constrained")
         axes = figure.subplots()
         for i in range(0, len(arms), 2):
             axes.axhspan(i - 0.5, i + 0.5, color="#f6f8fa", zorder=0)
         axes.axvline(0, color=INK, linewidth=1)
         if relevant > 0:
-            axes.axvline(relevant, color="#009e73", linewidth=1, linestyle=(0, (4, 3)))
+            axes.axvline(relevant, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)))
         for k, name in enumerate(against):
             mine = [e for e in effects if e.against == name]
             y = [arms.index(e.arm) + spread[k] for e in mine]
             for e, at in zip(mine, y, strict=True):
                 if e.low is not None and e.high is not None:
-                    axes.plot([e.low, e.high], [at, at], color=COLOURS[k % 7], linewidth=2, solid_capstyle="butt")
-            axes.scatter([e.difference for e in mine], y, s=34, marker=MARKERS[k % 7], color=COLOURS[k % 7],
-                         label=f"against {name}", zorder=3, edgecolor="white", linewidth=0.6)
+                    axes.plot(
+                        [e.low, e.high], [at, at], color=COLOURS[k % 7], linewidth=2, solid_capstyle="butt"
+                    )
+            axes.scatter(
+                [e.difference for e in mine],
+                y,
+                s=34,
+                marker=MARKERS[k % 7],
+                color=COLOURS[k % 7],
+                label=f"against {name}",
+                zorder=3,
+                edgecolor="white",
+                linewidth=0.6,
+            )
         _name_rows(axes, arms)
         axes.set_xlabel(f"difference in {metric}: arm minus control ({interval}; right of 0 favours the arm)")
         _legend(axes, len(against))
@@ -101,8 +114,15 @@ def seed_dots(values: Mapping[str, Mapping[int, float]], metric: str) -> str:
         for k, seed in enumerate(seeds):
             at = 0.22 * (2 * k / max(len(seeds) - 1, 1) - 1) if len(seeds) > 1 else 0.0
             mine = [(row[seed], i + at) for i, row in enumerate(values.values()) if seed in row]
-            axes.scatter(*zip(*mine, strict=True), s=20, color=COLOURS[k % 7], marker=MARKERS[k % 7],
-                         label=f"seed {seed}", linewidth=0, alpha=0.9)
+            axes.scatter(
+                *zip(*mine, strict=True),
+                s=20,
+                color=COLOURS[k % 7],
+                marker=MARKERS[k % 7],
+                label=f"seed {seed}",
+                linewidth=0,
+                alpha=0.9,
+            )
         for i, row in enumerate(values.values()):
             mean = float(np.mean(list(row.values())))
             axes.plot([mean, mean], [i - 0.34, i + 0.34], color=INK, linewidth=2)
@@ -124,11 +144,20 @@ def best_steps(rows: Sequence[tuple[str, int, int, int]], limit: float = 0.8) ->
         for arm, _, best, total in rows:
             share = best / max(total, 1)
             late = share > limit
-            axes.scatter([share], [arms.index(arm)], s=28, marker="X" if late else "o",
-                         color="#9a5b00" if late else COLOURS[0], linewidth=0, alpha=0.85)
+            axes.scatter(
+                [share],
+                [arms.index(arm)],
+                s=28,
+                marker="X" if late else "o",
+                color="#9a5b00" if late else COLOURS[0],
+                linewidth=0,
+                alpha=0.85,
+            )
         _name_rows(axes, arms)
         axes.set_xlim(0, 1.02)
-        axes.set_xlabel(f"best step / T (shaded: later than {limit:g} T; decisive for the arm without added rows)")
+        axes.set_xlabel(
+            f"best step / T (shaded: later than {limit:g} T; decisive for the arm without added rows)"
+        )
         return as_uri(figure)
 
 
@@ -145,8 +174,16 @@ def histogram(values: Mapping[str, Sequence[float]], label: str) -> str:
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
         axes = figure.subplots()
         for k, (name, v) in enumerate(sets.items()):
-            axes.hist(v, edges, weights=np.full(v.size, 1 / v.size), histtype="step", linewidth=2,
-                      linestyle=("-", "--", "-.", ":")[k % 4], color=COLOURS[k % 7], label=f"{name} (n = {v.size})")
+            axes.hist(
+                v,
+                edges,
+                weights=np.full(v.size, 1 / v.size),
+                histtype="step",
+                linewidth=2,
+                linestyle=("-", "--", "-.", ":")[k % 4],
+                color=COLOURS[k % 7],
+                label=f"{name} (n = {v.size})",
+            )
         axes.set_xlabel(label)
         axes.set_ylabel("share of the set")
         _legend(axes, 2)
@@ -162,8 +199,16 @@ def dose(points: Mapping[str, Sequence[tuple[float, float, float]]], base: float
             axes.axhline(base, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="no added rows")
         for k, (name, rows) in enumerate(points.items()):
             x, mean, sd = np.array(sorted(rows), dtype=float).T
-            axes.errorbar(x, mean, yerr=np.nan_to_num(sd), color=COLOURS[k % 7], marker=MARKERS[k % 7], linewidth=1.6,
-                          capsize=3, label=name)
+            axes.errorbar(
+                x,
+                mean,
+                yerr=np.nan_to_num(sd),
+                color=COLOURS[k % 7],
+                marker=MARKERS[k % 7],
+                linewidth=1.6,
+                capsize=3,
+                label=name,
+            )
         axes.set_xlabel("rows added per real training row")
         axes.set_ylabel(metric)
         _legend(axes, 3)
@@ -176,5 +221,13 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(max(columns, 1), 5), frameon=False, borderaxespad=0.2,
-                handletextpad=0.4, columnspacing=1.4)
+    longest = max((len(t) for t in axes.get_legend_handles_labels()[1]), default=1)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=max(1, min(columns, 7, 100 // (longest + 6))),
+        frameon=False,
+        borderaxespad=0.2,
+        handletextpad=0.4,
+        columnspacing=1.4,
+    )

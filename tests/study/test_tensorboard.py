@@ -15,7 +15,10 @@ def rows() -> list[Measurement]:
            for arm, shift in (("real_only", 0.0), ("matched", 0.1))
            for s, seed_value in enumerate((0.5, 0.6, 0.7))
            for c, v in (("caries", seed_value + shift), ("macro", seed_value + shift + 0.05))]  # fmt: skip
-    return [*out, Measurement(value=None, arm="matched", seed=0, class_name="implant", note="0 positive", **base)]
+    return [
+        *out,
+        Measurement(value=None, arm="matched", seed=0, class_name="implant", note="0 positive", **base),
+    ]
 
 
 def read(folder) -> EventAccumulator:
@@ -39,7 +42,9 @@ def test_one_chart_holds_every_arm(tmp_path):
     layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     assert events.SummaryMetadata("custom_scalars__config__").plugin_data.plugin_name == "custom_scalars"
     (chart,) = layout.category[0].chart
-    assert [s.value for s in chart.margin.series] == [f"test/seg/unet/dice/{a}/mean" for a in ("real_only", "matched")]
+    assert [s.value for s in chart.margin.series] == [
+        f"test/seg/unet/dice/{a}/mean" for a in ("real_only", "matched")
+    ]
     written = set(events.Tags()["scalars"])
     assert {t for s in chart.margin.series for t in (s.value, s.lower, s.upper)} <= written
 

@@ -1,0 +1,385 @@
+"""What the report prints, as plain rows: comparisons, measurements and logs turned into words and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from synthrad.measurements import Measurement
+from synthrad.study.description import REFERENCE
+from synthrad.study.plots import Effect
+from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint, Verdict
+
+CONTROL_NAMES = {
+    "RealOnly": "real only",
+    "DuplicateReal": "duplicated real",
+    "AugmentedReal": "augmented real",
+}
+LATE = 0.8  # share of T after which the best step of RealOnly means undertrained (design, section 4)
+CALLS = {  # Verdict.call -> look of its card
+    "gain": "gain",
+    "as good as real": "gain",
+    "harm": "harm",
+    "no relevant gain": "no_gain",
+    "no gain shown": "no_gain",
+    "not shown as good as real": "no_gain",
+    "no verdict": "not_tested",
+}
+WHOLE = ("", "macro")  # class names of a value over all classes
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One line of the arms table.
+
+    Args:
+        effects: name of the reference -> difference of the arm against it.
+        by_seed: seed -> the endpoint's metric.
+        holm, seeds_only: printed as they are; "–" where there is none.
+    """
+
+    name: str
+    strategy: str
+    source: str
+    role: str
+    rows_real: int | str
+    rows_added: int | str
+    same_as: str | None = None
+    by_seed: Mapping[int, float] = field(default_factory=dict)
+    effects: Mapping[str, Effect] = field(default_factory=dict)
+    holm: str = "–"
+    detectable: float | None = None
+    seeds_only: str = "–"
+
+    @property
+    def seeds(self) -> int:
+        """Number of downstream seeds."""
+        return len(self.by_seed)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds."""
+        return float(np.mean(list(self.by_seed.values()))) if self.by_seed else None
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation over seeds (n - 1)."""
+        return float(np.std(list(self.by_seed.values()), ddof=1)) if self.seeds > 1 else None
+
+
+def arm_name(row: Mapping[str, Any]) -> str:
+    """Name of an arm in its JSON."""
+    return str(row.get("arm") or row.get("name"))
+
+
+def role_of(row: Mapping[str, Any]) -> str:
+    """reference, adding, replacing or control; from the strategy where the JSON does not say."""
+    roles = {
+        "RealOnly": "reference",
+        "DuplicateReal": "control",
+        "AugmentedReal": "control",
+        "SyntheticOnly": "replacing",
+    }
+    return str(row.get("role") or roles.get(str(row.get("strategy")), "adding"))
+
+
+def short_p(p: float | None) -> str:
+    """A p-value as printed; never 0."""
+    if p is None or not np.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever is readable."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def cost_rows(costs: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Stages with their time and share of the longest."""
+    longest = max(costs.values(), default=0.0) or 1.0
+    return [{"stage": k, "time": duration(v), "share": 100 * v / longest} for k, v in costs.items()]
+
+
+def references(arms: Sequence[ArmRow]) -> list[str]:
+    """Columns of the arms table: real only first, then the controls."""
+    names = {name for a in arms for name in a.effects}
+    known = [n for n in CONTROL_NAMES.values() if n in names]
+    return known + sorted(names - set(known))
+
+
+def doses(arms: Sequence[ArmRow]) -> tuple[dict[str, list[tuple[float, float, float]]], float | None]:
+    """Strategies that were tried at two or more doses: name -> (rows added per real row, mean, SD); and the base."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for a in arms:
+        if a.role == "adding" and a.mean is not None and isinstance(a.rows_real, int) and a.rows_real:
+            found.setdefault(f"{a.strategy} from {a.source}" if a.source else a.strategy, []).append(
+                (float(a.rows_added) / a.rows_real, a.mean, a.sd or 0.0)
+            )
+    base = next((a.mean for a in arms if a.role == "reference"), None)
+    return {k: v for k, v in found.items() if len({x for x, _, _ in v}) > 1}, base
+
+
+def arm_facts(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Cells and log of each arm that has any."""
+    out = []
+    for row in arms:
+        facts = {
+            "rows added per cell": row.get("cells"),
+            "log": row.get("log"),
+            "controls": row.get("controls"),
+        }
+        facts = {k: v for k, v in facts.items() if v}
+        if facts:
+            out.append({"name": arm_name(row), "facts": facts})
+    return out
+
+
+def class_tables(measurements: Sequence[Measurement], arms: Sequence[str]) -> list[dict[str, Any]]:
+    """One table a task, net and subgroup: a row a class and metric, a column an arm; undefined ones with their counts."""
+    tables: dict[tuple[str, str, str], dict[tuple[str, str], dict[str, list[Measurement]]]] = {}
+    for m in measurements:
+        if not m.subject:
+            rows = tables.setdefault((m.task, m.net, m.subgroup), {})
+            rows.setdefault((m.class_name, m.metric), {}).setdefault(m.arm, []).append(m)
+    out = []
+    for (task, net, subgroup), rows in tables.items():
+        seen = {arm for cells in rows.values() for arm in cells}
+        names = [a for a in arms if a in seen] + sorted(seen - set(arms))
+        order = sorted(rows, key=lambda k: (k[0] not in WHOLE, k[0]))
+        lines = [
+            {
+                "class_name": c or "all classes",
+                "metric": metric,
+                "cells": [_cell(rows[c, metric].get(a, [])) for a in names],
+            }
+            for c, metric in order
+        ]
+        title = f"{task}, {net}" + (f", {subgroup}" if subgroup else "")
+        out.append({"title": title, "arms": names, "rows": lines})
+    return out
+
+
+def _cell(found: Sequence[Measurement]) -> dict[str, Any]:
+    """Mean ± SD over seeds with n; `undefined` with the counts that say why."""
+    defined = [m for m in found if m.value is not None]
+    if not found:
+        return {"text": "–", "note": "", "undefined": True}
+    if not defined:
+        first = found[0]
+        return {"text": "undefined", "note": first.note or f"n = {first.n}", "undefined": True}
+    values = [float(m.value) for m in defined]
+    text = f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+    if len(values) == 1 and defined[0].low is not None and defined[0].high is not None:
+        text += f" [{defined[0].low:.3f}, {defined[0].high:.3f}]"
+    note = f"n = {defined[0].n}" if defined[0].n else defined[0].note
+    if len(defined) < len(found):
+        note += f"; undefined in {len(found) - len(defined)} of {len(found)} seeds"
+    return {"text": text, "note": note, "undefined": False}
+
+
+def endpoint_fits(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list[Mapping[str, Any]]:
+    """Fits of the endpoint's task and net."""
+    return [f for f in fits if f.get("task") == endpoint.task and f.get("net") == endpoint.net]
+
+
+def undertrained(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> str:
+    """The warning where the arm without added rows was best too late; "" elsewhere."""
+    late = [
+        f"seed {f['seed']} at step {f['best_step']} of {f['steps']}"
+        for f in endpoint_fits(fits, endpoint)
+        if f.get("arm") == REFERENCE and f["best_step"] > LATE * f["steps"]
+    ]
+    if not late:
+        return ""
+    return (
+        f"{REFERENCE} was still improving when it stopped ({', '.join(late)}; the limit is {LATE:g} T). Raise `steps` of task "
+        f"{endpoint.task} and run the study again; until then no arm gets a verdict."
+    )
+
+
+def untested(lines: Sequence[str], mechanics: bool) -> list[str]:
+    """What is open, with what no study of this kind can show."""
+    fixed = [
+        "Whether the result holds for another dataset, scanner or hospital than those named under Data.",
+        "Whether the synthetic images are safe to share: a privacy audit is a separate step.",
+        "Whether a reader or a patient is better off: only the metrics above were measured.",
+    ]
+    return ([*lines, "Any effect of an arm: this is a mechanics run."] if mechanics else [*lines]) + fixed
+
+
+def level(endpoint: Endpoint) -> str:
+    """The confidence level as printed."""
+    return f"{100 * (1 - endpoint.alpha):g} %"
+
+
+def verdicts(
+    comparisons: Comparisons, arms: Sequence[Mapping[str, Any]], mechanics: bool
+) -> list[dict[str, str]]:
+    """One card an arm that adds or replaces rows: a plain sentence, then the numbers of `Verdict.words`."""
+    rows = {arm_name(a): a for a in arms}
+    out = []
+    for v in comparisons.verdicts:
+        call = "no verdict" if mechanics else v.call
+        state = (
+            "undertrained" if comparisons.undertrained and not mechanics else CALLS.get(call, "not_tested")
+        )
+        tag = "undertrained" if state == "undertrained" else "mechanics, not judged" if mechanics else call
+        # facts stamped later than the comparisons: their sentence would hold p-values
+        numbers = v.words if comparisons.mechanics or not mechanics else v.hardest.words
+        sentence = _sentence(v, call, state, comparisons, rows.get(v.arm, {}), mechanics)
+        out.append({"arm": v.arm, "state": state, "tag": tag, "words": sentence, "more": numbers})
+    judged = {v.arm for v in comparisons.verdicts}
+    for name, row in rows.items():
+        if name in judged or role_of(row) not in ("adding", "replacing"):
+            continue
+        same = row.get("same_as")
+        why = (
+            f"Adds no row to these data, so it is the same as {same} and was not trained again."
+            if same
+            else "Not compared."
+        )
+        out.append({"arm": name, "state": "not_tested", "tag": "not tested", "words": why, "more": ""})
+    return out
+
+
+def _sentence(
+    v: Verdict, call: str, state: str, comparisons: Comparisons, row: Mapping[str, Any], mechanics: bool
+) -> str:
+    """The verdict without a number that needs statistics to be read."""
+    end, base = comparisons.endpoint, comparisons.reference
+    added = f"{row['rows_added']} synthetic rows" if row.get("rows_added") else "synthetic rows"
+    if mechanics:
+        return "Every step ran. This study is not meant to judge the arm."
+    if state == "undertrained":
+        return f"No verdict: {base} was still improving when it stopped, so longer training may do what the added rows did."
+    held = len(v.comparisons) - 1
+    controls = (
+        f" and than each of its {held} controls" if held > 1 else " and than its control" if held else ""
+    )
+    known = {
+        "gain": f"Adding {added} helped: better than the real images alone{controls}.",
+        "harm": "Harm: worse than the real images alone.",
+        "no relevant gain": f"No relevant gain: an improvement of {end.smallest_relevant:g} or more is ruled out.",
+        "no gain shown": f"No gain shown: adding {added} was not better than the real images alone{controls}.",
+        "as good as real": f"{added.capitalize()} alone were as good as the real images, within {end.margin:g}.",
+        "not shown as good as real": f"{added.capitalize()} alone were not shown to be as good as the real images.",
+    }
+    return known.get(call, "No verdict: too few seeds or test subjects to decide.")
+
+
+def endpoint_name(endpoint: Endpoint) -> str:
+    """The endpoint in words."""
+    classes = ", ".join(endpoint.classes or ()) or "all classes"
+    where = f" of layer {endpoint.layer}" if endpoint.layer else ""
+    return f"{METRIC_NAMES[endpoint.metric]} over {classes}{where}, task {endpoint.task}, net {endpoint.net}"
+
+
+def question(comparisons: Comparisons, mechanics: bool) -> list[tuple[str, str]]:
+    """What was declared before the first fit, and what the study could see."""
+    end = comparisons.endpoint
+    rows = [
+        ("Primary endpoint", endpoint_name(end)),
+        ("Smallest relevant difference", f"{end.smallest_relevant:g}"),
+    ]
+    if not mechanics:
+        rows.append(("Level", f"alpha = {end.alpha:g}, one-sided, Holm over the adding arms"))
+        for power in (80, 90):
+            found = [d for v in comparisons.verdicts if (d := getattr(v, f"detectable_{power}")) is not None]
+            if found:
+                span = f"{min(found):.3f}" + (
+                    f" to {max(found):.3f}" if max(found) - min(found) > 5e-4 else ""
+                )
+                rows.append((f"Smallest detectable difference, {power} % power", f"{span} (by arm)"))
+    tested = [c for v in comparisons.verdicts for c in v.comparisons]
+    if tested:
+        rows.append(
+            ("Tested on", f"{tested[0].subjects} real test subjects, {tested[0].seeds} downstream seeds")
+        )
+    rows.append(("Intervals hold for", f"other test subjects and other {comparisons.generalises_over}"))
+    return rows + [("Note", note) for note in comparisons.notes]
+
+
+def arm_rows(
+    comparisons: Comparisons, arms: Sequence[Mapping[str, Any]], measurements: Sequence[Measurement]
+) -> list[ArmRow]:
+    """The arms table; an arm that only the comparisons know gets a line too."""
+    verdict = {v.arm: v for v in comparisons.verdicts}
+    strategy = {arm_name(a): str(a.get("strategy", "")) for a in arms}
+    known = [*arms, *({"arm": n, "rows_real": "–", "rows_added": "–"} for n in verdict if n not in strategy)]
+    return [_arm_row(row, verdict.get(arm_name(row)), strategy, comparisons, measurements) for row in known]
+
+
+def _arm_row(
+    row: Mapping[str, Any],
+    verdict: Verdict | None,
+    strategy: Mapping[str, str],
+    comparisons: Comparisons,
+    measurements: Sequence[Measurement],
+) -> ArmRow:
+    name, effects, seeds_only = arm_name(row), {}, None
+    if verdict is not None:
+        for c in verdict.comparisons:
+            kind = "RealOnly" if c.reference == comparisons.reference else strategy.get(c.reference, "")
+            against = CONTROL_NAMES.get(kind, c.reference)
+            effects[against] = Effect(name, against, c.difference, c.low, c.high)
+        over_seeds = [c.p_seeds_t for c in verdict.comparisons]
+        seeds_only = max(over_seeds) if over_seeds and None not in over_seeds else None
+    return ArmRow(
+        name=name,
+        strategy=strategy.get(name, ""),
+        source=str(row.get("source") or ""),
+        role=role_of(row),
+        rows_real=row.get("rows_real", "–"),
+        rows_added=row.get("rows_added", "–"),
+        same_as=row.get("same_as"),
+        by_seed=_by_seed(measurements, name, comparisons.endpoint),
+        effects=effects,
+        holm=short_p(verdict.p_holm) if verdict else "–",
+        detectable=verdict.detectable_90 if verdict else None,
+        seeds_only=short_p(seeds_only),
+    )
+
+
+def _by_seed(measurements: Sequence[Measurement], arm: str, endpoint: Endpoint) -> dict[int, float]:
+    """The endpoint's metric per seed: the macro value, or the mean over the endpoint's classes."""
+    found: dict[int, list[float]] = {}
+    whole = not endpoint.classes and not endpoint.layer
+    for m in measurements:
+        key = (m.task, m.net, m.arm, m.metric)
+        if key != (endpoint.task, endpoint.net, arm, endpoint.metric) or m.value is None or m.seed is None:
+            continue
+        layer, _, name = m.class_name.rpartition("/")
+        asked = (
+            m.class_name in WHOLE
+            if whole
+            else (
+                m.class_name not in (*WHOLE, "rare")
+                and (not endpoint.layer or layer == endpoint.layer)
+                and (not endpoint.classes or name in endpoint.classes)
+            )
+        )
+        if asked and not m.subgroup and not m.subject:
+            found.setdefault(m.seed, []).append(m.value)
+    return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
+
+
+def explore_rows(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Exploratory differences as cells."""
+    return [
+        {
+            "task": f"{c.task}, {c.net}" + (f", {c.external}" if c.external else ""),
+            "class": "all classes" if c.class_name in WHOLE else c.class_name,
+            "metric": METRIC_NAMES.get(c.metric, c.metric),
+            "arm": c.arm,
+            "effect": Effect(c.arm, c.reference, c.difference, c.low, c.high),
+            "over": f"{c.subjects} subjects, {c.seeds} seeds",
+            "note": c.note,
+        }
+        for c in rows
+    ]

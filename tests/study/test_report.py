@@ -1,0 +1,202 @@
+"""The report: the verdict first, nothing claimed without its controls, everything escaped, nothing fetched."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from fake_run import NET, TASK, read_fake_run, write_fake_run
+
+from synthrad.measurements import Measurement
+from synthrad.study import pictures
+from synthrad.study.comparisons import Endpoint, compare, explore
+from synthrad.study.report import DataSummary, ReportFacts, installed, render, summarise, write_report
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y>"
+VOID = ("meta", "img", "br")
+
+
+class Page(HTMLParser):
+    """Text in order, every address, every tag; fails on tags that do not close."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.text, self.addresses, self.tags, self.open = [], [], [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset", "action", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("p", "li", "figure", "section", "table", "dl", "ul", "tr", "td", "th", "details"):
+            assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.text))
+
+
+def compared(read, **more):
+    controls = {a["arm"]: a["controls"] for a in read["arms"] if a["role"] == "adding" and not a["same_as"]}
+    return compare(read["cases"], Endpoint(task=TASK, net=NET, metric="dice"), controls, **more)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple:
+    """The run folder and its manifests."""
+    run = tmp_path_factory.mktemp("run")
+    return run, write_fake_run(run)
+
+
+@pytest.fixture(scope="module")
+def facts(made) -> ReportFacts:
+    return facts_of(*made)
+
+
+def facts_of(run, made, how=None, **more) -> ReportFacts:
+    read = read_fake_run(run)
+    train = made["real"].where(split="train")
+    _, similar = pictures.nearest(train, made["synthetic"])
+    _, null = pictures.nearest(train, made["real"].where(split="test"))
+    return ReportFacts(
+        study="fake", title="Fake teeth", comparisons=compared(read, **(how or {})), explore=explore(read["cases"]),
+        **{k: read[k] for k in ("measurements", "arms", "fits", "filters", "costs")},
+        commands=["synthrad study run configs/studies/fake.yaml"], untested=["A second dataset."],
+        pictures=pictures.triplets(train, made["synthetic"], number=4),
+        similarity={"synthetic": similar, "held-out real": null},
+        data=summarise(made["real"]), versions=installed(), config_hash="0123abcd", **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(facts) -> Page:
+    return Page(render(facts))
+
+
+def test_the_verdict_in_words_comes_first(page, facts):
+    words = page.words
+    places = [words.index(s) for s in ("Verdict", "What was asked", "Arms and their controls", "Metrics by class",
+                                       "Real, synthetic, nearest", "filter and similarity", "length and cost",
+                                       "Data", "How to do it again", "What was not tested", "Not a medical device")]  # fmt: skip
+    assert places == sorted(places)
+    states = [
+        a["class"].split()[1] for t, a in page.tags if t == "li" and "verdict" in (a.get("class") or "")
+    ]
+    assert states == ["gain", "no_gain", "harm", "not_tested"]  # matched, matched_half, balanced, minimal
+
+
+def test_both_controls_stand_beside_each_arm(page):
+    assert {"real only", "duplicated real", "augmented real"} <= {t.strip() for t in page.text}
+    assert "drives no verdict" in page.words
+
+
+def test_written_whole_to_the_run_folder(tmp_path, facts):
+    path = write_report(tmp_path, facts)
+    assert path == tmp_path / "report.html"
+    assert path.read_text().rstrip().endswith("</html>")
+    assert [p.name for p in tmp_path.iterdir() if "report" in p.name] == ["report.html"]
+    assert path.read_text() == render(facts)  # the same facts give the same bytes
+
+
+def test_nothing_is_fetched(page, facts):
+    assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", render(facts)))
+    assert page.addresses and all(a.startswith("data:image/png;base64,") for a in page.addresses)
+    assert not {t for t, _ in page.tags} & {"script", "link", "iframe", "object"}
+
+
+def test_mechanics_is_stamped_and_has_no_p(facts):
+    html = render(replace(facts, mechanics=True))
+    words = Page(html).words
+    assert "MECHANICS" in words
+    assert not re.search(r"\bp\s*[=<]|Holm p|drives no verdict", words)
+    assert 'class="verdict gain"' not in html
+
+
+def test_undefined_metrics_show_their_counts(page):
+    assert "undefined" in page.words and "0 of 40 test subjects have it" in page.words
+
+
+def test_partly_undefined_is_said(facts):
+    row = {"metric": "auroc", "task": "t", "net": "n", "arm": "real_only", "class_name": "rare"}
+    rows = [Measurement(value=0.5, seed=0, n=12, **row), Measurement(value=None, seed=1, **row)]
+    assert "n = 12; undefined in 1 of 2 seeds" in Page(render(replace(facts, measurements=rows))).words
+
+
+def test_hostile_names_are_escaped(facts):
+    arms = [{**a, "log": [HOSTILE], "cells": {HOSTILE: 1}} for a in facts.arms]
+    rows = [
+        Measurement(
+            "dice",
+            0.5,
+            arm="real_only",
+            task=HOSTILE,
+            net=HOSTILE,
+            class_name=HOSTILE,
+            seed=0,
+            subgroup=HOSTILE,
+        )
+    ]
+    bad = replace(facts, study=HOSTILE, title=HOSTILE, banners=[HOSTILE], arms=arms, measurements=rows, commands=[HOSTILE],
+                  untested=[HOSTILE], filters={HOSTILE: [{HOSTILE: HOSTILE}]}, costs={HOSTILE: 1.0}, versions={HOSTILE: HOSTILE},
+                  explore=[replace(facts.explore[0], arm=HOSTILE, class_name=HOSTILE, note=HOSTILE)], config_hash=HOSTILE, similarity={HOSTILE: [0.1, 0.2]},
+                  data=DataSummary({HOSTILE: HOSTILE}, ("train",), {HOSTILE: {"train": HOSTILE}}))  # fmt: skip
+    hostile = Page(render(bad))
+    assert not [t for t, _ in hostile.tags if t == "script"]
+    assert not [a for t, a in hostile.tags if "onerror" in a]
+    assert hostile.words.count("alert('x')") > 10
+
+
+def test_banner_is_shown_before_the_verdicts(facts):
+    line = "The lineage of source gan is unknown."
+    words = Page(render(replace(facts, banners=[line]))).words
+    assert words.index("Verdict") < words.index(line) < words.index("What was asked")
+
+
+def test_late_best_step_gives_no_verdict(made, facts):
+    fits = [{**f, "best_step": 390} if (f["arm"], f["seed"]) == ("real_only", 2) else f for f in facts.fits]
+    late = replace(facts, fits=fits, comparisons=compared(read_fake_run(made[0]), undertrained=True))
+    html = render(late)
+    assert "UNDERTRAINED" in Page(html).words and "seed 2 at step 390 of 400" in Page(html).words
+    assert 'class="verdict gain"' not in html
+    assert "UNDERTRAINED" not in render(facts)
+
+
+def test_a_bare_study_still_renders(facts):
+    bare = ReportFacts(study="bare", comparisons=facts.comparisons)
+    assert "not a" in Page(render(bare)).words.lower()
+
+
+def test_summary_counts_subjects_and_known_labels(made):
+    real = made[1]["real"]
+    summary = summarise(real)
+    assert summary.splits == ("train", "test")
+    assert summary.facts["subjects"] == {"train": 12, "test": 6}
+    assert summary.prevalence["implant"]["train"] == "0 of 0"  # no image has a known label
+    positive = int((real.where(split="train").column("label:caries") == 1).sum())
+    assert summary.prevalence["caries"]["train"].startswith(f"{positive} of 12")
+
+
+def test_an_unscored_copy_is_its_own_nearest(made):
+    _, made = made
+    position, correlation = pictures.nearest(made["real"].where(split="train"), made["synthetic"])
+    assert position[0] == 0 and correlation[0] > 0.999
+    assert (correlation[1:] < 0.99).all()
+
+
+def test_scores_that_were_written_are_used(made):
+    _, made = made
+    train = made["real"].where(split="train")
+    told = made["synthetic"].with_columns(
+        {"origin:nearest": [train[3].digest] * 8, "score:max_correlation": [0.25] * 8}
+    )
+    position, correlation = pictures.nearest(train, told)
+    assert set(position) == {3} and set(correlation) == {0.25}
