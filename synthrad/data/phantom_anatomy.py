@@ -21,15 +21,22 @@ AGE_BANDS = ((30, "16-29"), (45, "30-44"), (60, "45-59"), (200, "60+"))
 MEAN_AGE, AGE_SPREAD, AGE_RANGE = 42.0, 16.0, (16, 88)
 # Correlation of the normal scores behind the four findings and age: untreated decay clusters and is followed by
 # lesions at the apex; impacted teeth are found, and taken out, in the young.
-CORRELATION = np.array([
-    [1.00, 0.50, 0.30, 0.00, 0.05],
-    [0.50, 1.00, 0.45, 0.00, 0.10],
-    [0.30, 0.45, 1.00, 0.00, 0.20],
-    [0.00, 0.00, 0.00, 1.00, -0.45],
-    [0.05, 0.10, 0.20, -0.45, 1.00],
-])
+CORRELATION = np.array(
+    [
+        [1.00, 0.50, 0.30, 0.00, 0.05],
+        [0.50, 1.00, 0.45, 0.00, 0.10],
+        [0.30, 0.45, 1.00, 0.00, 0.20],
+        [0.00, 0.00, 0.00, 1.00, -0.45],
+        [0.05, 0.10, 0.20, -0.45, 1.00],
+    ]
+)
 _ROOT_OF_CORRELATION = np.linalg.cholesky(CORRELATION)
-_SCORES = (0.12566134685507402, 0.9153650878428142, 1.4050715603096329, 1.5547735945968535)  # norm.isf(PREVALENCE)
+_SCORES = (
+    0.12566134685507402,
+    0.9153650878428142,
+    1.4050715603096329,
+    1.5547735945968535,
+)  # norm.isf(PREVALENCE)
 PERSON, JAW, TEETH, LESIONS = range(4)  # streams
 
 
@@ -86,7 +93,9 @@ class Tooth:
         ax, ay = self.axis
         along = local[:, 1] * np.where(local[:, 1] > 0, self.crown, self.root)
         across = local[:, 0] * self.half_width
-        return np.stack([self.neck[0] + along * ax - across * ay, self.neck[1] + along * ay + across * ax], axis=1)
+        return np.stack(
+            [self.neck[0] + along * ax - across * ay, self.neck[1] + along * ay + across * ax], axis=1
+        )
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,13 @@ class Anatomy:
     lesions: tuple[Lesion, ...]
 
 
-def make_anatomy(seed: int, subject: int, labels: Sequence[int] | None = None, sex: str | None = None,
-                 age: int | None = None) -> Anatomy:
+def make_anatomy(
+    seed: int,
+    subject: int,
+    labels: Sequence[int] | None = None,
+    sex: str | None = None,
+    age: int | None = None,
+) -> Anatomy:
     """The patient number `subject` of `seed`; labels, sex and age are drawn where they are None."""
     person = _person(np.random.default_rng([seed, subject, PERSON]), labels, sex, age)
     jaw = _jaw(np.random.default_rng([seed, subject, JAW]), person)
@@ -125,12 +139,16 @@ def all_lesions(seed: int, subject: int, person: Person) -> Anatomy:
     return make_anatomy(seed, subject, (1,) * len(FINDINGS), person.sex, person.age)
 
 
-def _person(rng: np.random.Generator, labels: Sequence[int] | None, sex: str | None, age: int | None) -> Person:
+def _person(
+    rng: np.random.Generator, labels: Sequence[int] | None, sex: str | None, age: int | None
+) -> Person:
     score = _ROOT_OF_CORRELATION @ rng.standard_normal(5)
     drawn_sex = SEXES[int(rng.random() < 0.5)]
     drawn_age = int(np.clip(round(MEAN_AGE + AGE_SPREAD * score[4]), *AGE_RANGE))
     drawn = tuple(int(s > t) for s, t in zip(score[:4], _SCORES, strict=True))
-    return Person(sex or drawn_sex, drawn_age if age is None else int(age), drawn if labels is None else tuple(labels))
+    return Person(
+        sex or drawn_sex, drawn_age if age is None else int(age), drawn if labels is None else tuple(labels)
+    )
 
 
 def _jaw(rng: np.random.Generator, person: Person) -> Jaw:
@@ -157,7 +175,11 @@ def _teeth(rng: np.random.Generator, person: Person, jaw: Jaw) -> tuple[Tooth, .
     for k, fdi in enumerate(FDI):
         upper, i, left = fdi[0] in "12", int(fdi[1]) - 1, fdi[0] in "23"
         sizes = shapes.UPPER_MM if upper else shapes.LOWER_MM
-        x = (sizes[:i, 0].sum() + sizes[i, 0] / 2) * mm * (1 if left else -1) + jaw.asymmetry + 0.002 * jitter[k, 0]
+        x = (
+            (sizes[:i, 0].sum() + sizes[i, 0] / 2) * mm * (1 if left else -1)
+            + jaw.asymmetry
+            + 0.002 * jitter[k, 0]
+        )
         crown = sizes[i, 1] * shapes.UNITS_PER_MM * (1 - jaw.wear)
         root = sizes[i, 2] * shapes.UNITS_PER_MM * (1 + 0.05 * jitter[k, 1])
         lean = 0.3 * x if upper else -0.38 * x
@@ -168,8 +190,20 @@ def _teeth(rng: np.random.Generator, person: Person, jaw: Jaw) -> tuple[Tooth, .
         axis = (np.sin(lean), np.cos(lean) * down)
         bite = bite_line(x, jaw) - down * 0.008
         neck = (x - crown * axis[0], bite - crown * axis[1])
-        teeth.append(Tooth(fdi, shapes.KINDS[i], states[k], neck, axis, sizes[i, 0] * mm / 2 * 0.99, crown, root,
-                           float(np.clip(1.15 - 0.1 * decades, 0.45, 1.15)), tuple(detail[k])))
+        teeth.append(
+            Tooth(
+                fdi,
+                shapes.KINDS[i],
+                states[k],
+                neck,
+                axis,
+                sizes[i, 0] * mm / 2 * 0.99,
+                crown,
+                root,
+                float(np.clip(1.15 - 0.1 * decades, 0.45, 1.15)),
+                tuple(detail[k]),
+            )
+        )
     return tuple(teeth)
 
 
@@ -198,7 +232,9 @@ def _states(rng: np.random.Generator, decades: float) -> list[str]:
     return states
 
 
-def _impact(rng: np.random.Generator, teeth: tuple[Tooth, ...], person: Person, jaw: Jaw) -> tuple[Tooth, ...]:
+def _impact(
+    rng: np.random.Generator, teeth: tuple[Tooth, ...], person: Person, jaw: Jaw
+) -> tuple[Tooth, ...]:
     """Turn one to three third molars over, deep in the bone, where the label says so."""
     wanted = 1 + int(rng.random() < 0.45) + int(rng.random() < 0.15)
     places = rng.choice(["18", "28", "38", "48"], 4, replace=False, p=[0.12, 0.12, 0.38, 0.38])[:wanted]
@@ -235,8 +271,11 @@ def _lesions(rng: np.random.Generator, teeth: tuple[Tooth, ...], person: Person)
     free = [t for t in standing if t.fdi not in taken]
     apical = [free[int(k)] for k in rng.permutation(len(free))[: many[2]]]
     out: list[Lesion] = []
-    for finding, group, make, first in (("periapical_lesion", apical, _periapical, 0), ("deep_caries", deep, _deep, 4),
-                                        ("caries", shallow, _caries, 8)):
+    for finding, group, make, first in (
+        ("periapical_lesion", apical, _periapical, 0),
+        ("deep_caries", deep, _deep, 4),
+        ("caries", shallow, _caries, 8),
+    ):
         if person.labels[FINDINGS.index(finding)]:
             out += [make(t, numbers[first + i]) for i, t in enumerate(group)]
     return tuple(out)
@@ -246,7 +285,9 @@ def _caries(t: Tooth, r: np.ndarray) -> Lesion:
     """A half-round decay from a contact surface, or a cup in the chewing surface, within the enamel and outer dentine."""
     wobble = (r[:4] - 0.5) * 0.25
     if r[4] < 0.75:
-        local = shapes.blob((1.0 if r[5] < 0.5 else -1.0, 0.42 + 0.2 * r[6]), (0.72 + 0.25 * r[7], 0.3 + 0.12 * r[8]), wobble)
+        local = shapes.blob(
+            (1.0 if r[5] < 0.5 else -1.0, 0.42 + 0.2 * r[6]), (0.72 + 0.25 * r[7], 0.3 + 0.12 * r[8]), wobble
+        )
     else:
         local = shapes.blob((0.5 * r[5] - 0.25, 1.0), (0.55 + 0.15 * r[7], 0.42 + 0.15 * r[8]), wobble)
     inside = np.stack([np.clip(local[:, 0], -0.97, 0.97), np.clip(local[:, 1], 0.02, 0.93)], axis=1)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from synthrad.data import phantom_shapes as shapes
@@ -78,7 +78,9 @@ class Plate:
     def line(self, name: str, points: np.ndarray, width: float, value: int = 255) -> None:
         """Draw an open line of a width in units (never thinner than one supersampled pixel)."""
         pixels = max(1, round(width * float(self._scale[1])))
-        self.layer(name).line(self.pixels(points), fill=value, width=pixels, joint="curve" if pixels > 2 else None)
+        self.layer(name).line(
+            self.pixels(points), fill=value, width=pixels, joint="curve" if pixels > 2 else None
+        )
 
     def picture(self, name: str) -> Image.Image:
         """A layer as it was drawn, supersampled."""
@@ -89,11 +91,18 @@ class Plate:
         out = np.asarray(self.picture(name).reduce(self.factor), dtype=np.float32) / 255
         if blur * self.size[0] < 0.3:  # too little to be seen
             return out
-        return gaussian_filter(out, (blur * self.size[0], blur * self.size[1] / 2), mode="nearest", truncate=3)
+        return gaussian_filter(
+            out, (blur * self.size[0], blur * self.size[1] / 2), mode="nearest", truncate=3
+        )
 
 
-def render(anatomy: Anatomy, size: tuple[int, int], rng: np.random.Generator, style: Style,
-           overlooked: Sequence[Lesion] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def render(
+    anatomy: Anatomy,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    style: Style,
+    overlooked: Sequence[Lesion] = (),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a patient.
 
     Args:
@@ -132,21 +141,58 @@ def _draw_jaws(plate: Plate, anatomy: Anatomy) -> None:
         plate.line("crest", crest, 0.007)
     for side in (-1, 1):
         stretch = np.array([side * jaw.width, 1])
-        canal = np.array([(0.74, 0.36), (0.71, 0.48), (0.64, 0.62), (0.53, 0.71), (0.42, 0.75), (0.33, 0.745)])
+        canal = np.array(
+            [(0.74, 0.36), (0.71, 0.48), (0.64, 0.62), (0.53, 0.71), (0.42, 0.75), (0.33, 0.745)]
+        )
         canal = shapes.smooth(canal, 2, closed=False) * stretch
         plate.line("canal", canal, 0.02)
         plate.line("crest", canal - [0, 0.012], 0.004, 130)
         plate.line("crest", canal + [0, 0.012], 0.004, 130)
         plate.fill("canal", shapes.blob((0.325 * side * jaw.width, 0.74), (0.02, 0.015), np.zeros(4)))
-        sinus = shapes.smooth(np.array([(0.16, 0.24), (0.3, 0.305), (0.45, 0.31), (0.58, 0.27), (0.56, 0.14), (0.4, 0.09),
-                                        (0.22, 0.12)]), 2) * stretch
+        sinus = (
+            shapes.smooth(
+                np.array(
+                    [
+                        (0.16, 0.24),
+                        (0.3, 0.305),
+                        (0.45, 0.31),
+                        (0.58, 0.27),
+                        (0.56, 0.14),
+                        (0.4, 0.09),
+                        (0.22, 0.12),
+                    ]
+                ),
+                2,
+            )
+            * stretch
+        )
         plate.fill("sinus", sinus)
         plate.line("cortex", np.vstack([sinus, sinus[:1]]), 0.007, 150)
-        nose = shapes.smooth(np.array([(0.02, 0.05), (0.1, 0.06), (0.16, 0.2), (0.13, 0.255), (0.02, 0.26)]), 2) * stretch
+        nose = (
+            shapes.smooth(np.array([(0.02, 0.05), (0.1, 0.06), (0.16, 0.2), (0.13, 0.255), (0.02, 0.26)]), 2)
+            * stretch
+        )
         plate.fill("nose", nose)
         plate.line("cortex", np.vstack([nose, nose[:1]]), 0.006, 110)
-        zygoma = shapes.smooth(np.array([(0.46, 0.12), (0.52, 0.22), (0.6, 0.225), (0.72, 0.17), (0.9, 0.12), (0.9, 0.09),
-                                         (0.7, 0.12), (0.58, 0.13), (0.5, 0.04)]), 2) * stretch
+        zygoma = (
+            shapes.smooth(
+                np.array(
+                    [
+                        (0.46, 0.12),
+                        (0.52, 0.22),
+                        (0.6, 0.225),
+                        (0.72, 0.17),
+                        (0.9, 0.12),
+                        (0.9, 0.09),
+                        (0.7, 0.12),
+                        (0.58, 0.13),
+                        (0.5, 0.04),
+                    ]
+                ),
+                2,
+            )
+            * stretch
+        )
         plate.fill("zygoma", zygoma)
         orbit = shapes.blob((0.36 * side * jaw.width, -0.03), (0.19, 0.09), np.zeros(4), 24)
         plate.line("cortex", np.vstack([orbit, orbit[:1]]), 0.012, 130)
@@ -157,7 +203,9 @@ def _draw_jaws(plate: Plate, anatomy: Anatomy) -> None:
     x = np.linspace(-0.6, 0.6, 31) * jaw.width
     plate.line("palate", np.stack([x, 0.275 + 0.03 * (x / 0.6) ** 2], axis=1), 0.016)
     plate.line("ghost", np.stack([x, 0.235 - 0.02 * (x / 0.6) ** 2], axis=1), 0.03)
-    tongue = np.vstack([np.stack([x, 0.30 + 0.1 * x**2], axis=1), np.stack([x, 0.335 + 0.22 * x**2], axis=1)[::-1]])
+    tongue = np.vstack(
+        [np.stack([x, 0.30 + 0.1 * x**2], axis=1), np.stack([x, 0.335 + 0.22 * x**2], axis=1)[::-1]]
+    )
     plate.fill("air", tongue, 200)
     plate.line("bite", np.stack([x, bite_line(x, jaw)], axis=1), 0.028)
 
@@ -215,10 +263,14 @@ def _draw_tooth(plate: Plate, t: Tooth) -> None:
 def _draw_filling(plate: Plate, t: Tooth) -> None:
     a, b, c, d = t.detail
     if t.kind in ("molar", "premolar"):
-        local = shapes.blob(((a - 0.5) * 1.1, 0.86), (0.42 + 0.3 * b, 0.26 + 0.14 * c), np.array([a, b, c, d]) * 0.2 - 0.1)
+        local = shapes.blob(
+            ((a - 0.5) * 1.1, 0.86), (0.42 + 0.3 * b, 0.26 + 0.14 * c), np.array([a, b, c, d]) * 0.2 - 0.1
+        )
         local = np.stack([np.clip(local[:, 0], -0.96, 0.96), np.clip(local[:, 1], 0.3, 0.95)], axis=1)
     else:
-        local = shapes.blob((0.8 if a < 0.5 else -0.8, 0.5), (0.5, 0.2 + 0.1 * b), np.array([a, b, c, d]) * 0.2 - 0.1)
+        local = shapes.blob(
+            (0.8 if a < 0.5 else -0.8, 0.5), (0.5, 0.2 + 0.1 * b), np.array([a, b, c, d]) * 0.2 - 0.1
+        )
         local = np.stack([np.clip(local[:, 0], -0.94, 0.94), local[:, 1]], axis=1)
     plate.fill("metal", t.place(local), 170 + int(80 * d))
 
@@ -237,7 +289,9 @@ def _background(plate: Plate, jaw: Jaw) -> np.ndarray:
     skin = 1 / (1 + np.exp((y - 1.0 + 0.26 * np.abs(x) ** 2.6) / 0.035))  # dark below the chin
     soft *= 0.35 + 0.65 * skin
     spine = 0.13 * np.exp(-((x / 0.13) ** 2)) * (0.35 + 0.9 * y**2)
-    sides = 0.1 / (1 + np.exp((0.965 - np.abs(x)) / 0.02)) + 0.05 * np.exp(-(((np.abs(x) - 0.62) / 0.3) ** 2)) * y
+    sides = (
+        0.1 / (1 + np.exp((0.965 - np.abs(x)) / 0.02)) + 0.05 * np.exp(-(((np.abs(x) - 0.62) / 0.3) ** 2)) * y
+    )
     value = soft + spine + sides + 0.1 * np.exp(-(((y - 0.06) / 0.08) ** 2)) * np.exp(-((x / 0.75) ** 4))
     value += 0.2 * plate.cover("hyoid", 0.008) + 0.12 * plate.cover("ghost", 0.014)
     value += 0.15 * plate.cover("zygoma", 0.01)
@@ -254,7 +308,9 @@ def _bone(plate: Plate, jaw: Jaw, noise: np.ndarray) -> np.ndarray:
     coarse = gaussian_filter(noise, 2.6 * fine + 0.3) * (4 * fine + 0.6)
     bone = 0.21 * jaw.density * body * (1 + 0.14 * texture + 0.14 * coarse)
     apical = plate.cover("dark apical", 0.004) - plate.cover("bright apical", 0.004)
-    bone -= 0.055 * plate.cover("canal", 0.004) * body + 0.07 * plate.cover("gap") * (1 - plate.cover("dentine"))
+    bone -= 0.055 * plate.cover("canal", 0.004) * body + 0.07 * plate.cover("gap") * (
+        1 - plate.cover("dentine")
+    )
     bone += 0.06 * plate.cover("lamina", 0.001) * body * (1 - np.clip(2 * np.abs(apical), 0, 1))
     bone += 0.15 * plate.cover("cortex", 0.002) + 0.16 * plate.cover("chin", 0.004)
     return bone + 0.06 * plate.cover("crest", 0.002) - 0.5 * apical
@@ -271,7 +327,10 @@ def _finish(value: np.ndarray, plate: Plate, noise: np.ndarray, style: Style) ->
     metal = plate.cover("metal")
     value = value * (1 - (metal > 0.02) * np.minimum(metal * 1.3, 1)) + metal * 1.02
     value = gaussian_filter(value, 0.0022 * plate.size[0] + 0.15)
-    value = np.where(value > 0.75, 0.75 + 0.25 * np.tanh((value - 0.75) / 0.25), np.maximum(value, 0.01)) ** style.gamma
+    value = (
+        np.where(value > 0.75, 0.75 + 0.25 * np.tanh((value - 0.75) / 0.25), np.maximum(value, 0.01))
+        ** style.gamma
+    )
     grain = gaussian_filter(noise, 0.4) * 1.6 if plate.size[0] >= 128 else noise
     value = value + style.noise * grain * np.sqrt(0.0001 + 0.0007 * value)
     return np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)

@@ -11,14 +11,30 @@ import numpy as np
 UNITS_PER_MM = 0.0093  # 16 teeth of 64 mm a side cover 60 % of the picture's half width
 
 # Wheeler's Dental Anatomy, tables of average tooth dimensions (rounded): width, crown and root length in mm, teeth 1-8
-UPPER_MM = np.array([
-    [8.5, 10.5, 13.0], [6.6, 9.0, 13.0], [7.5, 10.0, 17.0], [7.0, 8.5, 14.0],
-    [6.9, 8.5, 14.0], [10.0, 7.5, 12.8], [9.2, 7.2, 12.0], [8.5, 6.7, 11.0],
-])
-LOWER_MM = np.array([
-    [5.4, 9.0, 12.5], [5.9, 9.5, 14.0], [6.9, 11.0, 16.0], [7.0, 8.6, 14.0],
-    [7.2, 8.2, 14.5], [11.0, 7.6, 14.0], [10.5, 7.2, 13.0], [10.0, 7.0, 11.0],
-])
+UPPER_MM = np.array(
+    [
+        [8.5, 10.5, 13.0],
+        [6.6, 9.0, 13.0],
+        [7.5, 10.0, 17.0],
+        [7.0, 8.5, 14.0],
+        [6.9, 8.5, 14.0],
+        [10.0, 7.5, 12.8],
+        [9.2, 7.2, 12.0],
+        [8.5, 6.7, 11.0],
+    ]
+)
+LOWER_MM = np.array(
+    [
+        [5.4, 9.0, 12.5],
+        [5.9, 9.5, 14.0],
+        [6.9, 11.0, 16.0],
+        [7.0, 8.6, 14.0],
+        [7.2, 8.2, 14.5],
+        [11.0, 7.6, 14.0],
+        [10.5, 7.2, 13.0],
+        [10.0, 7.0, 11.0],
+    ]
+)
 KINDS = ("incisor", "incisor", "canine", "premolar", "premolar", "molar", "molar", "molar")
 
 
@@ -49,31 +65,89 @@ _ROOT_RIGHT = {
     "incisor": [(0.62, -0.3), (0.45, -0.65), (0.2, -0.95), (0.0, -1.0)],
     "canine": [(0.66, -0.3), (0.5, -0.65), (0.22, -0.95), (0.0, -1.0)],
     "premolar": [(0.68, -0.3), (0.5, -0.65), (0.2, -0.96), (0.0, -1.0)],
-    "molar": [(0.84, -0.3), (0.8, -0.65), (0.66, -0.96), (0.5, -1.0), (0.38, -0.85), (0.25, -0.5), (0.0, -0.3)],
+    "molar": [
+        (0.84, -0.3),
+        (0.8, -0.65),
+        (0.66, -0.96),
+        (0.5, -1.0),
+        (0.38, -0.85),
+        (0.25, -0.5),
+        (0.0, -0.3),
+    ],
 }
 CROWNS = {kind: smooth(_mirrored(half)) for kind, half in _CROWN_RIGHT.items()}
 OUTLINES = {kind: smooth(_mirrored(_CROWN_RIGHT[kind] + _ROOT_RIGHT[kind])) for kind in _CROWN_RIGHT}
 ROOTS = {kind: smooth(_mirrored([(0.0, 0.06), (0.8, 0.06), *half])) for kind, half in _ROOT_RIGHT.items()}
-PALATAL_ROOT = smooth(np.array([(-0.34, -0.2), (0.34, -0.2), (0.26, -0.7), (0.1, -1.06), (-0.1, -1.06), (-0.26, -0.7)]))
+PALATAL_ROOT = smooth(
+    np.array([(-0.34, -0.2), (0.34, -0.2), (0.26, -0.7), (0.1, -1.06), (-0.1, -1.06), (-0.26, -0.7)])
+)
 PULPS = {
-    "incisor": [smooth(np.array([(-0.25, 0.45), (0.25, 0.45), (0.2, -0.1), (0.1, -0.9), (-0.1, -0.9), (-0.2, -0.1)]))],
-    "canine": [smooth(np.array([(0.0, 0.6), (0.24, 0.3), (0.22, -0.2), (0.1, -0.9), (-0.1, -0.9), (-0.22, -0.2), (-0.24, 0.3)]))],
-    "premolar": [smooth(np.array([(-0.3, 0.42), (0.3, 0.42), (0.22, -0.15), (0.09, -0.9), (-0.09, -0.9), (-0.22, -0.15)]))],
+    "incisor": [
+        smooth(np.array([(-0.25, 0.45), (0.25, 0.45), (0.2, -0.1), (0.1, -0.9), (-0.1, -0.9), (-0.2, -0.1)]))
+    ],
+    "canine": [
+        smooth(
+            np.array(
+                [
+                    (0.0, 0.6),
+                    (0.24, 0.3),
+                    (0.22, -0.2),
+                    (0.1, -0.9),
+                    (-0.1, -0.9),
+                    (-0.22, -0.2),
+                    (-0.24, 0.3),
+                ]
+            )
+        )
+    ],
+    "premolar": [
+        smooth(
+            np.array([(-0.3, 0.42), (0.3, 0.42), (0.22, -0.15), (0.09, -0.9), (-0.09, -0.9), (-0.22, -0.15)])
+        )
+    ],
     "molar": [
-        smooth(np.array([(-0.5, 0.38), (0.0, 0.28), (0.5, 0.38), (0.42, -0.05), (0.0, -0.1), (-0.42, -0.05)])),
+        smooth(
+            np.array([(-0.5, 0.38), (0.0, 0.28), (0.5, 0.38), (0.42, -0.05), (0.0, -0.1), (-0.42, -0.05)])
+        ),
         smooth(np.array([(0.32, 0.0), (0.5, 0.0), (0.62, -0.5), (0.56, -0.9), (0.5, -0.9), (0.48, -0.5)])),
-        smooth(np.array([(-0.32, 0.0), (-0.5, 0.0), (-0.62, -0.5), (-0.56, -0.9), (-0.5, -0.9), (-0.48, -0.5)])),
+        smooth(
+            np.array([(-0.32, 0.0), (-0.5, 0.0), (-0.62, -0.5), (-0.56, -0.9), (-0.5, -0.9), (-0.48, -0.5)])
+        ),
     ],
 }
 # an implant: a tapered screw with threads, and its crown
-IMPLANT = np.array([(0.42, 0.0)] + [(0.42 - 0.012 * i + (0.07 if i % 2 else 0.0), -0.06 * i) for i in range(14)]
-                   + [(0.1, -0.86)])
+IMPLANT = np.array(
+    [(0.42, 0.0)]
+    + [(0.42 - 0.012 * i + (0.07 if i % 2 else 0.0), -0.06 * i) for i in range(14)]
+    + [(0.1, -0.86)]
+)
 IMPLANT = np.vstack([IMPLANT, IMPLANT[::-1] * [-1, 1]])
 
 _RAMUS = [  # right side, lower border at the midline to the front edge of the ramus; the alveolar crest closes it
-    (0.0, 0.915), (0.14, 0.915), (0.28, 0.9), (0.44, 0.862), (0.58, 0.8), (0.69, 0.73), (0.755, 0.65), (0.785, 0.55),
-    (0.81, 0.44), (0.835, 0.32), (0.855, 0.23), (0.895, 0.18), (0.905, 0.13), (0.87, 0.1), (0.825, 0.11), (0.81, 0.16),
-    (0.8, 0.23), (0.77, 0.285), (0.735, 0.275), (0.7, 0.2), (0.675, 0.155), (0.65, 0.19), (0.645, 0.3), (0.635, 0.41),
+    (0.0, 0.915),
+    (0.14, 0.915),
+    (0.28, 0.9),
+    (0.44, 0.862),
+    (0.58, 0.8),
+    (0.69, 0.73),
+    (0.755, 0.65),
+    (0.785, 0.55),
+    (0.81, 0.44),
+    (0.835, 0.32),
+    (0.855, 0.23),
+    (0.895, 0.18),
+    (0.905, 0.13),
+    (0.87, 0.1),
+    (0.825, 0.11),
+    (0.81, 0.16),
+    (0.8, 0.23),
+    (0.77, 0.285),
+    (0.735, 0.275),
+    (0.7, 0.2),
+    (0.675, 0.155),
+    (0.65, 0.19),
+    (0.645, 0.3),
+    (0.635, 0.41),
     (0.615, 0.5),
 ]
 
@@ -86,8 +160,16 @@ def ramus(width: float, angle: float) -> np.ndarray:
     return points * [width, 1.0]
 
 
-def blob(center: tuple[float, float], radii: tuple[float, float], wobble: np.ndarray, points: int = 18) -> np.ndarray:
+def blob(
+    center: tuple[float, float], radii: tuple[float, float], wobble: np.ndarray, points: int = 18
+) -> np.ndarray:
     """An irregular ellipse [points, 2]; wobble [4] are amplitudes of its second and third harmonics."""
     t = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    r = 1 + wobble[0] * np.cos(2 * t) + wobble[1] * np.sin(2 * t) + wobble[2] * np.cos(3 * t) + wobble[3] * np.sin(3 * t)
+    r = (
+        1
+        + wobble[0] * np.cos(2 * t)
+        + wobble[1] * np.sin(2 * t)
+        + wobble[2] * np.cos(3 * t)
+        + wobble[3] * np.sin(3 * t)
+    )
     return np.stack([center[0] + radii[0] * r * np.cos(t), center[1] + radii[1] * r * np.sin(t)], axis=1)
