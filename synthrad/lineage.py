@@ -77,12 +77,15 @@ class Lineage:
         return max((f.origin for f in self.fitted), key=ORIGINS.index, default="known")
 
     def trained_on(self) -> frozenset[str]:
+        """Hashes of all subjects that any part was trained on."""
         return frozenset().union(*(f.trained_on for f in self.fitted))
 
     def selected_on(self) -> frozenset[str]:
+        """Hashes of all subjects that any part was selected on (early stopping, thresholds)."""
         return frozenset().union(*(f.selected_on for f in self.fitted))
 
     def fingerprints(self) -> frozenset[str]:
+        """Digests of all training images of all parts."""
         return frozenset().union(*(f.fingerprints for f in self.fitted))
 
     def __add__(self, other: Lineage) -> Lineage:
@@ -90,6 +93,7 @@ class Lineage:
         return Lineage(self.fitted + extra, {**self.settings, **other.settings})
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dicts, sorted, for YAML."""
         rows = []
         for f in self.fitted:
             row = asdict(f)
@@ -98,6 +102,7 @@ class Lineage:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any] | None) -> Lineage:
+        """The inverse of to_dict; nothing gives the empty lineage of real images."""
         if not data:
             return cls()
         sets = ("trained_on", "selected_on", "fingerprints")
