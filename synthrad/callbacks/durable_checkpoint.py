@@ -126,6 +126,7 @@ class DurableCheckpoint(Checkpoint):
         every_steps: save a state every so many optimizer steps; None: by time alone.
         every_seconds: save a state when this much time has passed since the one before.
         keep: how many states to keep.
+        save_final: save the state at the end of training as well, so that the same command finds nothing left to do.
     """
 
     def __init__(
@@ -136,10 +137,11 @@ class DurableCheckpoint(Checkpoint):
         every_steps: int | None = None,
         every_seconds: float = 120.0,
         keep: int = 2,
+        save_final: bool = True,
     ):
         super().__init__()
         self.folder = Path(folder) if folder is not None else None
-        self.monitor, self.mode, self.keep = monitor, mode, keep
+        self.monitor, self.mode, self.keep, self.save_final = monitor, mode, keep, save_final
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.best_score: float | None = None
         self.best_step = -1
@@ -190,8 +192,8 @@ class DurableCheckpoint(Checkpoint):
             self.save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the final state, so that the same command finds nothing left to do."""
-        if trainer.global_step != self._saved_step:
+        """Save the final state."""
+        if self.save_final and trainer.global_step != self._saved_step:
             self.save_last(trainer)
 
     def _keep_best(self, trainer: Trainer) -> None:

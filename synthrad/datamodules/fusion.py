@@ -217,7 +217,7 @@ class FusionDataModule(LightningDataModule):
         if stage in (None, "fit") and "train" not in self._data:
             self._setup_train()
         if stage in (None, "fit", "validate") and "val" not in self._data:
-            val = self.held_out("val")
+            val = self._selection()
             self._data["val"] = HeldOutCases(val, ImageCache(val, self.size))
         if stage in (None, "test", "predict") and not self.test_manifests:
             tests = [("", self.held_out("test"))]
@@ -229,21 +229,37 @@ class FusionDataModule(LightningDataModule):
                 self._data[f"test {name}"] = HeldOutCases(rows, ImageCache(rows, self.size))
             self.test_manifests = tests
 
-    def _setup_train(self) -> None:
-        real, synthetic = self.real.where(split="train", source="real"), None
+    def _real_train(self) -> Manifest:
+        real = self.real.where(split="train", source="real")
         if not len(real):
-            raise InputError(f"split train of {self.real.info.name!r}", "no real image", "at least one")
-        if self.synthetic_folder is not None:
-            synthetic = Manifest.read(self.synthetic_folder)
-            where = f"data.synthetic {self.synthetic_folder}"
-            check_same_shape(self.real, synthetic, where)
-            synthetic = synthetic.where(source="synthetic")
-            if not len(synthetic):
-                raise InputError(where, "no synthetic row", "rows with source synthetic",
-                                 "import the set with `synthrad prepare table ... --synthetic`")
-            refuse_leaks(self.real, synthetic, where)
-        empty = real.take([]) if synthetic is None else synthetic
-        self.train = self.fusion.fuse(real, empty, np.random.default_rng(self.seed))
+            raise InputError(f"split train of {self.real.info.name!r}", "no real image", "at least one",
+                             "prepare it with a share for this split (--fractions)")
+        return real
+
+    def _pool(self) -> Manifest | None:
+        """The synthetic set, checked against the real one."""
+        if self.synthetic_folder is None:
+            return None
+        where = f"data.synthetic {self.synthetic_folder}"
+        synthetic = Manifest.read(self.synthetic_folder)
+        check_same_shape(self.real, synthetic, where)
+        synthetic = synthetic.where(source="synthetic")
+        if not len(synthetic):
+            raise InputError(where, "no synthetic row", "rows with source synthetic",
+                             "import the set with `synthrad prepare table ... --synthetic`")
+        refuse_leaks(self.real, synthetic, where)
+        return synthetic
+
+    def _selection(self) -> Manifest:
+        """What checkpoints are selected on: real validation images, unless the arm claims to do without (SyntheticOnly)."""
+        val = self.held_out("val")
+        if getattr(self.fusion, "select", "real_val") == "real_val":
+            return val
+        return self.fusion.selection(self._real_train(), val, self._pool())
+
+    def _setup_train(self) -> None:
+        real, synthetic = self._real_train(), self._pool()
+        self.train = self.fusion.fuse(real, synthetic, np.random.default_rng(self.seed))
         for line in self.fusion.log:
             print(f"fusion {type(self.fusion).__name__}: {line}", flush=True)
         parts = [(real, ImageCache(real, self.size))]

@@ -51,7 +51,7 @@ class ClassificationTask(LightningModule):
         pictures: int = 4,
     ):
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        training.remember(self)
         if not classes:
             raise InputError("model.classes", repr(classes), "the names of label classes",
                              "use a manifest that has labels (prepare ... --labels), or name the classes")

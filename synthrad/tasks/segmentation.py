@@ -52,7 +52,7 @@ class SegmentationTask(LightningModule):
         pictures: int = 4,
     ):
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        training.remember(self)
         if not layers:
             raise InputError("model.layers", repr(layers), "a mapping of layers to structures",
                              "use a manifest that has masks, or name the layers")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +43,17 @@ def check_finite(loss: Tensor, step: int) -> Tensor:
     if not torch.isfinite(loss):
         raise RunError(f"the loss is {float(loss)} at step {step}: lower the learning rate (model.lr) or look at the data")
     return loss
+
+
+def remember(task: LightningModule) -> None:
+    """Save the arguments of the calling __init__ (call it there, first thing after super().__init__()).
+
+    Nothing is ignored, because save_hyperparameters(ignore=["net"]) breaks reloading under the command line, where
+    the arguments are the config; `forget_modules` drops nets that were given as objects.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`.*")
+        task.save_hyperparameters(logger=False, frame=inspect.currentframe().f_back)
 
 
 def forget_modules(checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,304 @@
+"""`synthrad fit|validate|test|predict`: LightningCLI in subclass mode, with durable training on by default."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import hashlib
+import importlib
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from synthrad.callbacks import (
+    DurableCheckpoint,
+    DurableCheckpointIO,
+    ImageProgress,
+    Preemption,
+    RandomState,
+    newest_valid,
+)
+from synthrad.cases import write_cases
+from synthrad.errors import InputError
+from synthrad.records import DatasetInfo, write_durably
+
+PACKAGE = Path(__file__).parent
+ALLOWED = ("synthrad", "lightning", "torch", "torchmetrics", "monai", "timm", "segmentation_models_pytorch",
+           "transformers", "peft")
+KINDS = {  # config key -> folders whose classes it may name without a path
+    "model": ("generators", "tasks"), "data": ("datamodules",), "net": ("nets",), "fusion": ("fusion",), "like": ("fusion",),
+    "callbacks": ("callbacks",), "cells": ("fusion",),
+}  # fmt: skip
+COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def known_classes(folders: tuple[str, ...]) -> dict[str, str]:
+    """Public classes of our folders, name -> module, read from the syntax trees: nothing is imported."""
+    found = {}
+    for folder in folders:
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found[node.name] = f"synthrad.{folder}.{path.stem}".removesuffix(".__init__")
+    return found
+
+
+def allow_imports() -> None:
+    """Let class paths name known packages only: importing a module runs its code, and configs travel.
+
+    The user's own packages come through SYNTHRAD_ALLOW_IMPORT or `--allow-import`, never through a config.
+    """
+    from jsonargparse import set_parsing_settings
+
+    own = [p.strip() for p in os.environ.get("SYNTHRAD_ALLOW_IMPORT", "").split(",") if p.strip()]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *own])
+
+
+def import_named(argv: list[str]) -> None:
+    """Import the modules of the bare class names in flags and config files, so that they are found by name."""
+    texts = [" ".join(argv)]
+    for before, this in zip(["", *argv], argv, strict=False):
+        path = this.split("=", 1)[1] if this.startswith(("--config=", "-c=")) else this if before in ("-c", "--config") else ""
+        if path and Path(path).is_file():
+            texts.append(Path(path).read_text())
+    classes = known_classes(("generators", "tasks", "datamodules", "nets", "callbacks"))
+    words = set(re.findall(r"(?<![\w.])[A-Z]\w+", "\n".join(texts)))
+    modules = {m for name, m in classes.items() if name in words}
+    for module in sorted(modules | ({"synthrad.fusion"} if "usion" in "\n".join(texts) else set())):
+        importlib.import_module(module)
+
+
+def explain(message: str) -> InputError:
+    """One clear line from jsonargparse's pages: which key, what was found, what is known, what is close."""
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    key = ".".join(keys) or "command line"
+    if unknown := re.search(r"unrecognized arguments?: *(\S+)", message, re.I):
+        flag = unknown.group(1).split("=")[0]
+        return InputError(flag, "an unknown key", "a key of the command", _near(flag.lstrip("-"), _trainer_keys()))
+    if refused := re.search(r"Importing '([^']+)' is not allowed", message):
+        return InputError(key, f"a class path {refused.group(1)!r} outside the known packages", ", ".join(ALLOWED),
+                          "if it is yours: `synthrad --allow-import PACKAGE ...` or SYNTHRAD_ALLOW_IMPORT=PACKAGE")
+    if option := re.search(r"Option '([^']+)' is not accepted", message):
+        owner = re.findall(r"Problem with given class_path '([^']+)'", message)
+        known = _arguments_of(owner[-1]) if owner else []
+        return InputError(f"{key}.{option.group(1)}", "an unknown key", f"one of {', '.join(known)}",
+                          _near(option.group(1), known))
+    name = re.findall(r"Expected a dot import path string: *(\S+)", message)
+    name += re.findall(r"Unable to import.*?'([\w.]+)'|No module named '([\w.]+)'|module '[\w.]+' has no attribute '(\w+)'", message)
+    if name:
+        found = name[-1] if isinstance(name[-1], str) else next(n for n in name[-1] if n)
+        known = sorted(known_classes(KINDS.get(key.split(".")[-1], ("tasks", "nets", "fusion", "datamodules", "generators"))))
+        return InputError(key, f"the class {found!r}", f"one of {', '.join(known)}", _near(found.split(".")[-1], known))
+    if required := re.search(r"arguments? are required: *(.+)|Key \"([^\"]+)\" is required", message):
+        missing = (required.group(1) or required.group(2)).strip()
+        return InputError(key, f"no value for {missing!r}", "one", f"add `{missing}` to a config or as --{key}.{missing}=...")
+    if gone := re.search(r"File does not exist: *'?([^'\n]+)'?", message):
+        return InputError(f"--{key}", f"no file {gone.group(1)!r}", "a config file", _near(gone.group(1), _configs()))
+    if value := re.search(r"Expected an? (<class '([^']+)'>|[^\n.]+)[^\n]*?(?:Got value: *([^\n]+))?(?:\n|$)", message):
+        kind = value.group(2) or value.group(1)
+        got = re.findall(r"Got value: *([^\n]+)|Given value: *([^\n]+)", message)
+        shown = next((a or b for a, b in got), "another value")
+        return InputError(key, shown, f"a value of type {kind}")
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    return InputError(key, "; ".join(lines[1:4]) or message.strip()[:300], "a valid configuration", "see `synthrad fit --help`")
+
+
+def _near(word: str, known: list[str]) -> str:
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(lower[c] for c in close)}?" if close else ""
+
+
+def _configs() -> list[str]:
+    return [str(p) for p in Path("configs").rglob("*.yaml")]
+
+
+def _trainer_keys() -> list[str]:
+    import inspect
+
+    from lightning.pytorch import Trainer
+
+    return [f"trainer.{n}" for n in inspect.signature(Trainer.__init__).parameters if n != "self"] + ["seed_everything", "ckpt_path"]
+
+
+def _arguments_of(class_path: str) -> list[str]:
+    import inspect
+
+    module, name = class_path.rsplit(".", 1)
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    return [n for n in parameters if n != "self"]
+
+
+def facts_of(manifest: str) -> dict[str, Any]:
+    """What a model may need to know of its data: channels, classes, layers; reads dataset.yaml alone."""
+    path = Path(manifest) / "dataset.yaml"
+    if not path.is_file():
+        raise InputError(f"data.manifest {manifest}", "no dataset.yaml", "a manifest folder", "make one with `synthrad prepare`")
+    info = DatasetInfo.from_dict(yaml.safe_load(path.read_text()) or {}, str(path))
+    return {
+        "num_channels": len(info.channels),
+        "classes": list(info.classes),
+        "layers": {k: list(v) for k, v in info.layers.items()},
+    }
+
+
+def link(model: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Fill in what the data decides: a task's layers or classes where the config names none, its net's counts always."""
+    own = model.get("init_args") or {}
+    for name in ("layers", "classes"):
+        if name in own and own[name] is None:
+            own[name] = facts[name]
+    net = (own.get("net") or {}).get("init_args") if own.get("net") is not None else None
+    if net is None:
+        return
+    if "in_channels" in net:
+        net["in_channels"] = facts["num_channels"]
+    if "out_channels" in net and own.get("layers"):
+        net["out_channels"] = sum(1 + len(s) for s in own["layers"].values())
+    if "num_classes" in net and own.get("classes"):
+        net["num_classes"] = len(own["classes"])
+
+
+class SynthradCLI(LightningCLI):
+    """LightningCLI with links, durable checkpoints, random state and clean stops."""
+
+    def before_instantiate_classes(self) -> None:
+        """Link the data's counts into the model; settle the run's folder."""
+        config = self.config[self.subcommand]
+        data, model = config.get("data"), config.get("model")
+        manifest = (data.get("init_args") or {}).get("manifest") if data else None
+        if model is not None and manifest:
+            link(model, facts_of(manifest))
+        steps = config.trainer.get("max_steps", -1)
+        own = data.get("init_args") if data else None
+        if own is not None and "steps" in own and own["steps"] is None and steps and steps > 0:
+            own["steps"] = steps
+        # the folder and what only says where or how to run are not part of what is computed
+        kept = {k: v for k, v in config.as_dict().items() if k not in ("ckpt_path", "config", "weights_only")}
+        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in ("default_root_dir", "logger")}
+        self.identity = hashlib.sha256(yaml.safe_dump(_plain(kept)).encode()).hexdigest()[:16]
+        if config.trainer.get("default_root_dir") is None:
+            name = str(model.get("class_path", "model")).split(".")[-1] if model else "model"
+            config.trainer["default_root_dir"] = f"runs/{self.subcommand}/{name}-{self.identity[:8]}"
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """The trainer with our callbacks beside those of the config."""
+        settings = self.config_init[self.subcommand].trainer
+        root = Path(settings.default_root_dir)
+        if settings.logger in (None, True):
+            kwargs["logger"] = [TensorBoardLogger(root, name="", version="", default_hp_metric=False),
+                                CSVLogger(root, name="", version="")]
+        own = list(settings.get("callbacks") or [])
+        monitor = getattr(self.model, "monitor", None)
+        ours = [RandomState(), Preemption(), ImageProgress(self.subcommand), DurableCheckpoint(monitor=monitor)]
+        if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):
+            ours = ours[:3]
+        have = {type(c) for c in own}
+        kwargs["callbacks"] = own + [c for c in ours if type(c) not in have]
+        kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO()]
+        trainer = super().instantiate_trainer(**kwargs)
+        self._check_world(trainer, settings)
+        return trainer
+
+    def _check_world(self, trainer: Any, settings: Any) -> None:
+        """Under SLURM with one task, devices=2 would train on one device without a word."""
+        devices, nodes = settings.get("devices"), int(settings.get("num_nodes") or 1)
+        asked = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else None
+        if asked and trainer.world_size != nodes * asked:
+            raise InputError("trainer.devices", f"{trainer.world_size} process(es)", f"{nodes} node(s) x {asked} device(s)",
+                             "start one task a device (srun --ntasks-per-node, or torchrun)")
+
+    def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
+        """Fit; what an earlier call of the same command left is resumed from."""
+        root = Path(self.trainer.default_root_dir)
+        mark, newest = root / "identity", newest_valid(root)
+        if ckpt_path == "last" or ckpt_path is None:
+            if newest is None and ckpt_path == "last":
+                raise InputError("ckpt_path", "last", f"a whole checkpoint in {root}", "leave --ckpt_path out to start")
+            other = mark.is_file() and mark.read_text() != self.identity
+            if newest is not None and other and ckpt_path is None:
+                raise InputError("trainer.default_root_dir", f"{root}, which holds another fit", "a folder of its own",
+                                 "give another folder, or --ckpt_path=last to go on from it with changed settings")
+            ckpt_path = newest
+        write_durably(mark, self.identity.encode())
+        self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
+        print(f"synthrad fit: finished; checkpoints in {root / 'checkpoints'}", flush=True)
+
+    def test(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
+        """Test a checkpoint and write the cases table."""
+        if ckpt_path is None:
+            raise InputError("ckpt_path", "nothing", "the checkpoint to test", "add --ckpt_path=FILE")
+        self.trainer.test(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
+        if hasattr(model, "cases"):
+            out = Path(self.trainer.default_root_dir) / "cases.parquet"
+            seed = self.config[self.subcommand].get("seed_everything") or 0
+            write_cases(out, model.cases.assign(task="", net="", arm="", seed=int(seed)))
+            print(f"synthrad test: wrote {out}", flush=True)
+
+
+def _plain(tree: Any) -> Any:
+    """Mappings, lists and plain values only, so that YAML writes the same text every time."""
+    if isinstance(tree, dict) or hasattr(tree, "items"):
+        return {str(k): _plain(v) for k, v in sorted(tree.items())}
+    if isinstance(tree, list | tuple):
+        return [_plain(v) for v in tree]
+    return tree if isinstance(tree, int | float | bool | str | None) else str(tree)
+
+
+class CheckingCLI(SynthradCLI):
+    """Parses and checks everything, then makes nothing: the tests of the shipped configs."""
+
+    def instantiate_classes(self) -> None:
+        """Make nothing."""
+
+    def before_instantiate_classes(self) -> None:
+        """Link nothing: the manifest need not exist."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
+
+
+def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
+    """Parse one command line and, unless `cli` is CheckingCLI, run it.
+
+    Raises:
+        InputError: a key, class or value that is not known; names what is.
+    """
+    allow_imports()
+    import_named(argv)
+    warnings.filterwarnings("ignore", message=".*args parameter is intended.*|.*does not have many workers.*|.*LeafSpec.*")
+    try:
+        return cli(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=argv,
+            parser_kwargs={"exit_on_error": False, **{c: {"exit_on_error": False} for c in COMMANDS}},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "max_epochs": -1,
+                "num_sanity_val_steps": 0,
+                "enable_progress_bar": False,  # ours counts images
+                "enable_model_summary": False,
+                "use_distributed_sampler": False,  # ours are rank-aware and count no image twice
+            },
+        )
+    except argparse.ArgumentError as e:
+        raise explain(str(e)) from None
+
+
+def run(argv: list[str]) -> int:
+    """Run one of fit, validate, test, predict; returns 0."""
+    parse(argv)
+    return 0
