@@ -326,6 +326,7 @@ def _finish(value: np.ndarray, plate: Plate, noise: np.ndarray, style: Style) ->
     """Metal on top, the focal spot's blur, the film's curve, photon noise."""
     metal = plate.cover("metal")
     value = value * (1 - (metal > 0.02) * np.minimum(metal * 1.3, 1)) + metal * 1.02
+    value = 1.15 * value - 0.015
     value = gaussian_filter(value, 0.0022 * plate.size[0] + 0.15)
     value = (
         np.where(value > 0.75, 0.75 + 0.25 * np.tanh((value - 0.75) / 0.25), np.maximum(value, 0.01))
