@@ -22,6 +22,7 @@ from synthrad.records import Manifest
 
 if TYPE_CHECKING:
     from synthrad.data.cache import ImageCache
+    from synthrad.metrics.similarity import Nearest
     from synthrad.tasks.judges import Judges
 
 STRIDE = 32  # sides are multiples of this: what encoders of five halvings need
@@ -177,20 +178,26 @@ class _Rows:
         return np.stack([self.cache.image(i) for i in range(*rows.indices(len(self)))])
 
 
+def nearest_training(drawn: ImageCache, train: ImageCache) -> Nearest:
+    """Nearest training image of each synthetic image, mirrored ones counted: generators learn from mirrored images."""
+    from tqdm import tqdm
+
+    from synthrad.metrics.similarity import nearest_images
+
+    with tqdm(total=len(drawn), desc="comparing with training images", unit="image", disable=None) as bar:
+        return nearest_images(_Rows(drawn), _Rows(train), flip=True, progress=bar.update)
+
+
 def _similarity(
     synthetic: Manifest, train: Manifest, drawn: ImageCache, real: ImageCache, settings: Judges
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Similarity columns; the judge of each synthetic row; the judge that left out each training row."""
-    from tqdm import tqdm
-
-    from synthrad.metrics.similarity import nearest_images
     from synthrad.tasks.judges import fold_of_subjects
 
     subjects = train.column("subject")
     folds = fold_of_subjects(list(subjects), settings.folds, settings.seed)
     of_train = np.array([folds[s] for s in subjects])
-    with tqdm(total=len(synthetic), desc="comparing with training images", unit="image", disable=None) as bar:
-        found = nearest_images(_Rows(drawn), _Rows(real), flip=True, progress=bar.update)
+    found = nearest_training(drawn, real)
     columns = {
         "score:max_correlation": found.correlation.astype(float),
         "score:fold": of_train[found.index].astype(float),

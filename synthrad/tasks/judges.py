@@ -26,6 +26,7 @@ from synthrad.lineage import Fitted, hash_subjects, project_key
 from synthrad.metrics.regions import agreement
 from synthrad.nets.smp_net import SmpNet
 from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.tasks.segmentation import SegmentationTask
 
 VERSION = 1  # raise by hand when judges change
 Layers = dict[str, tuple[str, ...]]
@@ -136,6 +137,9 @@ def _train(
     fold: int,
 ) -> None:
     """Fit one judge in place: fixed steps, light augmentation, one cycle of the learning rate, nothing selected."""
+    task = SegmentationTask(
+        net, {k: list(v) for k, v in layers.items()}
+    )  # the loss of the task, without its trainer
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=1e-4)
@@ -145,9 +149,7 @@ def _train(
     title = f"fitting judge {fold + 1} of {settings.folds}"
     with tqdm(total=settings.steps * settings.batch_size, desc=title, unit="image", disable=None) as bar:
         for batch in _batches(train, cache, rows, layers, settings, fold):
-            loss = mask_loss(
-                net(batch.image.to(device)), batch.masks.to(device), [len(s) for s in layers.values()]
-            )
+            loss = task.loss(task(batch.image.to(device)), batch.masks.to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -231,27 +233,3 @@ def dice_columns(
 def digest_of(parts: Any) -> str:
     """SHA-256 of anything that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()
-
-
-def mask_loss(logits: torch.Tensor, masks: torch.Tensor, structures: list[int]) -> torch.Tensor:
-    """Cross-entropy plus soft Dice of the structures present, mean over layers (Isensee et al. 2021, nnU-Net).
-
-    Args:
-        logits: [B, sum(1 + n), H, W].
-        masks: int64 [B, L, H, W]; -1 = unknown, ignored.
-        structures: n of each layer.
-    """
-    losses = []
-    for part, mask in zip(logits.split([1 + n for n in structures], dim=1), masks.unbind(1), strict=True):
-        known = mask >= 0
-        if not known.any():
-            continue
-        losses.append(nn.functional.cross_entropy(part, mask, ignore_index=-1))
-        weight = known[:, None].float()
-        target = nn.functional.one_hot(mask.clamp(min=0), part.shape[1]).permute(0, 3, 1, 2) * weight
-        guess = part.softmax(dim=1) * weight
-        both, sizes = (guess * target).sum((0, 2, 3))[1:], (guess + target).sum((0, 2, 3))[1:]
-        present = target.sum((0, 2, 3))[1:] > 0
-        if present.any():
-            losses.append(1 - (2 * both[present] / sizes[present]).mean())
-    return torch.stack(losses).sum() / len(structures) if losses else logits.sum() * 0
