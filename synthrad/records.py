@@ -361,7 +361,7 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
             faults.append(f"column {c!r}: not a column of a manifest; remove it or declare it in dataset.yaml")
     if faults:
         raise InputErrors(where, faults)
-    number = pa.Check(lambda s: (s == "") | pd.to_numeric(s, errors="coerce").notna(), error="a number or blank")
+    numbers = {c: _numbers(raw[c]) for c in raw.columns if c.startswith(("area:", "score:"))}
     digits = pa.Check.str_matches(r"^\d*$", error="a whole number or blank")
     rules: dict[str, pa.Column] = {
         "subject": pa.Column(str, pa.Check.str_length(min_value=1, error="a subject; a blank one cannot be split")),
@@ -374,7 +374,8 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
         if c.startswith("label:"):
             rules[c] = pa.Column(str, pa.Check.isin(["0", "1", ""], error="0, 1 or blank"))
         elif c.startswith(("area:", "score:")):
-            rules[c] = pa.Column(str, number)
+            known = (raw[c] == "") | numbers[c].notna()
+            rules[c] = pa.Column(str, pa.Check(lambda s, known=known: known, error="a number or blank"))
         elif c.startswith("channel:"):
             rules[c] = pa.Column(str, pa.Check.str_length(min_value=1, error="an image file"))
     try:
@@ -388,8 +389,10 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
         raise InputErrors(where, faults)
     out = {}
     for c in raw.columns:
-        if c.startswith(("label:", "area:", "score:")):
-            out[c] = pd.to_numeric(raw[c].replace("", np.nan)).astype(float)
+        if c in numbers:
+            out[c] = numbers[c]
+        elif c.startswith("label:"):
+            out[c] = np.where(raw[c] == "", np.nan, (raw[c] == "1").to_numpy(dtype=float))
         elif c == "augment":
             out[c] = pd.to_numeric(raw[c].replace("", None)).astype("Int64")
         else:
@@ -404,12 +407,19 @@ def _path_faults(raw: pd.DataFrame, info: DatasetInfo) -> list[str]:
     """
     faults = []
     for column in [c for c in raw.columns if c.startswith(("channel:", "mask:"))]:
-        image = column.startswith("channel:")
-        for i, path in enumerate(raw[column]):
-            leaves = "\0" in path or (".." in path and ".." in path.replace("\\", "/").split("/"))
-            if leaves or (image and (path.startswith(("/", "\\")) or path[1:2] == ":")):
-                faults.append(f"row {i + 2}, column {column!r}: {path!r} leaves its root; use a path inside it")
+        leaves = r"\x00|(?:^|[/\\])\.\.(?:[/\\]|$)" + (r"|^[/\\]|^.:" if column.startswith("channel:") else "")
+        for i, path in raw[column][raw[column].str.contains(leaves)].items():
+            faults.append(f"row {i + 2}, column {column!r}: {path!r} leaves its root; use a path inside it")
     return faults
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Floats of a column of strings; NaN where it is blank or no number."""
+    values = column.to_numpy(dtype=object)
+    try:
+        return pd.Series([float(v) if v else np.nan for v in values], index=column.index)
+    except ValueError:
+        return pd.to_numeric(column, errors="coerce").astype(float)
 
 
 def _split_faults(raw: pd.DataFrame) -> list[str]:

@@ -175,7 +175,7 @@ def _masks(
         if tooth is None or (diseases and disease is None):
             found = {k: v for k, v in mark.items() if k.startswith("category_id")}
             faults.append(
-                f"annotation {mark.get('id')}: found {found}, expected ids of categories_1, _2"
+                f"{picture.path}: annotation {mark.get('id')}: found {found}, expected ids of categories_1, _2"
                 + ", _3" * bool(diseases)
             )
             continue

@@ -1,0 +1,43 @@
+from concurrent.futures import ThreadPoolExecutor
+
+from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+
+
+def test_hashes_depend_on_key_dataset_and_subject():
+    key, other = b"a" * 32, b"b" * 32
+    assert hash_subjects("d", ["p1", "p1", "p2"], key) == hash_subjects("d", ["p2", "p1"], key)
+    assert len(hash_subjects("d", ["p1", "p2"], key)) == 2
+    sets = [
+        hash_subjects("d", ["p1"], key),
+        hash_subjects("e", ["p1"], key),
+        hash_subjects("d", ["p1"], other),
+        hash_subjects("d", ["p2"], key),
+    ]
+    assert len(frozenset().union(*sets)) == 4
+    assert "p1" not in str(sets)
+
+
+def test_the_separator_keeps_dataset_and_subject_apart():
+    assert hash_subjects("ab", ["c"], b"k") != hash_subjects("a", ["bc"], b"k")
+
+
+def test_one_key_a_project_private_and_shared_by_racers(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: project_key(tmp_path), range(16)))
+    assert len(keys) == 1 and len(keys.pop()) == 32
+    assert (tmp_path / ".synthrad" / "key").stat().st_mode & 0o077 == 0
+    assert [p.name for p in (tmp_path / ".synthrad").iterdir()] == ["key"]
+    assert project_key(tmp_path) != project_key(tmp_path / "other")
+
+
+def test_a_lineage_is_as_strong_as_its_weakest_part_and_round_trips():
+    known = Fitted("generator", "d1", "known", frozenset({"a"}), frozenset({"b"}), frozenset({"f"}))
+    declared = Fitted("judge", "d2", "declared", frozenset({"c"}))
+    unknown = Fitted("weights", origin="unknown")
+    assert Lineage().origin == "known"
+    both = Lineage((known,), {"block_size": 16}) + Lineage((declared,), {"dtype": "float32"})
+    assert both.origin == "declared" and (both + Lineage((unknown,))).origin == "unknown"
+    assert both.trained_on() == {"a", "c"} and both.selected_on() == {"b"} and both.fingerprints() == {"f"}
+    assert both.settings == {"block_size": 16, "dtype": "float32"}
+    assert (both + both).fitted == both.fitted
+    assert Lineage.from_dict(both.to_dict()) == both and Lineage.from_dict(None) == Lineage()

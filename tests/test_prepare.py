@@ -1,0 +1,115 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from synthrad.__main__ import main
+from synthrad.prepare import READERS, parser, readers
+
+
+def picture(rng):
+    return np.kron(rng.integers(0, 255, (8, 8)), np.ones((4, 4))).astype(np.uint8)
+
+
+def build(folder, arrays, subjects, splits=None):
+    folder.mkdir()
+    for i, array in enumerate(arrays):
+        Image.fromarray(array).save(folder / f"{i}.png")
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(arrays))], "patient": subjects})
+    (table.assign(split=splits) if splits else table).to_csv(folder / "t.csv", index=False)
+    return ["prepare", "table", str(folder / "t.csv"), str(folder.parent / "out"), "--subject", "patient"]
+
+
+def test_readers_are_the_files_of_the_folder():
+    names = {p.stem for p in READERS.glob("*.py")} - {"__init__"}
+    assert set(readers()) == names >= {"table", "dentex"}
+    for module in readers().values():
+        assert (
+            isinstance(module.DESCRIPTION, str) and callable(module.read) and callable(module.add_arguments)
+        )
+
+
+def test_help_lists_readers_fast_and_without_torch():
+    code = (
+        "import sys\nfrom synthrad.__main__ import main\n"
+        "try:\n    main(['prepare', '--help'])\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0, done.stderr
+    for name, module in readers().items():
+        assert name in done.stdout and module.DESCRIPTION.split()[0] in done.stdout
+    assert seconds < 10  # the goal is 2 s on an idle machine; tests share theirs
+
+
+@pytest.mark.parametrize("name", sorted(readers()))
+def test_help_of_each_reader(name, capsys):
+    with pytest.raises(SystemExit) as e:
+        parser().parse_args([name, "--help"])
+    assert e.value.code == 0
+    assert "OUT" in capsys.readouterr().out
+
+
+def test_summary_and_the_same_picture_under_two_subjects(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = [picture(rng) for _ in range(11)]
+    words = build(tmp_path / "d", [*arrays, arrays[3]], [f"p{i}" for i in range(12)])
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert (
+        "12 images of 12 subjects" in text
+        and "p3 (row 5) = p11 (row 13)" in text
+        and "near copies under two subjects: none" in text
+    )
+
+
+def test_an_equal_picture_in_two_splits_is_an_error(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = [picture(rng) for _ in range(3)]
+    words = build(tmp_path / "d", [*arrays, arrays[0]], list("abcd"), ["train", "val", "audit", "test"])
+    assert main([*words, "--split", "split"]) == 2
+    text = capsys.readouterr().err
+    assert "row 5" in text and "row 2" in text and "same picture" in text
+    assert not (tmp_path / "out" / "dataset.yaml").exists()
+
+
+def test_near_copies_across_splits_are_printed(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = [picture(rng) for _ in range(3)]
+    almost = np.clip(arrays[0].astype(int) + 1, 0, 255).astype(np.uint8)
+    words = build(tmp_path / "d", [*arrays, almost], list("abcd"), ["train", "val", "audit", "test"])
+    assert main([*words, "--split", "split"]) == 0
+    assert "row 2 a (train)  ~  row 5 d (test)" in capsys.readouterr().out
+
+
+def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    words = build(tmp_path / "d", [picture(rng) for _ in range(6)], list("abcdef"))
+
+    def stop(self, folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("synthrad.records.Manifest.write", stop)
+        assert main(words) == 1
+    assert not (tmp_path / "out" / "dataset.yaml").exists()
+    assert main(words) == 0
+    assert (tmp_path / "out" / "dataset.yaml").exists()
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    words = build(tmp_path / "d", [picture(rng) for _ in range(6)], list("abcdef"))
+
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("synthrad.records.write_durably", full)
+    assert main(words) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "dataset.yaml").exists()
