@@ -51,6 +51,8 @@ def nearest(train: Manifest, others: Manifest, side: int = SIDE) -> tuple[np.nda
     Returns:
         int [rows of others]: positions in `train`; float [rows of others]: correlations in [-1, 1].
     """
+    if not len(others):
+        return np.zeros(0, dtype=int), np.zeros(0)
     digests = {d: i for i, d in enumerate(train.column("digest")) if d}
     written = {"origin:nearest", "score:max_correlation"} <= set(others.table.columns)
     if written and all(d in digests for d in others.column("origin:nearest")):

@@ -209,6 +209,7 @@ def dose(points: Mapping[str, Sequence[tuple[float, float, float]]], base: float
                 capsize=3,
                 label=name,
             )
+        axes.set_xlim(left=0)
         axes.set_xlabel("rows added per real training row")
         axes.set_ylabel(metric)
         _legend(axes, 3)

@@ -15,7 +15,7 @@ from synthrad.measurements import Measurement
 from synthrad.records import SPLITS, Manifest, write_durably
 from synthrad.study import plots, views
 from synthrad.study.pictures import Triplet, draw_triplets
-from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons
+from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint
 
 PACKAGES = (
     "synthrad",
@@ -51,10 +51,10 @@ class ReportFacts:
 
     Args:
         study: the study's name; title: a line for people.
-        comparisons: the declared question and its answer.
+        endpoint, comparisons: the declared question and its answer.
         mechanics: stamped, and no p-value anywhere (also where `comparisons` says so).
         banners: lines shown above the verdicts, e.g. a synthetic set of unknown lineage.
-        explore: exploratory differences (`comparisons.explore`).
+        explore: exploratory differences, one mapping a row with the same keys, no p-values.
         measurements: test metrics per seed (or of the set, without a seed).
         arms: the arms/<arm>.json mappings, in order.
         fits: the fit.json mappings with task, net, arm, seed added.
@@ -69,11 +69,12 @@ class ReportFacts:
     """
 
     study: str
+    endpoint: Endpoint
     comparisons: Comparisons
     title: str = ""
     mechanics: bool = False
     banners: Sequence[str] = ()
-    explore: Sequence[Comparison] = ()
+    explore: Sequence[Mapping[str, Any]] = ()
     measurements: Sequence[Measurement] = ()
     arms: Sequence[Mapping[str, Any]] = ()
     fits: Sequence[Mapping[str, Any]] = ()
@@ -109,8 +110,9 @@ def render(facts: ReportFacts) -> str:
 
 
 def _context(facts: ReportFacts) -> dict[str, Any]:
-    end, mechanics = facts.comparisons.endpoint, facts.mechanics or facts.comparisons.mechanics
+    end, mechanics = facts.endpoint, facts.mechanics or facts.comparisons.mechanics
     arms = views.arm_rows(facts.comparisons, facts.arms, facts.measurements)
+    columns = list(facts.explore[0]) if facts.explore else []
     tested = [a.name for a in arms if a.same_as is None]
     return {
         "study": facts.study,
@@ -129,7 +131,8 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "relevant": f"{end.smallest_relevant:g}",
         "arm_facts": views.arm_facts(facts.arms),
         "class_tables": views.class_tables(facts.measurements, tested),
-        "explore": views.explore_rows(facts.explore),
+        "explore": [[row.get(c) for c in columns] for row in facts.explore],
+        "explore_columns": [c.replace("_", " ") for c in columns],
         "filters": [{"title": name, "facts": log} for name, log in facts.filters.items() if log],
         "undertrained": views.undertrained(facts.fits, end),
         "costs": views.cost_rows(facts.costs),
@@ -144,14 +147,13 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _figures(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, str]:
-    end = facts.comparisons.endpoint
+    end = facts.endpoint
     metric = METRIC_NAMES[end.metric]
     effects = [e for a in arms for e in a.effects.values()]
     seeds = {a.name: a.by_seed for a in arms if a.by_seed}
-    best = [
-        (str(f["arm"]), int(f["seed"]), int(f["best_step"]), int(f["steps"]))
-        for f in views.endpoint_fits(facts.fits, end)
-    ]
+    order = {a.name: i for i, a in enumerate(arms)}
+    fits = sorted(views.endpoint_fits(facts.fits, end), key=lambda f: order.get(str(f["arm"]), len(order)))
+    best = [(str(f["arm"]), int(f["seed"]), int(f["best_step"]), int(f["steps"])) for f in fits]
     doses, base = views.doses(arms)
     return {
         "forest": plots.forest(effects, metric, end.smallest_relevant, f"{views.level(end)} interval")

@@ -68,6 +68,7 @@ def _test_charts(measurements: Sequence[Measurement]) -> dict[str, Chart]:
     classes: dict[str, list[str]] = defaultdict(list)
     charts: dict[str, Chart] = {}
     rows = [m for m in measurements if m.value is not None and not m.subject and not m.subgroup]
+    rows = [m for m in rows if not m.metric.endswith("_difference")]  # of two arms: no value of one
     for m in rows:
         name = f"{m.task}/{m.net}/{m.metric}"
         if m.class_name not in classes[name]:
@@ -118,7 +119,8 @@ def _layout(groups: dict[str, dict[str, Chart]]) -> Layout:
         for chart, arms in charts.items():
             tags = [f"{group}/{chart}/{arm}" for arm in arms]
             series = [
-                pb.MarginChartContent.Series(value=f"{t}/mean", lower=f"{t}/low", upper=f"{t}/high") for t in tags
+                pb.MarginChartContent.Series(value=f"{t}/mean", lower=f"{t}/low", upper=f"{t}/high")
+                for t in tags
             ]
             drawn.append(pb.Chart(title=chart, margin=pb.MarginChartContent(series=series)))
         if drawn:
@@ -138,6 +140,8 @@ def _write(
         row = Summary.Value(tag=tag, simple_value=value)
     else:  # as torch.utils.tensorboard.summary.custom_scalars does, which takes one series a chart
         plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
-        text = TensorProto(dtype="DT_STRING", string_val=[layout.SerializeToString()], tensor_shape=TensorShapeProto())
+        text = TensorProto(
+            dtype="DT_STRING", string_val=[layout.SerializeToString()], tensor_shape=TensorShapeProto()
+        )
         row = Summary.Value(tag=tag, tensor=text, metadata=SummaryMetadata(plugin_data=plugin))
     writer.add_event(Event(step=step, summary=Summary(value=[row])))

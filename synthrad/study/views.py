@@ -11,7 +11,7 @@ import numpy as np
 from synthrad.measurements import Measurement
 from synthrad.study.description import REFERENCE
 from synthrad.study.plots import Effect
-from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint, Verdict
+from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint, Verdict
 
 CONTROL_NAMES = {
     "RealOnly": "real only",
@@ -28,6 +28,7 @@ CALLS = {  # Verdict.call -> look of its card
     "not shown as good as real": "no_gain",
     "no verdict": "not_tested",
 }
+DIFFERENCE = "_difference"  # a comparison written as a measurement: the arms table shows it
 WHOLE = ("", "macro")  # class names of a value over all classes
 
 
@@ -97,6 +98,8 @@ def duration(seconds: float) -> str:
     """Seconds, minutes or hours, whichever is readable."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds / 60:.1f} min"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
@@ -144,7 +147,7 @@ def class_tables(measurements: Sequence[Measurement], arms: Sequence[str]) -> li
     """One table a task, net and subgroup: a row a class and metric, a column an arm; undefined ones with their counts."""
     tables: dict[tuple[str, str, str], dict[tuple[str, str], dict[str, list[Measurement]]]] = {}
     for m in measurements:
-        if not m.subject:
+        if not m.subject and not m.metric.endswith(DIFFERENCE):
             rows = tables.setdefault((m.task, m.net, m.subgroup), {})
             rows.setdefault((m.class_name, m.metric), {}).setdefault(m.arm, []).append(m)
     out = []
@@ -154,8 +157,8 @@ def class_tables(measurements: Sequence[Measurement], arms: Sequence[str]) -> li
         order = sorted(rows, key=lambda k: (k[0] not in WHOLE, k[0]))
         lines = [
             {
-                "class_name": c or "all classes",
-                "metric": metric,
+                "class_name": "all classes" if c in WHOLE else c,
+                "metric": METRIC_NAMES.get(metric, metric.replace("_", " ")),
                 "cells": [_cell(rows[c, metric].get(a, [])) for a in names],
             }
             for c, metric in order
@@ -367,19 +370,3 @@ def _by_seed(measurements: Sequence[Measurement], arm: str, endpoint: Endpoint) 
         if asked and not m.subgroup and not m.subject:
             found.setdefault(m.seed, []).append(m.value)
     return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
-
-
-def explore_rows(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Exploratory differences as cells."""
-    return [
-        {
-            "task": f"{c.task}, {c.net}" + (f", {c.external}" if c.external else ""),
-            "class": "all classes" if c.class_name in WHOLE else c.class_name,
-            "metric": METRIC_NAMES.get(c.metric, c.metric),
-            "arm": c.arm,
-            "effect": Effect(c.arm, c.reference, c.difference, c.low, c.high),
-            "over": f"{c.subjects} subjects, {c.seeds} seeds",
-            "note": c.note,
-        }
-        for c in rows
-    ]

@@ -9,7 +9,7 @@ from fake_run import NET, TASK, read_fake_run, write_fake_run
 
 from synthrad.measurements import Measurement
 from synthrad.study import pictures
-from synthrad.study.comparisons import Endpoint, compare, explore
+from synthrad.study.comparisons import Endpoint, compare
 from synthrad.study.report import DataSummary, ReportFacts, installed, render, summarise, write_report
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y>"
@@ -68,7 +68,8 @@ def facts_of(run, made, how=None, **more) -> ReportFacts:
     _, similar = pictures.nearest(train, made["synthetic"])
     _, null = pictures.nearest(train, made["real"].where(split="test"))
     return ReportFacts(
-        study="fake", title="Fake teeth", comparisons=compared(read, **(how or {})), explore=explore(read["cases"]),
+        study="fake", title="Fake teeth", endpoint=Endpoint(task=TASK, net=NET, metric="dice"),
+        comparisons=compared(read, **(how or {})), explore=[{"task": TASK, "class": "caries", "arm": "matched", "difference": "+0.060", "low": None, "subjects": 40}],
         **{k: read[k] for k in ("measurements", "arms", "fits", "filters", "costs")},
         commands=["synthrad study run configs/studies/fake.yaml"], untested=["A second dataset."],
         pictures=pictures.triplets(train, made["synthetic"], number=4),
@@ -147,7 +148,7 @@ def test_hostile_names_are_escaped(facts):
     ]
     bad = replace(facts, study=HOSTILE, title=HOSTILE, banners=[HOSTILE], arms=arms, measurements=rows, commands=[HOSTILE],
                   untested=[HOSTILE], filters={HOSTILE: [{HOSTILE: HOSTILE}]}, costs={HOSTILE: 1.0}, versions={HOSTILE: HOSTILE},
-                  explore=[replace(facts.explore[0], arm=HOSTILE, class_name=HOSTILE, note=HOSTILE)], config_hash=HOSTILE, similarity={HOSTILE: [0.1, 0.2]},
+                  explore=[{HOSTILE: HOSTILE}], config_hash=HOSTILE, similarity={HOSTILE: [0.1, 0.2]},
                   data=DataSummary({HOSTILE: HOSTILE}, ("train",), {HOSTILE: {"train": HOSTILE}}))  # fmt: skip
     hostile = Page(render(bad))
     assert not [t for t, _ in hostile.tags if t == "script"]
@@ -171,7 +172,7 @@ def test_late_best_step_gives_no_verdict(made, facts):
 
 
 def test_a_bare_study_still_renders(facts):
-    bare = ReportFacts(study="bare", comparisons=facts.comparisons)
+    bare = ReportFacts(study="bare", endpoint=facts.endpoint, comparisons=facts.comparisons)
     assert "not a" in Page(render(bare)).words.lower()
 
 
@@ -200,3 +201,16 @@ def test_scores_that_were_written_are_used(made):
     )
     position, correlation = pictures.nearest(train, told)
     assert set(position) == {3} and set(correlation) == {0.25}
+
+
+def test_a_difference_is_not_shown_as_a_metric_of_an_arm(facts):
+    words = Page(
+        render(replace(facts, measurements=[*facts.measurements, *facts.comparisons.measurements()]))
+    ).words
+    assert "dice difference" not in words
+
+
+def test_no_images_to_compare(made):
+    empty = made[1]["synthetic"].take([])
+    assert pictures.triplets(made[1]["real"], empty) == []
+    assert [len(x) for x in pictures.nearest(made[1]["real"], empty)] == [0, 0]
