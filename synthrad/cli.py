@@ -34,8 +34,9 @@ PACKAGE = Path(__file__).parent
 ALLOWED = ("synthrad", "lightning", "torch", "torchmetrics", "monai", "timm", "segmentation_models_pytorch",
            "transformers", "peft")
 KINDS = {  # config key -> folders whose classes it may name without a path
-    "model": ("generators", "tasks"), "data": ("datamodules",), "net": ("nets",), "fusion": ("fusion",), "like": ("fusion",),
-    "callbacks": ("callbacks",), "cells": ("fusion",),
+    "model": ("generators", "tasks"), "data": ("datamodules",), "net": ("nets",),
+    "fusion": ("fusion/strategies.py", "fusion/controls.py"), "like": ("fusion/strategies.py",),
+    "callbacks": ("callbacks",), "cells": ("fusion/cells.py",),
 }  # fmt: skip
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -44,10 +45,11 @@ def known_classes(folders: tuple[str, ...]) -> dict[str, str]:
     """Public classes of our folders, name -> module, read from the syntax trees: nothing is imported."""
     found = {}
     for folder in folders:
-        for path in sorted((PACKAGE / folder).glob("*.py")):
+        place = PACKAGE / folder
+        for path in [place] if place.is_file() else sorted(place.glob("*.py")):
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    found[node.name] = f"synthrad.{folder}.{path.stem}".removesuffix(".__init__")
+                    found[node.name] = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     return found
 
 

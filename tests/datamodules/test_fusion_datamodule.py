@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+from tiny_set import make
+
+from synthrad.datamodules.fusion import FusionDataModule
+from synthrad.errors import InputError
+from synthrad.fusion import AugmentedReal, Matched
+from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+from synthrad.records import Manifest
+
+
+def opened(folder, **options):
+    data = FusionDataModule(str(folder / "real"), size=(32, 32), batch_size=4, steps=10, **options)
+    data.setup("fit")
+    return data
+
+
+def draws(data, batches, skip=0):
+    loader = data.train_dataloader()
+    loader.done = skip
+    return [b for b, _ in zip(loader, range(batches), strict=False)]
+
+
+def test_no_worker_count_and_no_resume_changes_a_batch(tmp_path):
+    make(tmp_path / "real")
+    one = draws(opened(tmp_path), 6)
+    two = draws(opened(tmp_path, num_workers=2), 6)
+    resumed = draws(opened(tmp_path), 2, skip=4)
+    assert all(torch.equal(a.image, b.image) and torch.equal(a.masks, b.masks) for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a.image, b.image) for a, b in zip(one[4:], resumed, strict=True))
+    rows = torch.cat([b.index for b in one[:3]])
+    assert sorted(rows.tolist()) == list(range(12))  # an epoch holds each row once
+    assert {int(m) for m in one[0].masks.unique()} <= {-1, 0, 1, 2}
+
+
+def test_every_other_split_is_real(tmp_path):
+    make(tmp_path / "real")
+    make(tmp_path / "made", 20, "synthetic", 5)
+    with pytest.warns(UserWarning, match="no lineage"):
+        data = opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched(ratio=1))
+    data.setup("test")
+    assert (data.train.column("source") == "synthetic").sum() == 12
+    for held in (data._data["val"].manifest, *(m for _, m in data.test_manifests)):
+        assert set(held.column("source")) == {"real"}
+    read = Manifest.read(tmp_path / "real")
+    table = read.table
+    table.loc[table["split"] == "val", "source"] = "synthetic"
+    Manifest(table, read.info).write(tmp_path / "real")
+    with pytest.raises(InputError, match="real images only"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["val", "audit", "test"])
+@pytest.mark.parametrize("how", ["subject", "selected", "fingerprint"])
+def test_leaks_are_refused(tmp_path, split, how):
+    real = make(tmp_path / "real")
+    held = real.where(split=split)
+    hashes = hash_subjects(real.info.id, held.column("subject"), project_key())
+    part = {
+        "subject": Fitted("generator", trained_on=hashes),
+        "selected": Fitted("generator", selected_on=hashes),
+        "fingerprint": Fitted("generator", fingerprints=frozenset(held.column("digest"))),
+    }[how]
+    make(tmp_path / "made", 20, "synthetic", 5, lineage=Lineage((part,)))
+    if how == "selected" and split == "val":
+        opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
+        return
+    with pytest.raises(InputError, match=f"meets the {split} split"):
+        opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
+
+
+def test_strong_augmentation_is_fixed_by_the_row(tmp_path):
+    make(tmp_path / "real")
+    data = opened(tmp_path, fusion=AugmentedReal(like=Matched(ratio=0.5)))
+    cases = data._data["train"]
+    rows = [i for i, seed in enumerate(cases.augment) if seed is not None]
+    assert len(rows) == 6
+    assert torch.equal(cases[(rows[0], 3)].image, cases[(rows[0], 3)].image)
+    assert not np.allclose(cases[(rows[0], 3)].image, cases[(rows[0], 4)].image)

@@ -1,0 +1,67 @@
+import pytest
+import torch
+from tiny_set import make
+from torch import nn
+
+from synthrad.cases import CASE_COLUMNS, read_cases
+from synthrad.datamodules.fusion import FusionDataModule
+from synthrad.errors import InputError
+from synthrad.study.fitting import fit_and_test
+from synthrad.tasks import ClassificationTask, SegmentationTask
+from synthrad.tasks.classification import best_threshold
+
+LAYERS = {"tooth": ("crown", "root"), "other": ("x",)}
+
+
+def test_unknown_layers_have_no_part_in_the_loss():
+    task = SegmentationTask(nn.Conv2d(1, 5, 1), LAYERS)
+    image, masks = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 2, 8, 8))
+    masks[1, 1] = -1
+    both = task.loss(task(image), masks)
+    image[1], masks[1, 0] = image[0], masks[0, 0]
+    changed = masks.clone()
+    changed[:, 1] = -1
+    assert torch.isfinite(both) and torch.isfinite(task.loss(task(image), changed))
+    assert float(task.loss(task(image), torch.full_like(masks, -1))) == 0
+    with pytest.raises(InputError, match="5 for the layers"):
+        SegmentationTask(nn.Conv2d(1, 4, 1), LAYERS)(image)
+
+
+def test_unknown_labels_have_no_part_in_the_loss():
+    task = ClassificationTask(nn.Flatten(), ["a", "b"])
+    logits, nan = torch.tensor([[1.0, 50.0]]), float("nan")
+    one = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], torch.ones(1))
+    assert torch.allclose(task.loss(logits, torch.tensor([[1.0, nan]])), one)
+
+
+def test_threshold_of_the_highest_f1():
+    assert best_threshold(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])) == pytest.approx(0.35)
+    assert best_threshold(torch.tensor([0.1, 0.4]), torch.tensor([0, 0])) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+def test_fit_and_test_once(tmp_path, kind):
+    make(tmp_path / "real")
+
+    def parts():
+        data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=6)
+        torch.manual_seed(0)
+        if kind == "segmentation":
+            return SegmentationTask(nn.Conv2d(1, 3, 3, padding=1), data.layers), data
+        net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 2))
+        return ClassificationTask(net, list(data.classes), pos_weight="balanced"), data
+
+    names = {"task": "t", "net": "n", "arm": "a"}
+    run = tmp_path / "run"
+    facts = fit_and_test(*parts(), run, 6, 3, 0, names, "one")
+    table = read_cases([run / "cases.parquet"])
+    assert set(CASE_COLUMNS) <= set(table) and set(table["kind"]) == {kind} and set(table["arm"]) == {"a"}
+    assert facts["steps"] == 6 and facts["best_step"] in (3, 6)
+    if kind == "segmentation":
+        assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == 32 * 32).all()
+    before = (run / "cases.parquet").stat().st_mtime_ns
+    assert fit_and_test(*parts(), run, 6, 3, 0, names, "one") == facts  # found done
+    assert (run / "cases.parquet").stat().st_mtime_ns == before
+    bytes_before = (run / "cases.parquet").read_bytes()
+    fit_and_test(*parts(), run, 6, 3, 0, names, "two")  # another identity: done again, with the same result
+    assert (run / "cases.parquet").read_bytes() == bytes_before

@@ -1,0 +1,48 @@
+import pytest
+from tiny_set import make
+
+from synthrad import cli
+from synthrad.__main__ import main
+from synthrad.callbacks import newest_valid
+from synthrad.errors import InputError
+
+BARE = ["fit", "--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionDataModule", "--data.manifest=x"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--data.fusion=Matchd"], "did you mean Matched"),
+        (["--data.fusion=Matched", "--data.fusion.ratioo=2"], "did you mean ratio"),
+        (["--trainer.max_stepss=3"], "did you mean trainer.max_steps"),
+        (["--trainer.max_steps=abc"], "type int"),
+        (["--model=SegmentatoinTask"], "did you mean SegmentationTask"),
+        (["--model.net=os.system"], "outside the known packages"),
+        (["--config=missing.yaml"], "no file"),
+    ],
+)
+def test_mistakes_get_one_clear_line(flags, said):
+    with pytest.raises(InputError, match=said) as e:
+        cli.parse([*BARE, *flags], cli.CheckingCLI)
+    assert len(str(e.value).splitlines()) <= 2
+
+
+def test_arms_are_one_override_and_like_nests():
+    parsed = cli.parse([*BARE, "--data.fusion=DuplicateReal", "--data.fusion.like=Matched", "--data.fusion.like.ratio=2"],
+                       cli.CheckingCLI)
+    assert parsed.config.fit.data.init_args.fusion.init_args.like.init_args.ratio == 2
+
+
+def test_fit_links_counts_resumes_and_tests(tmp_path, capsys):
+    make(tmp_path / "real")
+    common = ["--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionDataModule", f"--data.manifest={tmp_path / 'real'}",
+              "--data.size=[32,32]", "--data.batch_size=2", f"--trainer.default_root_dir={tmp_path / 'run'}",
+              "--trainer.accelerator=cpu"]  # fmt: skip
+    fit = ["fit", *common, "--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.check_val_every_n_epoch=null"]
+    assert main(fit) == 0, capsys.readouterr().err
+    best = newest_valid(tmp_path / "run", "best") or newest_valid(tmp_path / "run")
+    assert main(fit) == 0  # the same command finds nothing left to do
+    assert main([*fit, "--model.lr=0.1"]) == 2
+    assert "another fit" in capsys.readouterr().err
+    assert main(["test", *common, f"--ckpt_path={best}"]) == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "cases.parquet").is_file()
