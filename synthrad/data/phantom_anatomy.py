@@ -93,9 +93,10 @@ class Tooth:
         ax, ay = self.axis
         along = local[:, 1] * np.where(local[:, 1] > 0, self.crown, self.root)
         across = local[:, 0] * self.half_width
-        return np.stack(
-            [self.neck[0] + along * ax - across * ay, self.neck[1] + along * ay + across * ax], axis=1
-        )
+        out = np.empty_like(local)
+        out[:, 0] = self.neck[0] + along * ax - across * ay
+        out[:, 1] = self.neck[1] + along * ay + across * ax
+        return out
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,13 @@ class Plate:
         self._matrix = (1 + zoom) * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         self._middle, self._shift = np.array([0.0, 0.5]), np.array([x, 0.5 + y])
         self._scale = np.array([size[1] / 2, size[0]]) * self.factor
+        self._linear = self._matrix.T * self._scale
+        self._offset = (self._shift - self._matrix @ self._middle + [1, 0]) * self._scale - 0.5
         self._layers: dict[str, ImageDraw.ImageDraw] = {}
 
     def pixels(self, points: np.ndarray) -> list[float]:
         """Units [N, 2] to a flat list of supersampled pixel coordinates."""
-        placed = (points - self._middle) @ self._matrix.T + self._shift
-        return (((placed + [1, 0]) * self._scale) - 0.5).ravel().tolist()
+        return (points @ self._linear + self._offset).ravel().tolist()
 
     def units(self) -> tuple[np.ndarray, np.ndarray]:
         """x and y in units of every pixel of the finished picture, each float32 [h, w]."""
@@ -88,6 +89,8 @@ class Plate:
 
     def cover(self, name: str, blur: float = 0.0) -> np.ndarray:
         """A layer averaged to the finished size, float32 [h, w] in [0, 1]; blur is a sigma in units."""
+        if name not in self._layers:  # nothing was drawn
+            return np.zeros(self.size, np.float32)
         out = np.asarray(self.picture(name).reduce(self.factor), dtype=np.float32) / 255
         if blur * self.size[0] < 0.3:  # too little to be seen
             return out
