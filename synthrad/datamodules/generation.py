@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 
-from synthrad.cases import Case
+from synthrad.cases import Case, collate
 from synthrad.conditioning import Condition
 from synthrad.data.cache import ImageCache
+from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, project_key
 from synthrad.records import Manifest
@@ -54,9 +55,9 @@ class GenerationDataModule(L.LightningDataModule):
             print(f"GenerationDataModule: {int((~known).sum())} of {len(chosen)} training images have no mask in "
                   f"{self.layers} and are left out of joint training (data.layers=[] uses them without masks)")
             chosen = chosen.take(np.flatnonzero(known))
-        if len(chosen) < self.batch_size:
-            raise InputError(f"{self.folder}", f"{len(chosen)} usable training images",
-                             f"at least data.batch_size = {self.batch_size}", "add images or lower data.batch_size")
+        if not len(chosen):
+            raise InputError(f"{self.folder}", "no usable training image", "real rows of split train with masks",
+                             "check the splits, or train without masks (data.layers=[])")
         self.train = chosen
         self._layer_index = [names.index(x) for x in self.layers]
         self._values = {a: sorted({v for v in chosen.column(f"attribute:{a}") if v}) for a in manifest.info.attributes}
@@ -81,12 +82,10 @@ class GenerationDataModule(L.LightningDataModule):
         masks = np.array(self._cache.masks(i))[self._layer_index]
         return torch.from_numpy(np.array(self._cache.scaled(i))).float(), torch.from_numpy(masks)
 
-    def batch(self, rows: Sequence[int]) -> Case:
-        """The given rows of the training manifest."""
-        pairs = [self._held[i] if self._held else self._read(i) for i in rows]
-        index = torch.as_tensor(rows, dtype=torch.long)
-        return Case(image=torch.stack([p[0] for p in pairs]), masks=torch.stack([p[1] for p in pairs]).long(),
-                    labels=self._labels[index], index=index, attributes=self._attributes[index])
+    def case(self, row: int) -> Case:
+        """One row of the training manifest."""
+        image, masks = self._held[row] if self._held else self._read(row)
+        return Case(image, masks.long(), self._labels[row], torch.tensor(row), self._attributes[row])
 
     def spec(self) -> dict[str, Any]:
         """What a generator must know of the data, in plain types: it stays in its checkpoint."""
@@ -106,43 +105,17 @@ class GenerationDataModule(L.LightningDataModule):
         attributes = [{a: str(self.train.column(f"attribute:{a}")[i]) for a in self._values} for i in rows]
         return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes)
 
-    def train_dataloader(self) -> SeededBatches:
-        """Batches of this process, reshuffled every epoch; it can be saved and continued."""
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return SeededBatches(self, len(self.train), self.batch_size, self.seed, rank, world)
+    def train_dataloader(self) -> EndlessLoader:
+        """Batches in an order that is a function of seed and draw alone; it can be saved and continued."""
+        length = max(1, len(self.train) // self.batch_size)
+        return EndlessLoader(_Rows(self), EndlessBatches(len(self.train), self.batch_size, self.seed, length), collate)
 
 
-class SeededBatches:
-    """A loader whose order is a function of seed and epoch alone, so that it resumes in the middle of an epoch.
+class _Rows(torch.utils.data.Dataset):
+    """Items (row, draw) of EndlessBatches as Cases."""
 
-    Every process takes its share of the same permutation; the last images that fill no batch wait for the next epoch.
-    """
+    def __init__(self, source: GenerationDataModule):
+        self.source = source
 
-    def __init__(self, source: GenerationDataModule, rows: int, batch_size: int, seed: int, rank: int = 0, world: int = 1):
-        if rows < batch_size * world:
-            raise InputError("data.batch_size", f"{batch_size} x {world} processes", f"at most {rows}, the training images")
-        self.source, self.rows, self.batch_size, self.seed = source, rows, batch_size, seed
-        self.rank, self.world = rank, world
-        self.epoch, self.position = 0, 0
-
-    def __len__(self) -> int:
-        return self.rows // (self.batch_size * self.world)
-
-    def __iter__(self) -> Iterator[Case]:
-        # Lightning does not exhaust a loader of known length: a finished epoch is noticed here, at the next start
-        if self.position >= len(self):
-            self.epoch, self.position = self.epoch + 1, 0
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)[self.rank :: self.world]
-        while self.position < len(self):
-            at = self.position * self.batch_size
-            self.position += 1  # before the yield: a checkpoint written during the step counts its batch as seen
-            yield self.source.batch(order[at : at + self.batch_size])
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and position."""
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the last batch that was given out."""
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+    def __getitem__(self, item: tuple[int, int]) -> Case:
+        return self.source.case(item[0])

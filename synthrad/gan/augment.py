@@ -13,7 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthrad.gan.resample import SYM6, downsample2x, filter_each, mirror_pad, octave_bands, upsample2x
+from synthrad.gan.resample import (
+    HALF_TAPS,
+    downsample2x,
+    filter_each,
+    half_band,
+    mirror_pad,
+    octave_bands,
+    upsample2x,
+)
 
 PAD = 16  # mirrored pixels around the image while it is resampled: more than the filters reach
 
@@ -39,6 +47,26 @@ def _rotate(angle: Tensor) -> Tensor:
     return out
 
 
+def _grid(inverse: Tensor, size: tuple[int, int], out: tuple[int, int], step: float, like: Tensor) -> Tensor:
+    """[N, *out, 2] sampling grid of grid_sample (without corner alignment) for a picture of `size`.
+
+    inverse: [N, 3, 3], output to input position in pixels from the centre; step: pixels between two output positions.
+    """
+    axes = [(torch.arange(k, device=like.device, dtype=like.dtype) - (k - 1) / 2) * step for k in out]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3)
+    moved = points @ inverse[:, :2].to(like.dtype).transpose(1, 2)
+    half = torch.tensor([size[1] / 2, size[0] / 2], device=like.device, dtype=like.dtype)
+    return (moved / half).reshape(len(inverse), *out, 2)
+
+
+def blit(images: Tensor, inverse: Tensor) -> Tensor:
+    """Copy pixels of [N, C, H, W] under maps that take pixel centres to pixel centres; mirrored outside."""
+    size = (images.shape[2], images.shape[3])
+    grid = _grid(inverse, size, size, 1.0, images)
+    return F.grid_sample(images, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+
+
 def warp(images: Tensor, inverse: Tensor) -> Tensor:
     """Resample images under affine maps with the anti-aliased scheme of ADA: twice the resolution, bilinear, half.
 
@@ -49,18 +77,12 @@ def warp(images: Tensor, inverse: Tensor) -> Tensor:
     Returns:
         [N, C, H, W]; outside the image its mirror image.
     """
-    n, c, h, w = images.shape
-    taps = torch.tensor(SYM6) * math.sqrt(2)
+    h, w = images.shape[2:]
+    taps = half_band()
     pad = min(PAD, h, w)
-    fine = upsample2x(mirror_pad(images, pad), taps)[:, :, 2 * pad : -2 * pad, 2 * pad : -2 * pad]
-    margin = len(SYM6) // 2  # the low-pass filter of the way back needs pixels beyond the output
-    out_h, out_w = 2 * (h + 2 * margin), 2 * (w + 2 * margin)
-    ys = torch.arange(out_h, device=images.device, dtype=images.dtype) / 2 + 0.25 - out_h / 4
-    xs = torch.arange(out_w, device=images.device, dtype=images.dtype) / 2 + 0.25 - out_w / 4
-    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
-    points = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)], -1).reshape(1, -1, 3)
-    moved = points @ inverse[:, :2].to(images.dtype).transpose(1, 2)
-    grid = (moved / torch.tensor([w / 2, h / 2], device=images.device, dtype=images.dtype)).reshape(n, out_h, out_w, 2)
+    fine = upsample2x(mirror_pad(images, pad), 2 * taps)[:, :, 2 * pad : -2 * pad, 2 * pad : -2 * pad]
+    margin = HALF_TAPS // 2  # the low-pass filter of the way back needs pixels beyond the output
+    grid = _grid(inverse, (h, w), (2 * (h + 2 * margin), 2 * (w + 2 * margin)), 0.5, images)
     fine = F.grid_sample(fine, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return downsample2x(fine, taps)[:, :, margin : margin + h, margin : margin + w]
 
@@ -95,10 +117,10 @@ class Augment(nn.Module):
         """[N, C, H, W] to the same shape; p in [0, 1]. Randomness from torch's global state."""
         if p <= 0:
             return images
-        inverse = self.draw_geometry(images, p)
-        moved = (inverse != torch.eye(3, device=images.device)).flatten(1).any(1).nonzero()[:, 0]
-        if len(moved):
-            images = images.index_copy(0, moved, warp(images[moved], inverse[moved]).to(images.dtype))
+        for move, inverse in ((blit, self.draw_blits(images, p)), (warp, self.draw_affine(images, p))):
+            moved = (inverse != torch.eye(3, device=images.device)).flatten(1).any(1).nonzero()[:, 0]
+            if len(moved):  # the others stay as they are, bit for bit
+                images = images.index_copy(0, moved, move(images[moved], inverse[moved]).to(images.dtype))
         photo, masks = images[:, : self.image_channels], images[:, self.image_channels :]
         photo = self.corrupt(self.colour(photo, p), p)
         return torch.cat([photo, masks], 1)
@@ -107,30 +129,37 @@ class Augment(nn.Module):
         """[N] bool: images that get a transform."""
         return torch.rand(n, device=device) < p * self.strength[name]
 
-    def draw_geometry(self, images: Tensor, p: float) -> Tensor:
-        """[N, 3, 3] maps from output to input, in pixels from the centre (appendix B, pixel blitting and geometry)."""
+    def draw_blits(self, images: Tensor, p: float) -> Tensor:
+        """[N, 3, 3] maps from output to input, in pixels from the centre, of the pixel blits (appendix B)."""
         n, _, h, w = images.shape
         device = images.device
-        on = lambda name, p=p: self._on(n, name, p, device)  # noqa: E731
-        normal = lambda: torch.randn(n, device=device)  # noqa: E731
         one, zero = torch.ones(n, device=device), torch.zeros(n, device=device)
         g = torch.eye(3, device=device).repeat(n, 1, 1)
         if self.strength["flip"]:
             half = torch.rand(n, device=device) < 0.5
-            g = g @ _scale(torch.where(on("flip") & half, -one, one), one)
+            g = g @ _scale(torch.where(self._on(n, "flip", p, device) & half, -one, one), one)
         if self.strength["rotate90"]:
             turns = torch.randint(4, (n,), device=device) if h == w else 2 * torch.randint(2, (n,), device=device)
-            turns = torch.where(on("rotate90"), turns, 0)
-            cos, sin = torch.tensor([1.0, 0, -1, 0], device=device)[turns], torch.tensor([0.0, 1, 0, -1], device=device)[turns]
+            turns = torch.where(self._on(n, "rotate90", p, device), turns, 0)
+            cos = torch.tensor([1.0, 0, -1, 0], device=device)[turns]  # exact, unlike cos(pi / 2)
+            sin = torch.tensor([0.0, 1, 0, -1], device=device)[turns]
             turn = torch.eye(3, device=device).repeat(n, 1, 1)
-            turn[:, 0, 0], turn[:, 1, 1], turn[:, 1, 0], turn[:, 0, 1] = cos, cos, sin, -sin  # exact, unlike cos(pi / 2)
+            turn[:, 0, 0], turn[:, 1, 1], turn[:, 1, 0], turn[:, 0, 1] = cos, cos, sin, -sin
             g = g @ turn
         if self.strength["shift"]:
             t = (torch.rand(2, n, device=device) * 2 - 1) * 0.125
-            picked = on("shift")
-            g = g @ _shift(torch.where(picked, (t[0] * w).round(), zero), torch.where(picked, (t[1] * h).round(), zero))
+            on = self._on(n, "shift", p, device)
+            g = g @ _shift(torch.where(on, (t[0] * w).round(), zero), torch.where(on, (t[1] * h).round(), zero))
+        return g
+
+    def draw_affine(self, images: Tensor, p: float) -> Tensor:
+        """[N, 3, 3] maps from output to input, in pixels from the centre, of the general geometry (appendix B)."""
+        n, _, h, w = images.shape
+        device = images.device
+        one, zero = torch.ones(n, device=device), torch.zeros(n, device=device)
+        g = torch.eye(3, device=device).repeat(n, 1, 1)
         if self.strength["scale"]:
-            s = torch.where(on("scale"), torch.exp2(0.2 * normal()), one)
+            s = torch.where(self._on(n, "scale", p, device), torch.exp2(0.2 * torch.randn(n, device=device)), one)
             g = g @ _scale(1 / s, 1 / s)
         turning = 1 - math.sqrt(1 - min(p * self.strength["rotate"], 1.0))  # P(before or after) = p
         for step in ("rotate", "stretch", "rotate"):
@@ -138,11 +167,11 @@ class Augment(nn.Module):
                 angle = (torch.rand(n, device=device) * 2 - 1) * math.pi
                 g = g @ _rotate(torch.where(torch.rand(n, device=device) < turning, angle, zero))
             elif step == "stretch" and self.strength["stretch"]:
-                s = torch.where(on("stretch"), torch.exp2(0.2 * normal()), one)
+                s = torch.where(self._on(n, "stretch", p, device), torch.exp2(0.2 * torch.randn(n, device=device)), one)
                 g = g @ _scale(1 / s, s)
         if self.strength["move"]:
-            picked = on("move")
-            g = g @ _shift(torch.where(picked, 0.125 * w * normal(), zero), torch.where(picked, 0.125 * h * normal(), zero))
+            on, t = self._on(n, "move", p, device), 0.125 * torch.randn(2, n, device=device)
+            g = g @ _shift(torch.where(on, w * t[0], zero), torch.where(on, h * t[1], zero))
         return g
 
     def colour(self, x: Tensor, p: float) -> Tensor:

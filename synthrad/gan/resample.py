@@ -6,12 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Low-pass filter of the orthonormal symlet of 6 vanishing moments (Daubechies 1992): sum h[n] h[n + 2k] = 1 if k == 0 else 0
-SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
-        0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
-        0.0017677118642428036, -0.007800708325034148)
+HALF_TAPS = 12
 # Autocorrelation of the symlet of 2 vanishing moments, sum 1: a half-band low-pass filter without phase
 SYM2_HALF_BAND = (-1 / 32, 0.0, 9 / 32, 0.5, 9 / 32, 0.0, -1 / 32)
+
+
+def half_band() -> Tensor:
+    """[12] symmetric low-pass filter of sum 1 for a change of resolution by 2: a sinc under a Hann window.
+
+    The ADA paper takes the symlet of 6 vanishing moments; that one is not symmetric, so that mirroring between the two
+    resolutions would also move a picture.
+    """
+    t = torch.arange(HALF_TAPS, dtype=torch.float64) - (HALF_TAPS - 1) / 2
+    taps = torch.sinc(t / 2) * torch.cos(torch.pi * t / HALF_TAPS).square()
+    return taps / taps.sum()
+
+
 
 
 def _along(x: Tensor, taps: Tensor, axis: int) -> tuple[Tensor, list[int], list[int]]:

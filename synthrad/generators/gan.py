@@ -159,6 +159,11 @@ class StyleGAN2(L.LightningModule):
                              "train with data: synthrad.datamodules.generation.GenerationDataModule")
         self.build(source.spec())
 
+    def on_fit_start(self) -> None:
+        """A fit that had reached max_images stays as it is when it is run again."""
+        if self.images_seen >= self.hparams.max_images:
+            self.trainer.should_stop = True
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a sampler and a resumed run need, in plain types (weights_only)."""
         checkpoint["synthrad"] = {"class": f"{type(self).__module__}.{type(self).__qualname__}", "spec": self.spec,

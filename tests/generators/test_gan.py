@@ -1,0 +1,104 @@
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from synthrad.callbacks.image_grid import ImageGrid
+from synthrad.conditioning import Condition, Generator
+from synthrad.datamodules.generation import GenerationDataModule
+from synthrad.errors import InputError, RunError
+from synthrad.generators.gan import StyleGAN2, decode_masks, encode_condition, encode_masks
+from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.sample import load_generator
+
+TINY = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "max_images": 32,
+        "r1_every": 2, "path_every": 2, "ada_speed_images": 50}
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """12 training rows (one without a mask) and 2 others, at 16 x 16."""
+    info = DatasetInfo("tiny", "tiny", classes=("a", "b"), layers={"organ": ("left", "right")}, attributes=("sex",),
+                       roots={"here": str(tmp_path / "data")})
+    columns = empty_columns(info, 14)
+    rng = np.random.default_rng(0)
+    for i in range(14):
+        image, mask = rng.integers(0, 256, (16, 16), np.uint8), rng.integers(0, 3, (16, 16), np.uint8)
+        for kind, array in (("images", image), ("masks", mask)):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "data" / kind / f"{i}.png")
+        columns["channel:image"][i], columns["mask:organ"][i] = f"images/{i}.png", f"masks/{i}.png" if i else ""
+        columns["subject"][i], columns["split"][i] = f"s{i}", "train" if i < 12 else "test"
+        columns["digest"][i] = file_digest(tmp_path / "data" / f"images/{i}.png")
+        columns["label:a"][i], columns["attribute:sex"][i] = i % 2, ["F", "M", ""][i % 3]
+    Manifest(pd.DataFrame(columns), info).write(tmp_path / "data")
+    return str(tmp_path / "data")
+
+
+def fit(manifest, folder, **kwargs):
+    torch.manual_seed(0)
+    model, data = StyleGAN2(**{**TINY, **kwargs}), GenerationDataModule(manifest, (16, 16), 4)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=-1, default_root_dir=folder, logger=False, enable_progress_bar=False,
+                        enable_model_summary=False, enable_checkpointing=False, callbacks=[ImageGrid(16, number=4, columns=2)])
+    trainer.fit(model, data)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return model, trainer
+
+
+@pytest.mark.parametrize("encoding", ["onehot", "scalar"])
+def test_masks_survive_encoding(encoding):
+    masks = torch.stack([torch.randint(0, 3, (4, 8, 8)), torch.randint(0, 33, (4, 8, 8))], 1)
+    channels = encode_masks(masks, [2, 32], encoding)
+    assert channels.shape[1] == (3 + 33 if encoding == "onehot" else 2) and channels.min() == -1 and channels.max() == 1
+    assert torch.equal(decode_masks(channels + 0.005 * torch.randn_like(channels), [2, 32], encoding), masks)
+
+
+def test_condition_vector():
+    c = encode_condition(Condition(labels=np.array([[1, np.nan]]), attributes=[{"sex": "M"}]), 1, "ab", {"sex": ["F", "M"]})
+    assert c.tolist() == [[1, 0, 1, 0, 0, 1]]
+    assert encode_condition(Condition(), 2, "ab", {"sex": ["F", "M"]}).abs().sum() == 0
+    with pytest.raises(InputError, match="'X'"):
+        encode_condition(Condition(attributes=[{"sex": "X"}]), 1, "", {"sex": ["F"]})
+
+
+def test_fit_counts_images_stops_and_its_checkpoint_samples(manifest, tmp_path, capsys):
+    model, trainer = fit(manifest, tmp_path / "run")
+    assert "1 of 12" in capsys.readouterr().out
+    assert model.images_seen == 32 and model.steps_done == 8
+    assert model.ada.p > 0 or model.ada.r_t <= 0.6
+    assert len(list((tmp_path / "run" / "grids").glob("*.png"))) == 3
+    loaded, info, lineage, spec = load_generator(tmp_path / "run" / "last.ckpt")
+    assert isinstance(loaded, Generator) and info.classes == ("a", "b") and spec["attributes"] == {"sex": ["F", "M"]}
+    assert len(lineage.trained_on()) == 11 and len(lineage.fingerprints()) == 11  # the row without a mask was not seen
+    ask = Condition(labels=np.array([[1, 0]] * 3), attributes=[{}] * 3)
+    one, two = model.eval().sample(ask, [5, 6, 7]), loaded.sample(ask, [5, 6, 7])
+    assert torch.equal(one.image, two.image) and torch.equal(one.masks, two.masks)
+    assert one.image.shape == (3, 1, 16, 16) and one.masks.max() <= 2
+    other = loaded.sample(Condition(labels=np.array([[0, 0]] * 3), attributes=[{}] * 3), [5, 6, 7])
+    assert not torch.equal(one.image, other.image)
+    swapped = loaded.sample(ask, [9, 6, 4])  # image of seed 6 does not depend on its neighbours
+    assert torch.equal(one.image[1], swapped.image[1]) and not torch.equal(one.image[0], swapped.image[0])
+    ema, raw = loaded.generator_ema.const, loaded.generator.const
+    assert not torch.equal(ema, raw)
+
+
+def test_resume_continues_counters(manifest, tmp_path):
+    fit(manifest, tmp_path / "run")
+    again, data = StyleGAN2(**{**TINY, "max_images": 48}), GenerationDataModule(manifest, (16, 16), 4)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+                        enable_checkpointing=False)
+    trainer.fit(again, data, ckpt_path=tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert again.images_seen == 48 and again.steps_done == 12
+
+
+def test_nan_stops_the_run(manifest, tmp_path):
+    with pytest.raises(RunError, match="nan"):
+        fit(manifest, tmp_path / "run", lr=1e30)
+
+
+def test_another_dataset_is_refused(manifest, tmp_path):
+    model, _ = fit(manifest, tmp_path / "run", max_images=4)
+    with pytest.raises(InputError, match="classes"):
+        model.build({**model.spec, "classes": ["z"]})
