@@ -181,7 +181,7 @@ def test_write_durably_leaves_old_or_new(tmp_path, monkeypatch):
 
 
 def test_reading_is_linear(tmp_path):
-    """20,000 rows: a twentieth of the goal's 200,000 in 2 s of processor time, times five for slow machines."""
+    """20,000 rows: a tenth of the goal's 200,000 in 2 s of processor time, times five for slow machines."""
     n = 20_000
     made = make(tmp_path, rows=n)
     made.write(tmp_path)
