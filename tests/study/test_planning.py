@@ -1,0 +1,59 @@
+import pytest
+from test_command import STUDY
+
+from synthrad.data.phantom import write_phantoms
+from synthrad.study.description import Study
+from synthrad.study.planning import identities, make_plan, steps_of
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "dataset.yaml").write_text("x")
+    return write_phantoms(tmp_path / "real", 40, (32, 64), 0)
+
+
+def study(**changes):
+    return Study.model_validate({**STUDY, **changes})
+
+
+def test_every_adding_arm_has_two_controls_and_empty_arms_are_dropped(real):
+    plan = make_plan(study(), real.where(split="train"))
+    assert plan["matched"].controls == ("matched_duplicate", "matched_augmented")
+    assert plan["nothing"].same_as == "real_only"
+    assert plan["only"].controls == ()
+    assert [a.name for a in plan.fitted()] == ["real_only", "matched", "matched_duplicate", "matched_augmented", "only"]
+    n = len(real.where(split="train"))
+    assert plan["matched"].rows_added == n
+    assert sum(plan.wanted["good"].values()) == n  # the larger need of each cell serves both arms
+
+
+def test_controls_that_coincide_are_shared(real):
+    arms = {**STUDY["arms"], "again": {"strategy": "Matched", "source": "good"}}
+    plan = make_plan(study(arms=arms), real.where(split="train"))
+    assert plan["again"].controls == plan["matched"].controls
+    assert not any(a.name == "again_duplicate" for a in plan.arms)
+
+
+def test_identity_follows_what_decides_the_result_and_nothing_else(real):
+    def of(changed):
+        return identities(changed, make_plan(changed, real.where(split="train")), real)["fit"]
+
+    base = of(study())
+    key = "findings/resnet18/"
+    assert of(study(title="other words", seeds=3)) == base
+    arms = {**STUDY["arms"], "matched": {"strategy": "Matched", "args": {"ratio": 2}, "source": "good"}}
+    other = of(study(arms=arms))
+    assert other[key + "real_only"] == base[key + "real_only"]
+    for arm in ("matched", "matched_duplicate", "matched_augmented"):
+        assert other[key + arm] != base[key + arm]
+
+
+def test_budgets(real):
+    equal, exposed = study(), study(budget="real_exposure")
+    plan, task = make_plan(equal, real.where(split="train")), equal.tasks["findings"]
+    n = len(real.where(split="train"))
+    assert steps_of(equal, task, plan["matched"], n) == 4
+    assert steps_of(exposed, task, plan["matched"], n) == steps_of(exposed, task, plan["matched_duplicate"], n) == 8
+    assert steps_of(exposed, task, plan["real_only"], n) == 4
