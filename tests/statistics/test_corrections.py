@@ -1,0 +1,40 @@
+"""Corrections against small worked cases."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from synthrad.errors import InputError
+from synthrad.statistics.corrections import holm, intersection_union, nadeau_bengio, seeds_t, tost
+from synthrad.statistics.layouts import two_way
+
+
+def test_holm_by_hand():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({}) == {}
+
+
+def test_intersection_union():
+    assert intersection_union([0.01, 0.2, 0.03]) == 0.2
+    with pytest.raises(InputError):
+        intersection_union([])
+
+
+def test_tost():
+    layout = two_way(np.random.default_rng(0).normal(0, 0.02, size=(5, 40)))
+    assert tost(layout, 0.05) < 1e-3 < 0.3 < tost(layout, 1e-4)
+    with pytest.raises(InputError):
+        tost(layout, 0.0)
+
+
+def test_nadeau_bengio_is_wider_than_a_t():
+    d = np.array([0.02, 0.04, 0.01, 0.03, 0.05])
+    layout = nadeau_bengio(d, 0.25, 40)
+    assert layout.variance == pytest.approx((0.2 + 0.25) * d.var(ddof=1)) and layout.df == 4
+    assert layout.p_greater() > stats.ttest_1samp(d, 0, alternative="greater").pvalue
+
+
+def test_seeds_t():
+    d = np.array([0.02, 0.04, 0.01, 0.03, 0.05])
+    assert seeds_t(d, 3) == pytest.approx(3 * stats.ttest_1samp(d, 0, alternative="greater").pvalue)
+    assert seeds_t(d[:4], 3) is None

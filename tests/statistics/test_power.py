@@ -1,0 +1,50 @@
+"""Power: the formula against scipy's t test power, and the whole rule at the effect for which the table says 90 %."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from statsmodels.stats.power import TTestPower
+
+from synthrad.statistics.layouts import two_way
+from synthrad.statistics.power import planned, power_of, power_table, smallest_detectable
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from bench_inference import detectable, rule_claims  # noqa: E402
+from inference_tables import Effects  # noqa: E402
+
+
+def test_matches_a_one_sample_t():
+    expected = TTestPower().power(0.5, 20, 0.05, alternative="larger")
+    assert power_of(0.5, 1 / 20, 19) == pytest.approx(expected, abs=1e-6)
+    assert power_of(smallest_detectable(0.1, 7, 0.9, 0.05, 4, 3), 0.1, 7, 0.05, 4, 3) == pytest.approx(
+        0.9, abs=1e-4
+    )
+
+
+def test_table():
+    layout = two_way(
+        np.random.default_rng(0).normal(size=(5, 30)) + np.random.default_rng(1).normal(size=(1, 30))
+    )
+    table = power_table(layout, (5, 10), (30, 120))
+    assert (table["detectable_80"] < table["detectable_90"]).all()
+    assert table["detectable_90"].iloc[0] > table["detectable_90"].iloc[-1]
+    variance, _ = planned(layout, 5, 30)
+    assert variance == pytest.approx(layout.variance)
+
+
+CASE = (1000, 5, 60, 3, Effects())
+
+
+def test_no_effect_is_seldom_claimed():
+    assert rule_claims(np.random.default_rng(0), *CASE)["claims"] <= 0.064
+
+
+def test_no_effect_over_one_control_is_seldom_claimed():
+    assert rule_claims(np.random.default_rng(5), *CASE, above=0.05)["claims"] <= 0.064
+
+
+def test_the_promised_effect_is_found():
+    gain = detectable(*CASE[1:])
+    assert rule_claims(np.random.default_rng(2), *CASE, gain)["found"] >= 0.8

@@ -1,0 +1,108 @@
+"""compare(): what is true is said, and silence where the design asks for it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthrad.errors import InputError
+from synthrad.study.comparisons import Endpoint, compare, explore
+
+SEEDS, SUBJECTS, IMAGES = 5, 40, 2
+ARMS = {
+    "real_only": 0,
+    "good": 0.4,
+    "good_duplicate": 0,
+    "bad": -0.5,
+    "copies": 0.4,
+    "copies_duplicate": 0.4,
+    "synthetic_only": 0,
+}
+CONTROLS = {"good": ["good_duplicate"], "bad": ["good_duplicate"], "copies": ["copies_duplicate"]}
+DICE = Endpoint("t", "n", "dice", smallest_relevant=0.01, margin=0.05)
+
+
+def cases_of(kind):
+    rng = np.random.default_rng(0)
+    base, ill, parts = rng.normal(0, 0.5, (SUBJECTS, 1)), rng.random((SUBJECTS, 1)) < 0.4, []
+    for arm, effect in ARMS.items():
+        own = rng.normal(0, 0.05, (SUBJECTS, 1))
+        for seed in range(SEEDS):
+            latent = base + own + rng.normal(0, 0.03) + rng.normal(0, 0.1, (SUBJECTS, IMAGES))
+            q = 1 / (1 + np.exp(-(1 + effect + latent).ravel()))
+            score = (latent + (0.8 + effect) * ill).ravel()
+            part = pd.DataFrame({"kind": kind, "task": "t", "net": "n", "arm": arm, "seed": seed, "external": "", "class_name": "c"},
+                                index=range(SUBJECTS * IMAGES))  # fmt: skip
+            part["image"] = [f"i{k}" for k in part.index]
+            part["subject"] = [f"p{k // IMAGES:03d}" for k in part.index]
+            tp = (200 * q).astype(int)
+            segmenting = kind == "segmentation"
+            part = part.assign(layer="L" if segmenting else "", tp=tp, fp=(50 * (1 - q)).astype(int), fn=200 - tp, tn=0,
+                               probability=np.nan if segmenting else score, threshold=np.nan if segmenting else 0.5,
+                               target=np.nan if segmenting else np.repeat(ill.ravel(), IMAGES).astype(float))  # fmt: skip
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def segmented():
+    return cases_of("segmentation")
+
+
+def test_truth_is_told(segmented):
+    found = compare(segmented, DICE, CONTROLS, replacing=["synthetic_only"])
+    assert {v.arm: v.call for v in found.verdicts} == {
+        "good": "gain", "bad": "harm", "copies": found["copies"].call, "synthetic_only": "as good as real"}  # fmt: skip
+    assert found["copies"].call in ("no gain shown", "no relevant gain")  # the duplicate control does as well
+    assert found["copies"].hardest.reference == "copies_duplicate"
+    assert (
+        "Holm p" in found["good"].words
+        and ": gain" in found["good"].words
+        and "90 % power" in found["good"].words
+    )
+    assert all("downstream seeds" in m.note for m in found.measurements())
+
+
+def test_set_metric():
+    found = compare(cases_of("classification"), replace(DICE, metric="auroc"), CONTROLS, resamples=300)
+    assert (
+        found["good"].hardest.difference > 0 > found["bad"].hardest.difference and found["bad"].call == "harm"
+    )
+
+
+@pytest.mark.parametrize(
+    "flag, word", [({"undertrained": True}, "UNDERTRAINED"), ({"mechanics": True}, "mechanics")]
+)
+def test_silence(segmented, flag, word):
+    for v in compare(segmented, DICE, CONTROLS, replacing=["synthetic_only"], **flag).verdicts:
+        assert v.call == "no verdict" and v.p is None and v.p_holm is None and word in v.words
+        assert all(c.p_gain is None and c.p_seeds_t is None and c.low is not None for c in v.comparisons)
+
+
+def test_too_few(segmented):
+    four = compare(segmented[segmented["seed"] < 4], DICE, CONTROLS)["good"]
+    assert four.call == "no verdict" and four.p is None and four.hardest.low is not None
+    nine = compare(segmented[segmented["subject"] < "p009"], DICE, CONTROLS)["good"]
+    assert nine.call == "no verdict" and nine.hardest.low is None and "9 test subjects" in nine.words
+
+
+def test_pipeline_is_wider(segmented):
+    wide = compare(segmented, DICE, CONTROLS, generalises_over="pipeline", test_to_train=0.5)["good"].hardest
+    assert wide.generalises_over == "pipeline" and wide.seeds == SEEDS and wide.subjects == SUBJECTS
+
+
+def test_bad_input(segmented):
+    with pytest.raises(InputError, match="absent"):
+        compare(segmented, DICE, {"good": ["absent"]})
+    with pytest.raises(InputError, match="same seeds"):
+        compare(segmented[(segmented["arm"] != "good") | (segmented["seed"] > 0)], DICE, CONTROLS)
+    with pytest.raises(InputError, match=r"endpoint\.metric"):
+        Endpoint("t", "n", "accuracy")
+
+
+def test_digest_and_exploration(segmented):
+    assert DICE.digest == replace(DICE).digest != replace(DICE, margin=0.04).digest
+    found = explore(segmented)
+    assert all(c.p_gain is None and c.low < c.high for c in found)
+    assert {c.class_name for c in found} == {"macro", "L/c"}
