@@ -164,7 +164,7 @@ def main() -> int:
     rng, lines, goals = np.random.default_rng(20250101), [], []
 
     def note(name: str, setting: dict, values: dict) -> None:
-        lines.append({"name": name, **setting, "tables": options.tables, **values})
+        lines.append({"name": name, "tables": options.tables, **setting, **values})
         print(json.dumps(lines[-1]))
 
     for seeds, subjects, images, effects in LAYOUTS[: 1 if options.quick else None]:
@@ -177,10 +177,11 @@ def main() -> int:
         if seeds >= 5 and effects.subject > 0:
             goals.append((f"coverage_two_way_{seeds}x{subjects}", values["coverage"], 0.93, 0.97))
     for metric, seeds, subjects, effects in SETS[: 1 if options.quick else None]:
-        values = set_coverage(rng, options.tables // 2, metric, seeds, subjects, effects)
+        tables = max(1, options.tables // 2)
+        values = set_coverage(rng, tables, metric, seeds, subjects, effects)
         note(
             f"coverage_{metric}",
-            {"seeds": seeds, "subjects": subjects, "images": 2, "effects": asdict(effects)},
+            {"tables": tables, "seeds": seeds, "subjects": subjects, "images": 2, "effects": asdict(effects)},
             values,
         )
         goals.append(

@@ -12,13 +12,15 @@ from synthrad.statistics.layouts import FEWEST_SEEDS, Layout
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjusted p-values (Holm, 1979), in the given order; an empty mapping gives an empty one."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm's step-down adjusted p-values (Holm, 1979), in the given order; an empty mapping gives an empty one.
 
-    if not p_values:
-        return {}
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, (float(p) for p in adjusted), strict=True))
+    Equal to statsmodels' multipletests, which collects garbage at every call (46 ms, far too long for simulations).
+    """
+    values = np.array(list(p_values.values()), dtype=float)
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return dict(zip(p_values, np.minimum(adjusted, 1.0).tolist(), strict=True))
 
 
 def intersection_union(p_values: Sequence[float]) -> float:

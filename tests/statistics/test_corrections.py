@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from synthrad.errors import InputError
 from synthrad.statistics.corrections import holm, intersection_union, nadeau_bengio, seeds_t, tost
@@ -12,6 +13,8 @@ from synthrad.statistics.layouts import two_way
 def test_holm_by_hand():
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({}) == {}
+    p = np.random.default_rng(0).random(9) ** 3
+    assert list(holm(dict(enumerate(p))).values()) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_intersection_union():
