@@ -128,21 +128,23 @@ def _dry_run(study: Study) -> int:
 
 
 def _snakemake(folder: Path, cores: int) -> int:
-    """Run the graph. SIGTERM and Ctrl-C go to Snakemake, which ends its jobs; the next call resumes."""
+    """Run the graph. SIGTERM and Ctrl-C go on to Snakemake and its jobs, which save and stop; the next call resumes."""
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("Snakefile")),
             "--directory", str(folder), "--configfile", str(folder / "graph.json"), "--cores", str(cores)]
     if list((folder / ".snakemake" / "locks").glob("*")):  # ours is held, so Snakemake's is a dead run's
         subprocess.run([*base, "--unlock"], check=False, capture_output=True)
     call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
-    process = subprocess.Popen(call)
-    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    process = subprocess.Popen(call, start_new_session=True)  # Snakemake waits for its jobs, so a signal must reach them too
+
+    def forward(*_: object) -> None:
+        os.killpg(process.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if code:
         raise RunError(f"a job failed; its message stands above. What is finished is kept: the same command resumes "
                        f"({folder})")
