@@ -34,7 +34,11 @@ class ImageProgress(Callback):
         if self._bar is None:
             return
         images = len(getattr(batch, "image", batch)) * trainer.world_size
-        if self._bar.total is None and trainer.max_steps > 0:
+        most = pl_module.hparams.get("max_images")  # generators stop at a number of images
+        if self._bar.total is None and most:
+            self._bar.total = most
+            self._bar.n = self._bar.initial = max(0, trainer.fit_loop.total_batch_idx) * images
+        elif self._bar.total is None and trainer.max_steps > 0:
             per_step = trainer.global_step / max(1, trainer.fit_loop.total_batch_idx + 1)  # several optimizers: > 1
             batches = round(trainer.max_steps / per_step) if per_step else trainer.max_steps
             self._bar.total = batches * images

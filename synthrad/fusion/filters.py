@@ -22,6 +22,8 @@ from synthrad.records import Manifest
 
 KEPT = ""
 
+MOST_GROUPS = 12  # attributes of more values are left out of the subgroup counts
+
 
 class Filter(ABC):
     """Keeps some rows of a set, in their order."""
@@ -271,7 +273,12 @@ def _for_whom(scored: Manifest, passed: np.ndarray) -> dict[str, Any]:
     per_subgroup = {}
     for name in scored.names("attribute"):
         values = scored.column(f"attribute:{name}")
-        for value in sorted(set(values) - {""}):
+        groups = sorted(set(values) - {""})
+        if (
+            len(groups) > MOST_GROUPS
+        ):  # an age in years or a report text is no subgroup: declare bands when preparing
+            continue
+        for value in groups:
             per_subgroup[f"{name}={value}"] = numbers(values == value)
     out: dict[str, Any] = {"per_class": per_class, "per_subgroup": per_subgroup}
     if "max_correlation" in scored.names("score"):
