@@ -152,7 +152,7 @@ def arms(folder: Path) -> None:
             row["rows_real"] = int((fused.column("source") == "real").sum())
             row["rows_added"] = len(fused) - (0 if arm.role == "replacing" else len(train))
             if arm.role == "control":
-                row["rows_real"] = len(train)
+                row["rows_real"], row["source"] = len(train), None  # it repeats real rows; the pool only sets how many
             needs = strategy.needs(train) if arm.role != "control" else Counter()
             row["cells"] = {", ".join(c) or "(all rows)": n for c, n in needs.items()}
             row["log"] = list(strategy.log)
