@@ -60,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as e:
         print(f"synthrad {verb}: {e}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `synthrad doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (RunError, OSError) as e:
         print(f"synthrad {verb}: {e}", file=sys.stderr)
         return 1

@@ -35,7 +35,8 @@ ALLOWED = ("synthrad", "lightning", "torch", "torchmetrics", "monai", "timm", "s
            "transformers", "peft")
 KINDS = {  # config key -> folders whose classes it may name without a path
     "model": ("generators", "tasks"), "data": ("datamodules",), "net": ("nets",),
-    "fusion": ("fusion/strategies.py", "fusion/controls.py"), "like": ("fusion/strategies.py",),
+    "fusion": ("fusion/strategies.py", "fusion/balancing.py", "fusion/controls.py"),
+    "like": ("fusion/strategies.py", "fusion/balancing.py"),
     "callbacks": ("callbacks",), "cells": ("fusion/cells.py",),
 }  # fmt: skip
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -48,7 +49,8 @@ def known_classes(folders: tuple[str, ...]) -> dict[str, str]:
         place = PACKAGE / folder
         for path in [place] if place.is_file() else sorted(place.glob("*.py")):
             for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not abstract:
                     found[node.name] = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     return found
 

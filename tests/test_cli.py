@@ -46,3 +46,12 @@ def test_fit_links_counts_resumes_and_tests(tmp_path, capsys):
     assert "another fit" in capsys.readouterr().err
     assert main(["test", *common, f"--ckpt_path={best}"]) == 0, capsys.readouterr().err
     assert (tmp_path / "run" / "cases.parquet").is_file()
+
+
+def test_every_strategy_is_known_by_its_bare_name():
+    from synthrad import fusion
+
+    strategies = {n for n in fusion.__all__ if isinstance(getattr(fusion, n), type)
+                  and issubclass(getattr(fusion, n), fusion.FusionStrategy) and n != "FusionStrategy"}
+    assert strategies <= set(cli.known_classes(cli.KINDS["fusion"]))
+    assert "FusionStrategy" not in cli.known_classes(cli.KINDS["fusion"])
