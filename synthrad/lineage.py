@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,14 +25,17 @@ def project_key(folder: Path | str | None = None) -> bytes:
     path = Path(folder or os.environ.get("SYNTHRAD_PROJECT", ".")) / ".synthrad" / "key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"key.{os.getpid()}")
-        draft.write_text(secrets.token_hex(32))
-        draft.chmod(0o600)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix="key.")  # readable by its owner only
+        with os.fdopen(handle, "w") as f:
+            f.write(secrets.token_hex(32))
+            f.flush()
+            os.fsync(f.fileno())
         try:
             os.link(draft, path)  # the first writer wins: two runs that start together share one key
         except FileExistsError:
             pass
-        draft.unlink()
+        finally:
+            os.unlink(draft)
     return bytes.fromhex(path.read_text().strip())
 
 
