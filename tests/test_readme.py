@@ -1,0 +1,31 @@
+"""What the README names exists: commands, strategies, files."""
+
+import re
+from pathlib import Path
+
+from synthrad import fusion
+from synthrad.__main__ import LIGHTNING, VERBS
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_commands_exist():
+    named = set(re.findall(r"^(?:\| `)?synthrad ([a-z|]+)", TEXT, re.M))
+    words = {w for n in named for w in n.split("|")}
+    assert {"prepare", "study", "fit", "sample"} <= words
+    assert words <= {*VERBS, *LIGHTNING}
+
+
+def test_strategies_exist():
+    table = TEXT.split("| arm |")[1].split("\n\n")[0]
+    names = set(re.findall(r"`([A-Z]\w+)`", table))
+    assert len(names) >= 8
+    assert names <= set(fusion.__all__)
+
+
+def test_files_exist():
+    paths = set(re.findall(r"(?:scripts|docs|configs|benchmarks|tests)/[\w./]*\w", TEXT))
+    missing = {p for p in paths if not (ROOT / p).exists()} - {"configs/studies/mine.yaml", "configs/studies/NAME.yaml"}
+    assert not missing
+    assert "docs/phantoms.png" in paths
