@@ -11,8 +11,9 @@ TEXT = (ROOT / "README.md").read_text()
 
 
 def test_commands_exist():
-    named = set(re.findall(r"^(?:\| `)?synthrad ([a-z|]+)", TEXT, re.M))
-    words = {w for n in named for w in n.split("|")}
+    code = "\n".join(re.findall(r"```\n(.*?)```", TEXT, re.S)) + "\n" + "\n".join(re.findall(r"^\| `(synthrad[^`]*)`", TEXT, re.M))
+    named = set(re.findall(r"^synthrad ([a-z\\|]+)", code, re.M))
+    words = {w for n in named for w in re.split(r"[\\|]+", n)}
     assert {"prepare", "study", "fit", "sample"} <= words
     assert words <= {*VERBS, *LIGHTNING}
 
