@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 
@@ -45,3 +46,25 @@ class Generator(Protocol):
     def sample(self, condition: Condition, seeds: Sequence[int]) -> Images:
         """Draw len(seeds) images."""
         ...
+
+
+def size_attribute(structure: str) -> str:
+    """The attribute that holds the size bin of `layer/structure`, so that a generator can be asked for a size."""
+    return f"size({structure})"
+
+
+def size_bins(areas: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """The size bin of each area, as cells and attributes write it.
+
+    Args:
+        areas: [n] share of the picture; NaN = unknown. edges: increasing, in (0, 1).
+
+    Returns:
+        object [n]: "..0.01" (above 0, below the first edge), "0.01..0.05", "0.05..", "none" (absent), "" (unknown).
+    """
+    ends = ["", *(repr(float(e)) for e in edges), ""]
+    names = np.array([f"{a}..{b}" for a, b in zip(ends[:-1], ends[1:], strict=True)], dtype=object)
+    values = names[np.searchsorted(edges, np.nan_to_num(areas), side="right")]
+    values[areas == 0] = "none"
+    values[np.isnan(areas)] = ""
+    return values

@@ -7,8 +7,9 @@ A cell is a tuple of parts, one a declared balance class, in this order:
     size(tooth/implant)=0.01..0.05  size bin, from 0.01 to below 0.05 of the picture (0.05.. is open, none = absent)
     sex=F                           attribute; ? = blank
 
-A synthetic row's cell is its condition: its label and attribute columns. Structures without a label of the same name, and
-sizes, are no condition of a generator and are measured on the mask that was drawn.
+A synthetic row's cell is its condition: its label and attribute columns. A size bin is a condition where the real set has
+it as an attribute (`prepare table --size-bins`). Structures without a label of the same name, and sizes without that
+attribute, are no condition of a generator and are measured on the mask that was drawn.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from synthrad.conditioning import size_attribute, size_bins
 from synthrad.errors import InputError
 from synthrad.records import Manifest
 
@@ -249,13 +251,13 @@ def _structure_parts(manifest: Manifest, structure: str) -> np.ndarray:
 
 
 def _size_parts(manifest: Manifest, structure: str, edges: Sequence[float]) -> np.ndarray:
-    areas = _areas(manifest, structure)
-    ends = ["", *map(repr, edges), ""]
-    bins = np.array([f"{a}..{b}" for a, b in zip(ends[:-1], ends[1:], strict=True)], dtype=object)
-    values = bins[np.searchsorted(edges, np.nan_to_num(areas), side="right")]
-    values[areas == 0] = ABSENT
-    values[np.isnan(areas)] = UNKNOWN
-    return _parts(f"size({structure})", values)
+    values = size_bins(_areas(manifest, structure), edges)
+    name = size_attribute(structure)
+    if name in manifest.names("attribute"):
+        asked = manifest.column(f"attribute:{name}")
+        known = (manifest.column("source") == "synthetic") & (asked != "")
+        values = np.where(known, asked, values)
+    return _parts(name, np.where(values == "", UNKNOWN, values))
 
 
 def _attribute_key(manifest: Manifest, name: str) -> str:

@@ -148,6 +148,16 @@ def test_all_faults_at_once(tmp_path, capsys):
     assert not (tmp_path / "out" / "dataset.yaml").exists()
 
 
+def test_size_bins_become_an_attribute(tmp_path):
+    build(tmp_path / "d")
+    assert prepare(tmp_path / "d", "--size-bins", "abnormality/caries:0.32,0.35") == 0
+    manifest = Manifest.read(tmp_path / "out")
+    sizes, areas = (manifest.column(f"{c}abnormality/caries{e}") for c, e in (("attribute:size(", ")"), ("area:", "")))
+    wanted = ["" if np.isnan(a) else "none" if a == 0 else "..0.32" if a < 0.32 else "0.32..0.35" if a < 0.35 else "0.35.."
+              for a in areas]
+    assert list(sizes) == wanted and len(set(wanted)) >= 3, wanted
+
+
 def test_a_fault_leaves_the_older_manifest_alone(tmp_path):
     build(tmp_path / "d")
     assert prepare(tmp_path / "d") == 0
@@ -169,6 +179,8 @@ def test_a_fault_leaves_the_older_manifest_alone(tmp_path):
         (["--synthetic"], "both or neither"),
         (["--fractions", "0.5", "0.5", "0.5", "0"], "sum to 1"),
         (["--intensity", "9", "3"], "LOW below HIGH"),
+        (["--size-bins", "caries:0.1"], "a structure among ['abnormality/deep', 'abnormality/caries']"),
+        (["--size-bins", "abnormality/caries:0.2,0.1"], "increasing edges"),
     ],
 )
 def test_bad_flags(tmp_path, capsys, flags, words):

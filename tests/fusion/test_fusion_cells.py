@@ -29,6 +29,16 @@ def test_size_bins_are_closed_below_and_keep_absent_and_unknown_apart(manifest_o
     assert count(real, cells.of(real)) == Counter(cells.of(real))
 
 
+def test_a_size_bin_is_a_condition_where_the_set_has_it_as_an_attribute(manifest_of):
+    asked = {"attributes": {"size(l/x)": ["..0.1", "0.1.."]}, "areas": {"l/x": [0.3, 0.05]}}
+    real, drawn = (manifest_of([[1], [1]], source, **asked) for source in ("real", "synthetic"))
+    cells = Cells(classes=[], size_bins={"l/x": [0.1]})
+    assert cells.of(real) == [("size(l/x)=0.1..",), ("size(l/x)=..0.1",)]
+    assert cells.of(drawn) == [("size(l/x)=..0.1",), ("size(l/x)=0.1..",)]
+    wanted = conditions({("size(l/x)=0.1..",): 2}, real, np.random.default_rng(0))
+    assert list(wanted["attribute:size(l/x)"]) == ["0.1.."] * 2
+
+
 def test_a_synthetic_rows_cell_is_its_condition_not_its_mask(manifest_of):
     areas = {"l/a": [0.0, 0.3]}
     cells = Cells(classes=[], structures=["l/a"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthrad.conditioning import size_attribute, size_bins
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.writing import Draft, add_options, check_splits, describe
 from synthrad.errors import InputError, InputErrors
@@ -58,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER:VALUES",
         help="pixel values and names: abnormality:255=caries; organ:1=liver,2=spleen; tooth:1-255=tooth (many "
         "values, one structure); tooth:11-18,21-28 (each value named by its number). 0 is background",
+    )
+    parser.add_argument(
+        "--size-bins",
+        nargs="+",
+        default=[],
+        metavar="STRUCTURE:EDGES",
+        help="add an attribute of the share of the picture that a structure covers, which generators are then "
+        "conditioned on: abnormality/caries:0.003,0.006 gives the three bins below, between and above",
     )
     parser.add_argument(
         "--labels", nargs="+", default=[], metavar="COLUMN", help="classes: 0, 1 or blank (unknown)"
@@ -111,10 +120,16 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     layers = _layers(args, like)
     _check_columns(table, args, layers, like, str(path))
     info = _info(args, folder, layers, like)
+    sizes = _sizes(args.size_bins, info)
+    info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
     with Draft(Path(out), folder, info, len(table), str(path)) as draft:
         _fill_columns(draft, table, args)
         stems = _stems(table[args.image[0]])
         draft.each(lambda row: _read_row(draft, row, table, args, layers, folder, stems[row]))
+        for structure, edges in sizes.items():
+            draft.columns[f"attribute:{size_attribute(structure)}"][:] = size_bins(
+                draft.columns[f"area:{structure}"], edges
+            )
         return draft.finish(args)
 
 
@@ -284,6 +299,27 @@ def _lineage(args: argparse.Namespace) -> Lineage:
             ),
         )
     )
+
+
+def _sizes(specs: list[str], info: DatasetInfo) -> dict[str, list[float]]:
+    """--size-bins: edges of each structure, layer/structure."""
+    known = [f"{layer}/{s}" for layer, structures in info.layers.items() for s in structures]
+    sizes: dict[str, list[float]] = {}
+    for spec in specs:
+        name, _, text = spec.rpartition(":")
+        try:
+            edges = [float(e) for e in text.split(",")]
+        except ValueError:
+            edges = []
+        if name not in known or not edges or sorted(set(edges)) != edges or not 0 < edges[0] <= edges[-1] < 1:
+            raise InputError(
+                "--size-bins",
+                repr(spec),
+                f"STRUCTURE:EDGES, a structure among {known[:40]} and increasing edges between 0 and 1",
+                "e.g. abnormality/caries:0.003,0.006",
+            )
+        sizes[name] = edges
+    return sizes
 
 
 def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -> None:
