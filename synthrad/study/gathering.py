@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from synthrad.cases import read_cases
 from synthrad.measurements import write_measurements
 from synthrad.metrics.summary import summarise as measure
@@ -18,10 +16,9 @@ from synthrad.study.comparisons import compare, explore
 from synthrad.study.description import REFERENCE, Study
 from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import Plan
-from synthrad.study.report import ReportFacts, installed, summarise
+from synthrad.study.report import ReportFacts, installed, processor, summarise
 from synthrad.study.verdicts import Endpoint
-
-LATE = 0.8  # a reference whose best step is later than this share of its steps was not trained to the end
+from synthrad.study.views import LATE
 
 
 def endpoint_of(study: Study) -> Endpoint:
@@ -58,12 +55,13 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools), explore=_exploratory(cases, end.alpha), measurements=measurements,
+        banners=_banners(study, pools), measurements=measurements,
+        explore=explore(cases, REFERENCE, end.alpha, resamples=200),
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
         pictures=pictures[:8], similarity=similarity,
         filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in graph["sources"]},
-        data=summarise(manifest, external), versions=installed(), config_hash=graph["identity"],
+        data=summarise(manifest, external), versions=installed(), cpu=processor(), config_hash=graph["identity"],
     )
 
 
@@ -78,15 +76,6 @@ def _banners(study: Study, pools: Mapping[str, list[Manifest]]) -> list[str]:
     for name, config in configs.items():
         lines.append(f"Source {name!r} comes from a narrow generator ({config}): what it shows holds for that one only.")
     return lines
-
-
-def _exploratory(cases: pd.DataFrame, alpha: float) -> list[dict[str, Any]]:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:+.3f}"
-
-    return [{"task": c.task, "net": c.net, "test_set": c.external or "own", "metric": c.metric, "class": c.class_name,
-             "arm": c.arm, "difference": number(c.difference), "low": number(c.low), "high": number(c.high),
-             "subjects": c.subjects} for c in explore(cases, REFERENCE, alpha, resamples=200)]
 
 
 def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -> dict[str, float]:

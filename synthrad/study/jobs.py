@@ -198,7 +198,7 @@ def report(folder: Path) -> Path:
 
     study, manifest, plan, graph = open_run(folder)
     facts = gather(folder, study, manifest, plan, graph)
-    write_study_scalars(folder, facts.measurements)
+    write_study_scalars(folder, facts.measurements, facts.explore)
     return write_report(folder, facts)
 
 

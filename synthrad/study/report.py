@@ -15,7 +15,7 @@ from synthrad.measurements import Measurement
 from synthrad.records import SPLITS, Manifest, write_durably
 from synthrad.study import plots, views
 from synthrad.study.pictures import Triplet, draw_triplets
-from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint
+from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint
 
 PACKAGES = (
     "synthrad",
@@ -54,7 +54,7 @@ class ReportFacts:
         endpoint, comparisons: the declared question and its answer.
         mechanics: stamped, and no p-value anywhere (also where `comparisons` says so).
         banners: lines shown above the verdicts, e.g. a synthetic set of unknown lineage.
-        explore: exploratory differences, one mapping a row with the same keys, no p-values.
+        explore: exploratory differences to the reference, no p-values.
         measurements: test metrics per seed (or of the set, without a seed).
         arms: the arms/<arm>.json mappings, in order.
         fits: the fit.json mappings with task, net, arm, seed added.
@@ -65,7 +65,7 @@ class ReportFacts:
         similarity: set -> similarity of its images to the nearest training image (held-out real images as the null).
         filters: source -> its filter log as plain data.
         data: see `summarise`.
-        versions: see `installed`; config_hash: of the study file.
+        versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
     """
 
     study: str
@@ -74,7 +74,7 @@ class ReportFacts:
     title: str = ""
     mechanics: bool = False
     banners: Sequence[str] = ()
-    explore: Sequence[Mapping[str, Any]] = ()
+    explore: Sequence[Comparison] = ()
     measurements: Sequence[Measurement] = ()
     arms: Sequence[Mapping[str, Any]] = ()
     fits: Sequence[Mapping[str, Any]] = ()
@@ -86,6 +86,7 @@ class ReportFacts:
     filters: Mapping[str, Any] = field(default_factory=dict)
     data: DataSummary | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    cpu: str = ""
     config_hash: str = ""
 
 
@@ -112,7 +113,7 @@ def render(facts: ReportFacts) -> str:
 def _context(facts: ReportFacts) -> dict[str, Any]:
     end, mechanics = facts.endpoint, facts.mechanics or facts.comparisons.mechanics
     arms = views.arm_rows(facts.comparisons, facts.arms, facts.measurements)
-    columns = list(facts.explore[0]) if facts.explore else []
+    explored = views.explored(facts.explore)
     tested = [a.name for a in arms if a.same_as is None]
     return {
         "study": facts.study,
@@ -131,15 +132,15 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "relevant": f"{end.smallest_relevant:g}",
         "arm_facts": views.arm_facts(facts.arms),
         "class_tables": views.class_tables(facts.measurements, tested),
-        "explore": [[row.get(c) for c in columns] for row in facts.explore],
-        "explore_columns": [c.replace("_", " ") for c in columns],
+        "explore": [list(row.values()) for row in explored],
+        "explore_columns": list(explored[0]) if explored else [],
         "filters": [{"title": name, "facts": log} for name, log in facts.filters.items() if log],
         "undertrained": views.undertrained(facts.fits, end),
         "costs": views.cost_rows(facts.costs),
         "total_time": views.duration(sum(facts.costs.values())),
         "data": facts.data,
         "commands": list(facts.commands),
-        "versions": dict(facts.versions),
+        "versions": dict(facts.versions) | ({"CPU": facts.cpu} if facts.cpu else {}),
         "config_hash": facts.config_hash,
         "untested": views.untested(facts.untested, mechanics),
         "figures": _figures(facts, arms),
@@ -202,3 +203,11 @@ def installed() -> dict[str, str]:
         except PackageNotFoundError:
             out[name] = "not installed"
     return out
+
+
+def processor() -> str:
+    """The CPU's model name, "unknown" where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or "unknown"

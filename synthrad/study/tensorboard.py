@@ -1,7 +1,8 @@
 """Study-level TensorBoard scalars: TensorBoard cannot average seeds, so the averages are written here.
 
 One run, `tensorboard/`, with custom-scalars Margin charts in which every arm is one line with its band:
-`test/...` (x: class index, macro or unnamed class first) and `curves/...` (x: step, from the event files of the fits).
+`difference/...` (arm minus reference; x: class index, macro or unnamed class first), `test/...` (the same x) and `curves/...`
+(x: step, from the event files of the fits).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthrad.measurements import Measurement
+from synthrad.study.verdicts import Comparison
 
 if TYPE_CHECKING:
     from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -23,9 +25,17 @@ if TYPE_CHECKING:
 FIT = "*/*/*/seed*"  # <task>/<net>/<arm>/seed<k> inside a run folder
 Points = dict[int, list[float]]  # x -> values of the seeds
 Chart = dict[str, Points]  # arm -> points
+Bands = dict[str, dict[int, dict[str, float]]]  # arm -> x -> mean, low, high
+TITLES = {
+    "difference": "differences to the reference (x: class index)",
+    "test": "test metrics (x: class index)",
+    "curves": "training curves (x: step)",
+}
 
 
-def write_study_scalars(run: Path, measurements: Sequence[Measurement]) -> Path:
+def write_study_scalars(
+    run: Path, measurements: Sequence[Measurement], differences: Sequence[Comparison] = ()
+) -> Path:
     """Write `run/tensorboard/`, in place of what an earlier call wrote there.
 
     The band of an arm is its mean over downstream seeds ± one standard deviation (n - 1); with one seed it has no width.
@@ -33,7 +43,8 @@ def write_study_scalars(run: Path, measurements: Sequence[Measurement]) -> Path:
 
     Args:
         run: folder of the study.
-        measurements: test metrics; rows without a seed are set-level and drawn as they are, with their interval.
+        measurements: test metrics; one without a seed counts as one value.
+        differences: of every arm to the reference; the band is the interval, one without an interval is left out.
 
     Returns:
         The folder to point TensorBoard at.
@@ -42,15 +53,19 @@ def write_study_scalars(run: Path, measurements: Sequence[Measurement]) -> Path:
 
     folder = run / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)
-    groups = {"test": _test_charts(measurements), "curves": _curve_charts(run)}
+    groups = {
+        "difference": _difference_charts(differences),
+        "test": _bands(_test_charts(measurements)),
+        "curves": _bands(_curve_charts(run)),
+    }
     writer = EventFileWriter(str(folder))
     try:
         _write(writer, "custom_scalars__config__", 0, layout=_layout(groups))
         for group, charts in groups.items():
             for chart, arms in charts.items():
                 for arm, points in arms.items():
-                    for x, values in sorted(points.items()):
-                        for name, value in _band(values).items():
+                    for x, band in sorted(points.items()):
+                        for name, value in band.items():
                             _write(writer, f"{group}/{chart}/{arm}/{name}", x, value)
     finally:
         writer.close()
@@ -61,6 +76,27 @@ def _band(values: Sequence[float]) -> dict[str, float]:
     mean = float(np.mean(values))
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": mean, "low": mean - sd, "high": mean + sd}
+
+
+def _bands(charts: dict[str, Chart]) -> dict[str, Bands]:
+    return {
+        chart: {arm: {x: _band(values) for x, values in points.items()} for arm, points in arms.items()}
+        for chart, arms in charts.items()
+    }
+
+
+def _difference_charts(differences: Sequence[Comparison]) -> dict[str, Bands]:
+    """task/net/metric, with the test set where it is not the study's own -> arm -> class index -> band."""
+    classes: dict[str, list[str]] = defaultdict(list)
+    charts: dict[str, Bands] = {}
+    for c in sorted(differences, key=lambda c: c.class_name not in ("", "macro")):
+        name = f"{c.task}/{c.net}/{c.metric}" + (f" on {c.external}" if c.external else "")
+        if c.class_name not in classes[name]:
+            classes[name].append(c.class_name)
+        if c.low is not None and c.high is not None:
+            band = {"mean": c.difference, "low": c.low, "high": c.high}
+            charts.setdefault(name, {}).setdefault(c.arm, {})[classes[name].index(c.class_name)] = band
+    return charts
 
 
 def _test_charts(measurements: Sequence[Measurement]) -> dict[str, Chart]:
@@ -108,11 +144,10 @@ def _scalars(fit: Path) -> Iterator[tuple[str, int, float]]:
             yield from ((tag, step, value) for step, value in last.items() if np.isfinite(value))
 
 
-def _layout(groups: dict[str, dict[str, Chart]]) -> Layout:
+def _layout(groups: dict[str, dict[str, Bands]]) -> Layout:
     """One category a group, one chart a metric, one band an arm."""
     from tensorboard.plugins.custom_scalar import layout_pb2 as pb
 
-    titles = {"test": "test metrics (x: class index)", "curves": "training curves (x: step)"}
     categories = []
     for group, charts in groups.items():
         drawn = []
@@ -124,7 +159,7 @@ def _layout(groups: dict[str, dict[str, Chart]]) -> Layout:
             ]
             drawn.append(pb.Chart(title=chart, margin=pb.MarginChartContent(series=series)))
         if drawn:
-            categories.append(pb.Category(title=titles[group], chart=drawn))
+            categories.append(pb.Category(title=TITLES[group], chart=drawn))
     return pb.Layout(version=0, category=categories)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from synthrad.measurements import Measurement
 from synthrad.study.description import REFERENCE
 from synthrad.study.plots import Effect
-from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint, Verdict
+from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint, Verdict
 
 CONTROL_NAMES = {
     "RealOnly": "real only",
@@ -184,6 +184,29 @@ def _cell(found: Sequence[Measurement]) -> dict[str, Any]:
     if len(defined) < len(found):
         note += f"; undefined in {len(found) - len(defined)} of {len(found)} seeds"
     return {"text": text, "note": note, "undefined": False}
+
+
+def explored(differences: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The rows of the exploratory table; the keys are its columns."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:+.3f}"
+
+    return [
+        {
+            "task": c.task,
+            "net": c.net,
+            "test set": c.external or "own",
+            "metric": c.metric,
+            "class": c.class_name,
+            "arm": c.arm,
+            "difference": number(c.difference),
+            "low": number(c.low),
+            "high": number(c.high),
+            "subjects": c.subjects,
+        }
+        for c in differences
+    ]
 
 
 def endpoint_fits(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list[Mapping[str, Any]]:

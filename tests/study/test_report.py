@@ -9,8 +9,16 @@ from fake_run import NET, TASK, read_fake_run, write_fake_run
 
 from synthrad.measurements import Measurement
 from synthrad.study import pictures
-from synthrad.study.comparisons import Endpoint, compare
-from synthrad.study.report import DataSummary, ReportFacts, installed, render, summarise, write_report
+from synthrad.study.comparisons import Comparison, Endpoint, compare
+from synthrad.study.report import (
+    DataSummary,
+    ReportFacts,
+    installed,
+    processor,
+    render,
+    summarise,
+    write_report,
+)
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y>"
 VOID = ("meta", "img", "br")
@@ -50,6 +58,13 @@ def compared(read, **more):
     return compare(read["cases"], Endpoint(task=TASK, net=NET, metric="dice"), controls, **more)
 
 
+def explored(**more) -> Comparison:
+    """An exploratory difference without an interval."""
+    plain = {"task": TASK, "net": NET, "arm": "matched", "class_name": "caries"}
+    return Comparison(reference="real_only", metric="dice", difference=0.06, low=None, high=None, p_gain=None, p_seeds_t=None,
+                      seeds=5, subjects=40, generalises_over="downstream seeds", **plain | more)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple:
     """The run folder and its manifests."""
@@ -69,12 +84,12 @@ def facts_of(run, made, how=None, **more) -> ReportFacts:
     _, null = pictures.nearest(train, made["real"].where(split="test"))
     return ReportFacts(
         study="fake", title="Fake teeth", endpoint=Endpoint(task=TASK, net=NET, metric="dice"),
-        comparisons=compared(read, **(how or {})), explore=[{"task": TASK, "class": "caries", "arm": "matched", "difference": "+0.060", "low": None, "subjects": 40}],
+        comparisons=compared(read, **(how or {})), explore=[explored()],
         **{k: read[k] for k in ("measurements", "arms", "fits", "filters", "costs")},
         commands=["synthrad study run configs/studies/fake.yaml"], untested=["A second dataset."],
         pictures=pictures.triplets(train, made["synthetic"], number=4),
         similarity={"synthetic": similar, "held-out real": null},
-        data=summarise(made["real"]), versions=installed(), config_hash="0123abcd", **more,
+        data=summarise(made["real"]), versions=installed(), cpu=processor(), config_hash="0123abcd", **more,
     )  # fmt: skip
 
 
@@ -122,6 +137,11 @@ def test_mechanics_is_stamped_and_has_no_p(facts):
     assert 'class="verdict gain"' not in html
 
 
+def test_the_exploratory_table_has_a_column_a_fact(page):
+    assert {"test set", "class", "subjects", "own"} <= {x.strip() for x in page.text}
+    assert "+0.060" in page.words
+
+
 def test_undefined_metrics_show_their_counts(page):
     assert "undefined" in page.words and "0 of 40 test subjects have it" in page.words
 
@@ -148,7 +168,7 @@ def test_hostile_names_are_escaped(facts):
     ]
     bad = replace(facts, study=HOSTILE, title=HOSTILE, banners=[HOSTILE], arms=arms, measurements=rows, commands=[HOSTILE],
                   untested=[HOSTILE], filters={HOSTILE: [{HOSTILE: HOSTILE}]}, costs={HOSTILE: 1.0}, versions={HOSTILE: HOSTILE},
-                  explore=[{HOSTILE: HOSTILE}], config_hash=HOSTILE, similarity={HOSTILE: [0.1, 0.2]},
+                  explore=[explored(task=HOSTILE, arm=HOSTILE, external=HOSTILE, class_name=HOSTILE)], config_hash=HOSTILE, cpu=HOSTILE, similarity={HOSTILE: [0.1, 0.2]},
                   data=DataSummary({HOSTILE: HOSTILE}, ("train",), {HOSTILE: {"train": HOSTILE}}))  # fmt: skip
     hostile = Page(render(bad))
     assert not [t for t, _ in hostile.tags if t == "script"]

@@ -7,6 +7,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from synthrad.measurements import Measurement
 from synthrad.study.tensorboard import write_study_scalars
+from synthrad.study.verdicts import Comparison
 
 
 def rows() -> list[Measurement]:
@@ -47,6 +48,29 @@ def test_one_chart_holds_every_arm(tmp_path):
     ]
     written = set(events.Tags()["scalars"])
     assert {t for s in chart.margin.series for t in (s.value, s.lower, s.upper)} <= written
+
+
+def difference(arm: str, value: float, class_name: str, half: float | None = 0.02, external: str = "") -> Comparison:
+    low, high = (None, None) if half is None else (value - half, value + half)
+    return Comparison(arm, "real_only", "dice", value, low, high, None, None, 5, 40, "downstream seeds", "seg", "unet",
+                      class_name, external)  # fmt: skip
+
+
+def test_differences_to_the_reference_with_their_interval(tmp_path):
+    given = [difference("matched", 0.03, "caries"), difference("matched", 0.05, "macro"), difference("only", -0.1, "macro", 0.05),
+             difference("only", 0.2, "caries", None), difference("only", 0.3, "macro", external="clinic")]  # fmt: skip
+    events = read(write_study_scalars(tmp_path, rows(), given))
+    chart = "difference/seg/unet/dice"
+    found = {f"{arm}/{name}": [(e.step, round(e.value, 5)) for e in events.Scalars(f"{chart}/{arm}/{name}")]
+             for arm in ("matched", "only") for name in ("mean", "low", "high")}  # fmt: skip
+    assert found["matched/mean"] == [(0, 0.05), (1, 0.03)] and found["matched/low"] == [(0, 0.03), (1, 0.01)]
+    assert found["only/high"] == [(0, -0.05)]  # no interval for caries: left out
+    assert events.Scalars(f"{chart} on clinic/only/mean")[0].value == pytest.approx(0.3)
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    own, clinic = layout.category[0].chart
+    assert [s.value for s in own.margin.series] == [f"{chart}/{a}/mean" for a in ("matched", "only")]
+    assert own.margin.series[0].lower == f"{chart}/matched/low" and clinic.title == "seg/unet/dice on clinic"
 
 
 def test_curves_are_averaged_over_the_fits(tmp_path):
