@@ -191,14 +191,16 @@ def fit(folder: Path, key: str) -> None:
 
 
 def report(folder: Path) -> Path:
-    """Gather the cases of every fit, compare, write report.html and the study-level scalars."""
+    """Gather the cases of every fit, compare, write report.html, summary.jsonl and the study-level scalars."""
     from synthrad.study.gathering import gather
     from synthrad.study.report import write_report
+    from synthrad.study.summary import write_summary
     from synthrad.study.tensorboard import write_study_scalars
 
     study, manifest, plan, graph = open_run(folder)
     facts = gather(folder, study, manifest, plan, graph)
     write_study_scalars(folder, facts.measurements, facts.explore)
+    write_summary(folder, facts)
     return write_report(folder, facts)
 
 
