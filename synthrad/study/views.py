@@ -29,6 +29,11 @@ CALLS = {  # Verdict.call -> look of its card
     "no verdict": "not_tested",
 }
 DIFFERENCE = "_difference"  # a comparison written as a measurement: the arms table shows it
+HARM = (
+    "declared for each arm by itself, where its whole interval against the reference is below 0; not corrected for the number "
+    "of arms. In simulations with four arms without any effect (benchmarks/results/inference.jsonl) one of them was called "
+    "harm in 6 to 8.5 % of the studies: a warning, weaker evidence than a gain."
+)
 WHOLE = ("", "macro")  # class names of a value over all classes
 
 
@@ -315,6 +320,7 @@ def question(comparisons: Comparisons, mechanics: bool) -> list[tuple[str, str]]
     ]
     if not mechanics:
         rows.append(("Level", f"alpha = {end.alpha:g}, one-sided, Holm over the adding arms"))
+        rows.append(("Harm", HARM))
         for power in (80, 90):
             found = [d for v in comparisons.verdicts if (d := getattr(v, f"detectable_{power}")) is not None]
             if found:

@@ -137,6 +137,11 @@ def test_mechanics_is_stamped_and_has_no_p(facts):
     assert 'class="verdict gain"' not in html
 
 
+def test_harm_is_said_to_be_uncorrected(facts):
+    assert "not corrected for the number of arms" in Page(render(facts)).words
+    assert "6 to 8.5 %" not in Page(render(replace(facts, mechanics=True))).words
+
+
 def test_the_exploratory_table_has_a_column_a_fact(page):
     assert {"test set", "class", "subjects", "own"} <= {x.strip() for x in page.text}
     assert "+0.060" in page.words
