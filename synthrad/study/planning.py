@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError
+from synthrad.fusion import count
 from synthrad.records import Manifest
 from synthrad.study.description import REFERENCE, Arm, Study, build_strategy, digest_of
 
@@ -66,7 +67,7 @@ def make_plan(study: Study, train: Manifest) -> Plan:
     """Ask every strategy what it needs, share controls that coincide, drop arms that add nothing."""
     arms: list[PlannedArm] = []
     wanted: dict[str, Counter] = {name: Counter() for name in study.sources}
-    shared: dict[tuple, tuple[str, ...]] = {}
+    shared: dict[tuple, dict[str, tuple[str, ...]]] = {}  # needs -> source -> controls
     for name, arm in study.arms.items():
         if name == REFERENCE:
             arms.append(PlannedArm(name, arm.strategy, None, "reference"))
@@ -83,16 +84,35 @@ def make_plan(study: Study, train: Manifest) -> Plan:
         if role == "replacing":
             arms.append(planned)
             continue
-        key = (arm.source, *sorted(needs.items()))
-        if key not in shared:
-            shared[key] = tuple(f"{name}_{suffix}" for suffix in CONTROLS)
+        key = tuple(sorted(needs.items()))
+        known = shared.get(key, {})
+        origin = next((s for s in known if s == arm.source or _fill(study, (s, arm.source), needs)), None)
+        mine = known[origin] if origin else tuple(f"{name}_{suffix}" for suffix in CONTROLS)
+        if origin is None:
+            shared.setdefault(key, {})[arm.source] = mine
             # a control gets the pool too: where an arm must fall back on what the pool has, its control follows it
             controls = [PlannedArm(f"{name}_{suffix}", kind, arm.source, "control", like=name, rows_added=total)
                         for suffix, kind in CONTROLS.items()]
         else:
             controls = []
-        arms += [replace(planned, controls=shared[key]), *controls]
+        arms += [replace(planned, controls=mine), *controls]
     return Plan(tuple(arms), wanted)
+
+
+def _fill(study: Study, sources: tuple[str, ...], needs: Counter) -> bool:
+    """Whether pools of these sources hold all that is needed, so that no arm falls back and their controls coincide.
+
+    The pool of a generator is topped up until it does; of an imported set it is known only without a filter.
+    """
+    for source in (study.sources[s] for s in sources):
+        if source.generator is None:
+            if source.filter:
+                return False
+            for draw in range(source.draws):
+                have = count(Manifest.read(source.manifest_of(draw)), needs)
+                if any(have[c] < n for c, n in needs.items()):
+                    return False
+    return True
 
 
 def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@ import pytest
 from test_command import STUDY
 
 from synthrad.data.phantom import write_phantoms
+from synthrad.data.phantom_dialled import draw_dialled
 from synthrad.study.description import Study
 from synthrad.study.planning import identities, make_plan, steps_of
 
@@ -34,6 +35,17 @@ def test_controls_that_coincide_are_shared(real):
     plan = make_plan(study(arms=arms), real.where(split="train"))
     assert plan["again"].controls == plan["matched"].controls
     assert not any(a.name == "again_duplicate" for a in plan.arms)
+
+
+def test_controls_of_two_sources_are_shared_where_both_pools_fill_the_arms(real, tmp_path):
+    train = real.where(split="train")
+    draw_dialled(real, tmp_path / "full", 2 * len(train), "good", 7)
+    draw_dialled(real, tmp_path / "few", 5, "good", 7)
+    sources = {"good": {"manifest": "full"}, "other": {"manifest": "full"}, "poor": {"manifest": "few"}}
+    again = {f"by_{s}": {"strategy": "Matched", "source": s} for s in ("other", "poor")}
+    plan = make_plan(study(sources=sources, arms={**STUDY["arms"], **again}), train)
+    assert plan["by_other"].controls == plan["matched"].controls == ("matched_duplicate", "matched_augmented")
+    assert plan["by_poor"].controls == ("by_poor_duplicate", "by_poor_augmented")
 
 
 def test_identity_follows_what_decides_the_result_and_nothing_else(real):
