@@ -3,7 +3,9 @@
 A real picture enters the discriminator as [image channels, mask channels], all in [-1, 1]. A layer of S structures
 is `onehot`, S + 1 channels with background first, read back as the largest of them, or `scalar`, one channel with
 value 2 k / S - 1 for mask pixel k, read back as the nearest k: 1 channel instead of 33 for numbered teeth, but between
-two structures it passes through those numbered between them. Generator outputs stay linear, as images do in the paper.
+two structures it passes through those numbered between them. Image and `scalar` channels leave the generator linear, as
+images do in the paper; `onehot` channels pass a softmax, because a linear output never reaches the hard edges of a real
+mask and the discriminator would tell the two apart by that alone (on 198 radiographs it did, within 500 images).
 """
 
 from __future__ import annotations
@@ -47,6 +49,17 @@ def encode_masks(masks: Tensor, structures: Sequence[int], encoding: MaskEncodin
         else:
             parts.append(masks[:, i : i + 1].float() * 2 / s - 1)
     return torch.cat(parts, 1) if parts else masks.new_zeros((len(masks), 0, *masks.shape[2:]), dtype=torch.float)
+
+
+def squash_masks(channels: Tensor, structures: Sequence[int], encoding: MaskEncoding) -> Tensor:
+    """Mask channels as the discriminator sees them: one-hot layers by 2 softmax(2 x) - 1 (slope 1 at an edge), [N, C, H, W].
+
+    It keeps the order of channels, so that decode_masks gives the same mask before and after.
+    """
+    if encoding == "scalar":
+        return channels
+    layers = channels.split([s + 1 for s in structures], 1) if structures else []
+    return torch.cat([2 * torch.softmax(2 * x, 1) - 1 for x in layers], 1) if layers else channels
 
 
 def decode_masks(channels: Tensor, structures: Sequence[int], encoding: MaskEncoding) -> Tensor:
@@ -234,7 +247,10 @@ class StyleGAN2(L.LightningModule):
         ws = torch.where(first[:, :, None], w[:, None], other[:, None])
         if styles_grad and not ws.requires_grad:
             ws.requires_grad_(True)
-        return g.synthesize(ws), ws
+        images = g.synthesize(ws)
+        k = len(self.spec["channels"])
+        masks = squash_masks(images[:, k:], self.structures, self.hparams.mask_encoding)
+        return torch.cat([images[:, :k], masks], 1), ws
 
     def _judge(self, pictures: Tensor, c: Tensor) -> Tensor:
         return self.discriminator(self.augment(pictures, self.ada.p), c)
