@@ -263,25 +263,27 @@ class Manifest(Sequence[Record]):
         return h.hexdigest()
 
     def write(self, folder: Path | str) -> Path:
-        """Write manifest.csv, then dataset.yaml. Masks and images must be in place already."""
+        """Write manifest.csv, then dataset.yaml. Masks and images must be in place already.
+
+        Paths inside the folder are written relative to it, others absolute: a folder that holds its files can be moved.
+        """
         folder = Path(folder).resolve()
+
+        def stored(path: str) -> str:
+            return os.path.relpath(path, folder) if f"{path}/".startswith(f"{folder}/") else path
+
         (folder / "dataset.yaml").unlink(missing_ok=True)
         table = self._table.copy()
-        roots = {}
-        for name, path in self.info.roots.items():
-            path = Path(path).resolve() if Path(path).is_absolute() else (folder / path).resolve()
-            inside = path == folder or folder in path.parents
-            roots[name] = os.path.relpath(path, folder) if inside else str(path)
-        here = Path(self.info.roots.get(HERE, folder))
-        here = (here if here.is_absolute() else folder / here).resolve()
+        roots = {name: stored(str((folder / path).resolve())) for name, path in self.info.roots.items()}
+        here = (folder / self.info.roots.get(HERE, folder)).resolve()
         if here != folder:  # masks stay where they are
             for layer in self.info.layers:
-                table[f"mask:{layer}"] = [str(here / p) if p else "" for p in table[f"mask:{layer}"]]
+                table[f"mask:{layer}"] = [stored(str(here / p)) if p else "" for p in table[f"mask:{layer}"]]
             if (table["root"] == HERE).any():
                 name = "images"
-                while roots.get(name, str(here)) != str(here):  # another root of that name stays itself
+                while roots.get(name, stored(str(here))) != stored(str(here)):  # another root of that name stays itself
                     name += "+"
-                roots[name] = str(here)
+                roots[name] = stored(str(here))
                 table.loc[table["root"] == HERE, "root"] = name
         roots[HERE] = "."
         text = _to_csv(table)

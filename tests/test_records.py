@@ -107,6 +107,16 @@ def test_writing_elsewhere_keeps_files_of_here(tmp_path):
         assert back[1].channels == (tmp_path / "f" / "1.png",) and back[1].masks == fake[1].masks
 
 
+def test_a_folder_that_holds_its_files_can_be_moved(tmp_path):
+    parts = [make(tmp_path / "set" / name).with_columns({"root": "here"}) for name in ("a", "b")]
+    (parts[0] + parts[1]).write(tmp_path / "set")
+    assert str(tmp_path) not in "".join((tmp_path / "set" / n).read_text() for n in ("manifest.csv", "dataset.yaml"))
+    (tmp_path / "set").rename(tmp_path / "moved")
+    moved = Manifest.read(tmp_path / "moved")
+    assert moved[1].masks == (tmp_path / "moved/a/masks/tooth/1.png",)
+    assert moved[len(parts[0]) + 1].channels == (tmp_path / "moved/b/1.png",)
+
+
 def test_faults_are_collected_with_row_and_column(tmp_path):
     make(tmp_path).write(tmp_path)
 

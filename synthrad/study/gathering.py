@@ -16,6 +16,7 @@ from synthrad.study.comparisons import compare, explore
 from synthrad.study.description import REFERENCE, Study
 from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import Plan
+from synthrad.study.pools import pools_of
 from synthrad.study.report import ReportFacts, installed, processor, summarise
 from synthrad.study.verdicts import Endpoint
 from synthrad.study.views import LATE
@@ -44,8 +45,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     write_durably(folder / "verdicts.json", json.dumps(
         [{"arm": v.arm, "call": v.call, "p": v.p, "p_holm": v.p_holm, "words": v.words,
           "comparisons": [asdict(c) for c in v.comparisons]} for v in comparisons.verdicts], indent=1).encode())
-    pools = {name: [Manifest.read(p) for p in json.loads((folder / "sources" / name / "pool.json").read_text())["manifests"]]
-             for name in graph["sources"]}
+    pools = {name: [Manifest.read(p) for p in pools_of(folder, name)] for name in graph["sources"]}
     train = manifest.where(split="train", source="real")
     held_out = manifest.where(split="test", source="real")
     similarity = {name: nearest(train, made[0])[1] for name, made in pools.items()}

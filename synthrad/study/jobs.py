@@ -20,6 +20,7 @@ from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.locking import locked
 from synthrad.study.planning import Plan, make_plan, steps_of, strategy_of
+from synthrad.study.pools import pools_of
 
 PILOT = 128  # images that estimate the accept rate of a filter
 TOP_UPS = 3  # rounds after the planned one
@@ -58,8 +59,8 @@ def generator(folder: Path, name: str) -> Path:
         if found is None:
             raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint")
         _write_json(folder / "sources" / name / "generator.json",
-                    {"checkpoint": str(found), "digest": file_digest(found), "seconds": time.monotonic() - start,
-                     "command": "synthrad " + " ".join(argv)})
+                    {"checkpoint": os.path.relpath(found, folder), "digest": file_digest(found), "seconds": time.monotonic() - start,
+                     "command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", "")})
     return found
 
 
@@ -72,12 +73,12 @@ def pool(folder: Path, name: str) -> list[Manifest]:
     with locked(home / ".lock", f"pool {name}"):
         for draw in range(source.draws):
             made, log = _draw(study, manifest, plan, folder, name, home / f"draw{draw}", draw)
-            made.write(home / f"draw{draw}" / "pool")
+            made.write(home / f"draw{draw}")  # it holds the pool's files: paths are relative, a run folder can be moved
             pools.append(made)
             logs.append(log)
         _write_json(folder / "sources" / name / "filter_log.json", logs)
         _write_json(folder / "sources" / name / "pool.json",
-                    {"manifests": [str(home / f"draw{d}" / "pool") for d in range(source.draws)],
+                    {"manifests": [os.path.relpath(home / f"draw{d}", folder) for d in range(source.draws)],
                      "rows": [len(p) for p in pools], "seconds": time.monotonic() - start})
     return pools
 
@@ -119,7 +120,7 @@ def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, h
     from synthrad.sample import sample_from_checkpoint
 
     made = json.loads((folder / "sources" / name / "generator.json").read_text())
-    return sample_from_checkpoint(Path(made["checkpoint"]), conditions, seed, home / "synthetic",
+    return sample_from_checkpoint(folder / made["checkpoint"], conditions, seed, home / "synthetic",
                                   truncation=study.sources[name].truncation)
 
 
@@ -164,7 +165,7 @@ def arms(folder: Path) -> None:
 def _pool_of(folder: Path, source: str | None, draw: int) -> Manifest | None:
     if source is None:
         return None
-    pools = json.loads((folder / "sources" / source / "pool.json").read_text())["manifests"]
+    pools = pools_of(folder, source)
     return Manifest.read(pools[draw % len(pools)])
 
 
@@ -178,13 +179,11 @@ def fit(folder: Path, key: str) -> None:
     with locked(home / ".lock", f"fit {key}"):
         train_rows = len(manifest.where(split="train", source="real"))
         steps = steps_of(study, study.tasks[task_name], arm, train_rows)
-        pools = []
-        if arm.source:
-            pools = json.loads((folder / "sources" / arm.source / "pool.json").read_text())["manifests"]
+        pools = pools_of(folder, arm.source) if arm.source else []
         rows = []
         for seed in range(study.seeds):
             print(f"fit {key} seed {seed + 1}/{study.seeds}", flush=True)
-            pool_path = pools[seed % len(pools)] if pools else None
+            pool_path = str(pools[seed % len(pools)]) if pools else None
             rows.append(fit_seed(study, task_name, net_name, arm, strategy_of(study, arm), pool_path, steps, seed,
                                  home / f"seed{seed}", graph["fits"][key]["identity"]))
         _write_json(home / "done.json", rows)

@@ -61,6 +61,15 @@ def test_run_then_again_then_changed(lab, capfd):
     assert main(["study", "status", "tiny.yaml"]) == 0
     assert "0/1" not in capfd.readouterr().out
 
+    written = json.loads((run / "sources/good/pool.json").read_text())["manifests"]
+    assert written == [f"sources/good/pool-{json.loads((run / 'graph.json').read_text())['sources']['good']['pool']}/draw0"]
+    (lab / "runs").rename(lab / "moved")
+    assert main(["study", "report", "tiny.yaml", "--runs", "moved"]) == 0  # a run folder can be moved
+    (lab / "moved").rename(lab / "runs")
+    lines = [json.loads(line) for line in (run / "summary.jsonl").read_text().splitlines()]
+    assert {x["verdict"] for x in lines if x["seed"] is None} == {"no verdict"} and all(x["mechanics"] for x in lines)
+    assert str(lab) not in (run / "summary.jsonl").read_text()
+
     before = {p: p.stat().st_mtime_ns for p in run.glob("findings/*/*/seed0/fit.json")}
     changed = {**STUDY, "arms": {**STUDY["arms"], "matched": {"strategy": "Matched", "args": {"ratio": 0.5}, "source": "good"}}}
     (lab / "tiny.yaml").write_text(yaml.safe_dump(changed))
