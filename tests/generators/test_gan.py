@@ -9,7 +9,7 @@ from synthrad.callbacks.image_grid import ImageGrid
 from synthrad.conditioning import Condition, Generator
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError, RunError
-from synthrad.generators.gan import StyleGAN2, decode_masks, encode_condition, encode_masks
+from synthrad.generators.gan import StyleGAN2, decode_masks, encode_condition, encode_masks, squash_masks
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import load_generator
 
@@ -53,6 +53,19 @@ def test_masks_survive_encoding(encoding):
     channels = encode_masks(masks, [2, 32], encoding)
     assert channels.shape[1] == (3 + 33 if encoding == "onehot" else 2) and channels.min() == -1 and channels.max() == 1
     assert torch.equal(decode_masks(channels + 0.005 * torch.randn_like(channels), [2, 32], encoding), masks)
+
+
+def test_generated_onehot_masks_reach_the_edges_of_real_ones_and_stay_the_same_masks():
+    channels = torch.randn(4, 36, 8, 8, dtype=torch.float64, requires_grad=True)
+    seen = squash_masks(channels, [2, 32], "onehot")
+    assert torch.equal(decode_masks(seen, [2, 32], "onehot"), decode_masks(channels, [2, 32], "onehot"))
+    assert torch.allclose(seen[:, :3].sum(1), torch.tensor(2.0 - 3).double())  # probabilities that sum to 1, as 2 p - 1
+    assert (squash_masks(4 * encode_masks(torch.ones(1, 1, 2, 2, dtype=torch.long), [1], "onehot"), [1], "onehot").abs()
+            > 0.999).all()
+    two = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    (slope,) = torch.autograd.grad(squash_masks(two, [1], "onehot")[:, 0].sum(), two)
+    assert slope[0, 0].item() == pytest.approx(1.0)
+    assert torch.equal(squash_masks(channels[:, :2], [2, 32], "scalar"), channels[:, :2])  # stays linear
 
 
 def test_condition_vector():
