@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from synthrad.errors import InputError, RunError
+from synthrad.errors import InputError, RunError, told
 
 VERBS = {
     "prepare": ("synthrad.prepare", "turn a dataset on disk into a manifest"),
@@ -63,8 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `synthrad doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (RunError, OSError) as e:
+    except RunError as e:
         print(f"synthrad {verb}: {e}", file=sys.stderr)
+        return 1
+    except OSError as e:
+        print(f"synthrad {verb}: {told(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"synthrad {verb}: interrupted; the same command resumes", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class InputError(ValueError):
     """Bad input: a file, a config key or a flag. The command line prints it without a traceback and exits 2."""
@@ -25,3 +27,10 @@ class InputErrors(InputError):
 
 class RunError(RuntimeError):
     """A run that could not be finished (disk full, NaN, a killed worker): printed without a traceback, exit code 1."""
+
+
+def told(error: OSError) -> str:
+    """What the system says, with the repair where the disk is full."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error}.\n  Repair: make room on that disk, then type the same command; what is whole is kept."
+    return str(error)
