@@ -13,7 +13,7 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,7 @@ class DurableCheckpoint(Checkpoint):
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.best_score: float | None = None
         self.best_step = -1
+        self.after_validation: Callable[[Path], None] | None = None  # Preemption stops there
         self._saved_at, self._saved_step, self._pending = time.monotonic(), -1, False
 
     @property
@@ -177,7 +178,7 @@ class DurableCheckpoint(Checkpoint):
             by_time = bool(trainer.strategy.broadcast(by_time))
         if not (by_step or by_time or self._pending) or trainer.global_step == self._saved_step:
             return
-        if self._validation_follows(trainer, batch_idx) and not self._pending:
+        if self.validation_follows(trainer, batch_idx) and not self._pending:
             self._pending = True
         else:
             self.save_last(trainer)
@@ -188,8 +189,18 @@ class DurableCheckpoint(Checkpoint):
             return
         if self.monitor is not None:
             self._keep_best(trainer)
-        if self._pending:
-            self.save_last(trainer)
+        if self._pending or self.after_validation is not None:
+            saved = self.save_last(trainer)
+            if self.after_validation is not None:
+                self.after_validation(saved)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say of which dataset the state is, so that a fit on another one is not resumed from it."""
+        data = trainer.datamodule
+        info = next((m.info for m in (getattr(data, "real", None), getattr(data, "train", None)) if m is not None), None)
+        if info is not None:
+            checkpoint["dataset"] = {"id": info.id, "channels": list(info.channels), "classes": list(info.classes),
+                                     "layers": {k: list(v) for k, v in info.layers.items()}}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state."""
@@ -219,7 +230,8 @@ class DurableCheckpoint(Checkpoint):
             trainer.strategy.checkpoint_io.remove_checkpoint(path)
 
     @staticmethod
-    def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
+    def validation_follows(trainer: Trainer, batch_idx: int) -> bool:
+        """Whether Lightning validates after this batch, at the same step."""
         every = trainer.val_check_batch
         if not trainer.enable_validation or every in (None, 0) or not math.isfinite(every):
             return False

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from synthrad.callbacks.durable_checkpoint import DurableCheckpoint
 from synthrad.errors import RunError
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+
+
+def as_interrupt(error: SystemExit) -> BaseException:
+    """KeyboardInterrupt where Lightning made a bare exit of a signal that came outside of a step, else the error itself.
+
+    Its exit on SIGTERM has code 0: a caller would take the fit for finished.
+    """
+    stopped = isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt)
+    return KeyboardInterrupt() if stopped else error
 
 
 class Preemption(Callback):
@@ -42,28 +53,45 @@ class Preemption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop where a signal has come.
+        """Save and stop where a signal has come; at a step with a validation, after it: resuming would skip it.
 
         Raises:
             RunError: stopped; the same command resumes.
         """
+        flag = self._agreed(trainer, pl_module)
+        if not flag:
+            return
+        keeper = self._keeper(trainer)
+        if keeper is not None and keeper.validation_follows(trainer, batch_idx):
+            keeper.after_validation = lambda saved: self._stop(trainer, flag, saved)
+        else:
+            self._stop(trainer, flag, keeper and keeper.save_last(trainer))
+
+    def _agreed(self, trainer: Trainer, pl_module: LightningModule) -> int:
         flag = self.received or 0
         if trainer.world_size > 1:
             flags = torch.tensor([flag], device=pl_module.device)
             torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
             flag = int(flags)
-        if not flag:
-            return
-        keeper = next((c for c in trainer.callbacks if isinstance(c, DurableCheckpoint)), None)
-        where = f"; saved {keeper.save_last(trainer)}" if keeper is not None else "; nothing keeps checkpoints here"
+        return flag
+
+    @staticmethod
+    def _keeper(trainer: Trainer) -> DurableCheckpoint | None:
+        return next((c for c in trainer.callbacks if isinstance(c, DurableCheckpoint)), None)
+
+    def _stop(self, trainer: Trainer, flag: int, saved: Path | None) -> None:
+        where = f"; saved {saved}" if saved is not None else "; nothing keeps checkpoints here"
         self._restore()
         raise RunError(
             f"stopped by {signal.Signals(flag).name} at step {trainer.global_step}{where}. The same command resumes."
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the handlers back."""
+        """Put the handlers back; stop here where a signal came after the last batch (another fit may follow this one)."""
         self._restore()
+        if flag := self._agreed(trainer, pl_module):
+            keeper = self._keeper(trainer)
+            self._stop(trainer, flag, keeper and keeper.save_last(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Put the handlers back."""

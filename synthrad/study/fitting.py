@@ -22,6 +22,7 @@ from synthrad.callbacks import (
     ImageProgress,
     Preemption,
     RandomState,
+    as_interrupt,
     newest_valid,
 )
 from synthrad.cases import write_cases
@@ -85,6 +86,8 @@ def fit_and_test(
             warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*Experiment logs.*|.*LeafSpec.*")
             return _fit(task, datamodule, folder, steps, min(val_every, steps), seed, names or {}, identity,
                         callbacks, {"accelerator": accelerator, "precision": precision}, save_every_seconds, keep_checkpoint)
+    except SystemExit as e:
+        raise as_interrupt(e) from e
     finally:
         for log, level in zip(quiet, levels, strict=True):
             log.setLevel(level)
@@ -168,7 +171,8 @@ def _fit(
                 {"stage": "test", "seconds": tested - fitted, "images": int(table["image"].nunique())}]
         write_cases(folder / "cases.parquet", table)
         write_durably(folder / "timing.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+        # before the checkpoints go: a kill among the removals must not leave an older state without its best weights
+        write_durably(folder / "fit.json", json.dumps(facts, indent=1).encode())
         for old in (folder / "checkpoints").glob("last-*" if keep_checkpoint else "*"):
             old.unlink()
-        write_durably(folder / "fit.json", json.dumps(facts, indent=1).encode())
     return facts
