@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError, RunError
-from synthrad.study.locking import locked
+from synthrad.study import failures
+from synthrad.study.locking import Lock, locked
 
 if TYPE_CHECKING:
     from synthrad.study.description import Study
@@ -57,7 +58,7 @@ def run(argv: list[str]) -> int:
     if args.verb == "run" and args.dry_run:
         return _dry_run(study)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".lock", f"study {study.name}"):
+    with locked(folder / ".lock", f"study {study.name}") as lock:
         plan = _write_graph(study, args.study, folder)
         if args.verb == "report":
             from synthrad.study.jobs import report
@@ -65,7 +66,7 @@ def run(argv: list[str]) -> int:
             print(report(folder))
             return 0
         _print_plan(plan)
-        return _snakemake(folder, args.cores)
+        return _snakemake(folder, args.cores, lock)
 
 
 def _plan(study: Study) -> tuple[Any, Plan]:
@@ -127,29 +128,50 @@ def _dry_run(study: Study) -> int:
     return 0
 
 
-def _snakemake(folder: Path, cores: int) -> int:
-    """Run the graph. SIGTERM and Ctrl-C go on to Snakemake and its jobs, which save and stop; the next call resumes."""
+def _snakemake(folder: Path, cores: int, lock: Lock) -> int:
+    """Run the graph. SIGTERM and Ctrl-C go on to Snakemake and its jobs, which save and stop; the next call resumes.
+
+    Snakemake holds the study's lock as well: if only this process is killed, it stays the one writer.
+    """
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("Snakefile")),
             "--directory", str(folder), "--configfile", str(folder / "graph.json"), "--cores", str(cores)]
     if list((folder / ".snakemake" / "locks").glob("*")):  # ours is held, so Snakemake's is a dead run's
         subprocess.run([*base, "--unlock"], check=False, capture_output=True)
     call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
-    process = subprocess.Popen(call, start_new_session=True)  # Snakemake waits for its jobs, so a signal must reach them too
+    failures.forget(folder)
+    code, stopped = _wait(lock.start(call, start_new_session=True))  # a session: a signal must reach the jobs too
+    if code and stopped:
+        raise RunError(f"stopped by {signal.Signals(stopped).name}; what is finished or saved is kept: the same command "
+                       f"resumes ({folder})")
+    if code:
+        messages, bad_input = failures.read(folder)
+        said = "\n".join(messages) or "a job failed; its message stands above"
+        if bad_input:
+            print(f"synthrad study: {said}", file=sys.stderr)
+            return 2
+        raise RunError(f"{said}\n  What is finished is kept: the same command resumes ({folder})")
+    print(f"report: {folder / 'report.html'}")
+    return 0
 
-    def forward(*_: object) -> None:
-        os.killpg(process.pid, signal.SIGTERM)
+
+def _wait(process: subprocess.Popen) -> tuple[int, int]:
+    """Wait for Snakemake; returns its code and the signal that was passed on, 0 for none."""
+    stopped = 0
+
+    def forward(number: int, _: object) -> None:
+        nonlocal stopped
+        at_once = number == stopped == signal.SIGINT  # a second Ctrl-C: all that is saved outlives a kill
+        stopped = number
+        if number == signal.SIGINT and not at_once:
+            print("\nstopping: running jobs save and end; Ctrl-C again ends them at once", file=sys.stderr, flush=True)
+        os.killpg(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        code = process.wait()
+        return process.wait(), stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if code:
-        raise RunError(f"a job failed; its message stands above. What is finished is kept: the same command resumes "
-                       f"({folder})")
-    print(f"report: {folder / 'report.html'}")
-    return 0
 
 
 def _status(study: Study, folder: Path) -> int:

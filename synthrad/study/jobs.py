@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections import Counter
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from synthrad import fusion
-from synthrad.errors import InputError, RunError
+from synthrad.errors import InputError, RunError, told
 from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.study import failures
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.locking import locked
 from synthrad.study.planning import Plan, make_plan, steps_of, strategy_of
@@ -46,14 +47,21 @@ def generator(folder: Path, name: str) -> Path:
     study, _, _, graph = open_run(folder)
     source, identity = study.sources[name], graph["sources"][name]["generator"]
     home = folder / "sources" / name / f"generator-{identity}"
-    with locked(home / ".lock", f"generator {name}"):
+    with locked(home / ".lock", f"generator {name}") as lock:
         start = time.monotonic()
         argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
                 f"--data.size=[{study.size[0]},{study.size[1]}]", f"--trainer.default_root_dir={home}", *source.overrides]
         found = newest_valid(home)
         if found is not None:
             argv.append(f"--ckpt_path={found}")
-        if subprocess.call([sys.executable, "-m", "synthrad", *argv]):
+        process = lock.start([sys.executable, "-m", "synthrad", *argv])  # it may outlive us: then it is the one writer
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()  # until it has saved
+            raise
+        if code:
             raise RunError(f"the fit of generator {name!r} failed; its message stands above")
         found = newest_valid(home)
         if found is None:
@@ -207,15 +215,25 @@ def main(argv: list[str]) -> int:
     """Run one job in the current folder; one clear line on stderr if it fails."""
     folder = Path.cwd()
     jobs = {"generator": generator, "pool": pool, "arms": arms, "fit": fit, "report": report}
+    job = " ".join(argv)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         jobs[argv[0]](folder, *argv[1:])
     except (InputError, RunError, OSError) as e:
-        print(f"synthrad study, job {' '.join(argv)}: {e}", file=sys.stderr)
+        message = f"job {job}: {told(e) if isinstance(e, OSError) else e}"
+        print(f"synthrad study, {message}", file=sys.stderr)
+        failures.note(folder, job, e, message)
         return 2 if isinstance(e, InputError) else 1
     except KeyboardInterrupt:
-        print(f"synthrad study, job {' '.join(argv)}: interrupted", file=sys.stderr)
+        print(f"synthrad study, job {job}: interrupted", file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt  # the study's way to say stop; inside a fit Preemption takes it and saves
 
 
 if __name__ == "__main__":

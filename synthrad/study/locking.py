@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from synthrad.errors import RunError
 
 
+class Lock:
+    """A held lock: a child that `start` starts holds it too, so that it outlives a killed parent."""
+
+    def __init__(self, file: IO[str]):
+        self._file = file
+        self._tell(f"pid {os.getpid()}")
+
+    def start(self, call: Sequence[str], **options: Any) -> subprocess.Popen:
+        """Popen whose child keeps the lock until it ends, and is named to whoever asks for the lock then."""
+        child = subprocess.Popen(call, pass_fds=(self._file.fileno(),), **options)
+        whole = "-- -" if options.get("start_new_session") else ""  # its own children as well
+        self._tell(f"pid {os.getpid()} or its child {child.pid}: `kill {whole}{child.pid}` ends it")
+        return child
+
+    def _tell(self, text: str) -> None:
+        self._file.seek(0)
+        self._file.truncate(0)
+        self._file.write(text)
+        self._file.flush()
+
+
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold an flock on `path`: it ends with the process, so a killed run leaves no stale lock, but its orphan holds it."""
+def locked(path: Path, what: str) -> Iterator[Lock]:
+    """Hold an flock on `path`: it ends with the process, so a killed run leaves no stale lock, but its orphan holds it.
+
+    Raises:
+        RunError: another process holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as f:
         try:
@@ -22,7 +49,4 @@ def locked(path: Path, what: str) -> Iterator[None]:
             f.seek(0)
             raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {path.parent}; wait for it "
                            "or end it, then type the same command") from e
-        f.truncate(0)
-        f.write(f"pid {os.getpid()}")
-        f.flush()
-        yield
+        yield Lock(f)
