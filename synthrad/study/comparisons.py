@@ -28,6 +28,8 @@ from synthrad.study.verdicts import (
     verdict_of,
 )
 
+Difference = tuple[Layout, np.ndarray]  # layout of arm minus reference, and the difference per seed
+
 __all__ = ["Comparison", "Comparisons", "Decision", "Endpoint", "Verdict", "compare", "decide", "explore"]
 
 
@@ -94,20 +96,10 @@ def compare(
         test_to_train: test over training subjects of a pipeline whose splits overlap (Nadeau-Bengio); then the seeds are replicates.
         resamples: of the crossed bootstrap, for metrics of a set.
     """
-    rows = cases[
-        (cases["task"] == endpoint.task) & (cases["net"] == endpoint.net) & (cases["external"] == "")
-    ]
     involved = {reference, *controls, *replacing, *(c for mine in controls.values() for c in mine)}
-    if missing := sorted(involved - set(rows["arm"])):
-        raise InputError(
-            "cases table",
-            f"no rows of arm(s) {missing} for task {endpoint.task!r}, net {endpoint.net!r}",
-            "cases of every compared arm",
-            "finish the study with `synthrad study run`",
-        )
+    rows = _rows_of(cases, endpoint, involved)
     if test_to_train is not None and generalises_over != "pipeline":
         raise InputError("test_to_train", f"generalises_over={generalises_over!r}", "'pipeline'")
-    rows = rows[rows["arm"].isin(involved)]
     answers, notes = answers_of(
         rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, test_to_train
     )
@@ -117,29 +109,54 @@ def compare(
         for arm, mine in held.items()
     }
     as_real = {arm: difference_of(answers[arm], answers[reference], test_to_train) for arm in replacing}
-    silent = undertrained or mechanics
-    decisions = decide(
-        {a: {r: x[0] for r, x in mine.items()} for a, mine in pairs.items()}, reference, endpoint.alpha
-    )
-    family = sum(len(mine) for mine in pairs.values())
     shared = {
         "metric": endpoint.metric,
         "task": endpoint.task,
         "net": endpoint.net,
         "generalises_over": generalises_over,
     }
+    adding = _adding_verdicts(pairs, endpoint, reference, undertrained, mechanics, shared)
+    alone = _replacing_verdicts(as_real, endpoint, reference, undertrained, mechanics, shared)
+    return Comparisons(
+        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes)
+    )
+
+
+def _rows_of(cases: pd.DataFrame, endpoint: Endpoint, arms: set[str]) -> pd.DataFrame:
+    """Cases of the endpoint's task and net on the study's own test set, of these arms and with each of them."""
+    own = cases["external"] == ""
+    rows = cases[own & (cases["task"] == endpoint.task) & (cases["net"] == endpoint.net)]
+    if missing := sorted(arms - set(rows["arm"])):
+        raise InputError(
+            "cases table",
+            f"no rows of arm(s) {missing} for task {endpoint.task!r}, net {endpoint.net!r}",
+            "cases of every compared arm",
+            "finish the study with `synthrad study run`",
+        )
+    return rows[rows["arm"].isin(arms)]
+
+
+def _adding_verdicts(
+    pairs: Mapping[str, Mapping[str, Difference]],
+    endpoint: Endpoint,
+    reference: str,
+    undertrained: bool,
+    mechanics: bool,
+    shared: dict,
+) -> list[Verdict]:
+    """The verdicts of the adding arms: arm -> reference -> difference."""
+    layouts = {arm: {r: x[0] for r, x in mine.items()} for arm, mine in pairs.items()}
+    decisions = decide(layouts, reference, endpoint.alpha)
+    family, silent = sum(len(mine) for mine in pairs.values()), undertrained or mechanics
     verdicts = []
     for arm, mine in pairs.items():
-        rows_of_arm = {
-            r: _comparison(arm, r, *x, endpoint.alpha, silent, family, shared) for r, x in mine.items()
-        }
-        layouts = {r: x[0] for r, x in mine.items()}
+        rows = {r: _comparison(arm, r, *x, endpoint.alpha, silent, family, shared) for r, x in mine.items()}
         verdicts.append(
             verdict_of(
                 arm,
                 decisions[arm],
-                rows_of_arm,
-                layouts,
+                rows,
+                layouts[arm],
                 endpoint,
                 reference,
                 undertrained,
@@ -147,18 +164,30 @@ def compare(
                 len(pairs),
             )
         )
-    p_tost = {a: tost(x[0], endpoint.margin) for a, x in as_real.items() if x[0].has_p and not silent}
+    return verdicts
+
+
+def _replacing_verdicts(
+    differences: Mapping[str, Difference],
+    endpoint: Endpoint,
+    reference: str,
+    undertrained: bool,
+    mechanics: bool,
+    shared: dict,
+) -> list[Verdict]:
+    """The verdicts of the arms without real rows: TOST against the reference, Holm over these arms."""
+    silent = undertrained or mechanics
+    p_tost = {a: tost(x[0], endpoint.margin) for a, x in differences.items() if x[0].has_p and not silent}
     adjusted = holm(p_tost)
-    for arm, x in as_real.items():
-        row = _comparison(arm, reference, *x, endpoint.alpha, True, max(family, 1), shared)
+    verdicts = []
+    for arm, x in differences.items():
+        row = _comparison(arm, reference, *x, endpoint.alpha, True, 1, shared)
         verdicts.append(
             replacing_verdict_of(
                 row, x[0], p_tost.get(arm), adjusted.get(arm), endpoint, undertrained, mechanics
             )
         )
-    return Comparisons(
-        endpoint, tuple(verdicts), reference, generalises_over, undertrained, mechanics, tuple(notes)
-    )
+    return verdicts
 
 
 def _comparison(
