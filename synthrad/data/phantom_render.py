@@ -143,66 +143,7 @@ def _draw_jaws(plate: Plate, anatomy: Anatomy) -> None:
     for crest in (lower, upper):
         plate.line("crest", crest, 0.007)
     for side in (-1, 1):
-        stretch = np.array([side * jaw.width, 1])
-        canal = np.array(
-            [(0.74, 0.36), (0.71, 0.48), (0.64, 0.62), (0.53, 0.71), (0.42, 0.75), (0.33, 0.745)]
-        )
-        canal = shapes.smooth(canal, 2, closed=False) * stretch
-        plate.line("canal", canal, 0.02)
-        plate.line("crest", canal - [0, 0.012], 0.004, 130)
-        plate.line("crest", canal + [0, 0.012], 0.004, 130)
-        plate.fill("canal", shapes.blob((0.325 * side * jaw.width, 0.74), (0.02, 0.015), np.zeros(4)))
-        sinus = (
-            shapes.smooth(
-                np.array(
-                    [
-                        (0.16, 0.24),
-                        (0.3, 0.305),
-                        (0.45, 0.31),
-                        (0.58, 0.27),
-                        (0.56, 0.14),
-                        (0.4, 0.09),
-                        (0.22, 0.12),
-                    ]
-                ),
-                2,
-            )
-            * stretch
-        )
-        plate.fill("sinus", sinus)
-        plate.line("cortex", np.vstack([sinus, sinus[:1]]), 0.007, 150)
-        nose = (
-            shapes.smooth(np.array([(0.02, 0.05), (0.1, 0.06), (0.16, 0.2), (0.13, 0.255), (0.02, 0.26)]), 2)
-            * stretch
-        )
-        plate.fill("nose", nose)
-        plate.line("cortex", np.vstack([nose, nose[:1]]), 0.006, 110)
-        zygoma = (
-            shapes.smooth(
-                np.array(
-                    [
-                        (0.46, 0.12),
-                        (0.52, 0.22),
-                        (0.6, 0.225),
-                        (0.72, 0.17),
-                        (0.9, 0.12),
-                        (0.9, 0.09),
-                        (0.7, 0.12),
-                        (0.58, 0.13),
-                        (0.5, 0.04),
-                    ]
-                ),
-                2,
-            )
-            * stretch
-        )
-        plate.fill("zygoma", zygoma)
-        orbit = shapes.blob((0.36 * side * jaw.width, -0.03), (0.19, 0.09), np.zeros(4), 24)
-        plate.line("cortex", np.vstack([orbit, orbit[:1]]), 0.012, 130)
-        hyoid = np.array([(0.3, 0.985), (0.42, 0.965), (0.56, 0.94), (0.66, 0.93)]) * stretch
-        plate.line("hyoid", hyoid, 0.03)
-        airway = np.array([(0.6, 0.28), (0.665, 0.4), (0.7, 0.55), (0.71, 0.72), (0.7, 0.86)]) * stretch
-        plate.line("air", shapes.smooth(airway, 2, closed=False), 0.06)
+        _draw_half(plate, jaw, side)
     x = np.linspace(-0.6, 0.6, 31) * jaw.width
     plate.line("palate", np.stack([x, 0.275 + 0.03 * (x / 0.6) ** 2], axis=1), 0.016)
     plate.line("ghost", np.stack([x, 0.235 - 0.02 * (x / 0.6) ** 2], axis=1), 0.03)
@@ -211,6 +152,27 @@ def _draw_jaws(plate: Plate, anatomy: Anatomy) -> None:
     )
     plate.fill("air", tongue, 200)
     plate.line("bite", np.stack([x, bite_line(x, jaw)], axis=1), 0.028)
+
+
+def _draw_half(plate: Plate, jaw: Jaw, side: int) -> None:
+    """What both halves of the face have: canal, sinus, nose, zygoma, orbit, hyoid, airway. side: -1 or 1."""
+    stretch = np.array([side * jaw.width, 1])
+    canal = shapes.CANAL * stretch
+    plate.line("canal", canal, 0.02)
+    plate.line("crest", canal - [0, 0.012], 0.004, 130)
+    plate.line("crest", canal + [0, 0.012], 0.004, 130)
+    plate.fill("canal", shapes.blob((0.325 * side * jaw.width, 0.74), (0.02, 0.015), np.zeros(4)))
+    sinus = shapes.SINUS * stretch
+    plate.fill("sinus", sinus)
+    plate.line("cortex", np.vstack([sinus, sinus[:1]]), 0.007, 150)
+    nose = shapes.NOSE * stretch
+    plate.fill("nose", nose)
+    plate.line("cortex", np.vstack([nose, nose[:1]]), 0.006, 110)
+    plate.fill("zygoma", shapes.ZYGOMA * stretch)
+    orbit = shapes.blob((0.36 * side * jaw.width, -0.03), (0.19, 0.09), np.zeros(4), 24)
+    plate.line("cortex", np.vstack([orbit, orbit[:1]]), 0.012, 130)
+    plate.line("hyoid", shapes.HYOID * stretch, 0.03)
+    plate.line("air", shapes.smooth(shapes.AIRWAY * stretch, 2, closed=False), 0.06)
 
 
 def _crest(anatomy: Anatomy, upper: bool) -> np.ndarray:

@@ -151,6 +151,22 @@ _RAMUS = [  # right side, lower border at the midline to the front edge of the r
     (0.615, 0.5),
 ]
 
+# one half of the face, mirrored and stretched where it is drawn
+CANAL = smooth(
+    np.array([(0.74, 0.36), (0.71, 0.48), (0.64, 0.62), (0.53, 0.71), (0.42, 0.75), (0.33, 0.745)]),
+    2,
+    closed=False,
+)
+SINUS = smooth(
+    np.array([(0.16, 0.24), (0.3, 0.305), (0.45, 0.31), (0.58, 0.27), (0.56, 0.14), (0.4, 0.09), (0.22, 0.12)]), 2
+)
+NOSE = smooth(np.array([(0.02, 0.05), (0.1, 0.06), (0.16, 0.2), (0.13, 0.255), (0.02, 0.26)]), 2)
+_ZYGOMA = [(0.46, 0.12), (0.52, 0.22), (0.6, 0.225), (0.72, 0.17), (0.9, 0.12)]
+_ZYGOMA += [(0.9, 0.09), (0.7, 0.12), (0.58, 0.13), (0.5, 0.04)]
+ZYGOMA = smooth(np.array(_ZYGOMA), 2)
+HYOID = np.array([(0.3, 0.985), (0.42, 0.965), (0.56, 0.94), (0.66, 0.93)])
+AIRWAY = np.array([(0.6, 0.28), (0.665, 0.4), (0.7, 0.55), (0.71, 0.72), (0.7, 0.86)])
+
 
 def ramus(width: float, angle: float) -> np.ndarray:
     """Right outer border of the mandible [N, 2], width a factor, angle > 0 = a more obtuse jaw angle."""
