@@ -63,6 +63,17 @@ def lookup_table(values: Mapping[int, str], structures: Sequence[str]) -> np.nda
     return table
 
 
+def declared(layer: Layer) -> str:
+    """The pixel values of a layer in words: `1-9=tooth, 255=caries`."""
+    values = np.flatnonzero(layer.lookup > 0)
+    runs = np.split(values, np.flatnonzero((np.diff(values) > 1) | (np.diff(layer.lookup[values]) != 0)) + 1)
+    words = [
+        (f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}") + f"={layer.structures[layer.lookup[run[0]] - 1]}"
+        for run in runs
+    ]
+    return ", ".join(words[:40]) + (f" and {len(words) - 40} more" if len(words) > 40 else "")
+
+
 def read_layer(folder: Path, value: str, layer: Layer, shape: tuple[int, int] | None) -> np.ndarray:
     """A mask file as structure numbers, uint8 [H, W].
 
@@ -84,7 +95,7 @@ def read_layer(folder: Path, value: str, layer: Layer, shape: tuple[int, int] | 
         raise InputError(
             str(path),
             f"the pixel value(s) {found}",
-            f"0 or a value declared for layer {layer.name!r}",
+            f"0 or a value declared for layer {layer.name!r}: {declared(layer)}",
             f"add {layer.name}:VALUE=NAME to --mask-classes; JPEG masks hold stray values, use PNG",
         )
     return mapped.astype(np.uint8)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
-from synthrad.data.pixel_values import parse_values
-from synthrad.data.readers.table import age_band, read_table
+from synthrad.data.pixel_values import Layer, declared, lookup_table, parse_values
+from synthrad.data.readers.table import age_band
+from synthrad.data.tables import read_table
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, project_key
 from synthrad.records import Manifest
@@ -140,7 +141,7 @@ def test_all_faults_at_once(tmp_path, capsys):
         10: "'holdout'",
         11: "'old'",
         12: "outside",
-        5: "pixel value(s) 9",
+        5: "pixel value(s) 9; expected 0 or a value declared for layer 'abnormality': 7=deep, 255=caries",
         7: "17 x 12",
         8: "6.png",
     }.items():
@@ -279,6 +280,15 @@ def test_a_synthetic_set_made_elsewhere(tmp_path):
     base[2] = "unknown"
     assert prepare(tmp_path / "d", base=base, out="fake") == 0
     assert Manifest.read(tmp_path / "fake").info.lineage.origin == "unknown"
+
+
+def test_declared_values_are_named_in_spans():
+    names = ("x", "tooth")
+    layer = Layer("a", "mask", names, lookup_table({1: "x", 2: "x", 3: "tooth", 9: "x", 255: "tooth"}, names))
+    assert declared(layer) == "1-2=x, 3=tooth, 9=x, 255=tooth"
+    many = tuple(str(v) for v in range(1, 61))
+    layer = Layer("a", "mask", many, lookup_table({int(v): v for v in many}, many))
+    assert declared(layer).endswith("40=40 and 20 more")
 
 
 def test_values_and_bands():

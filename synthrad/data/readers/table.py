@@ -11,6 +11,7 @@ import numpy as np
 
 from synthrad.conditioning import size_attribute, size_bins
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
+from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
 from synthrad.errors import InputError, InputErrors
 from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
@@ -43,31 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subject", metavar="COLUMN", help="patient: never crosses a split (default: each row its own)"
     )
-    parser.add_argument(
-        "--mask", nargs="+", default=[], metavar="COLUMN", help="columns of mask files; blank = no mask"
-    )
-    parser.add_argument(
-        "--mask-layers",
-        nargs="+",
-        metavar="NAME",
-        help="layer of each mask column (default: as in --mask-classes)",
-    )
-    parser.add_argument(
-        "--mask-classes",
-        nargs="+",
-        default=[],
-        metavar="LAYER:VALUES",
-        help="pixel values and names: abnormality:255=caries; organ:1=liver,2=spleen; tooth:1-255=tooth (many "
-        "values, one structure); tooth:11-18,21-28 (each value named by its number). 0 is background",
-    )
-    parser.add_argument(
-        "--size-bins",
-        nargs="+",
-        default=[],
-        metavar="STRUCTURE:EDGES",
-        help="add an attribute of the share of the picture that a structure covers, which generators are then "
-        "conditioned on: abnormality/caries:0.003,0.006 gives the three bins below, between and above",
-    )
+    _add_mask_arguments(parser)
     parser.add_argument(
         "--labels", nargs="+", default=[], metavar="COLUMN", help="classes: 0, 1 or blank (unknown)"
     )
@@ -106,6 +83,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
+def _add_mask_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mask", nargs="+", default=[], metavar="COLUMN", help="columns of mask files; blank = no mask"
+    )
+    parser.add_argument(
+        "--mask-layers",
+        nargs="+",
+        metavar="NAME",
+        help="layer of each mask column (default: as in --mask-classes)",
+    )
+    parser.add_argument(
+        "--mask-classes",
+        nargs="+",
+        default=[],
+        metavar="LAYER:VALUES",
+        help="pixel values and names: abnormality:255=caries; organ:1=liver,2=spleen; tooth:1-255=tooth (many "
+        "values, one structure); tooth:11-18,21-28 (each value named by its number). 0 is background",
+    )
+    parser.add_argument(
+        "--size-bins",
+        nargs="+",
+        default=[],
+        metavar="STRUCTURE:EDGES",
+        help="add an attribute of the share of the picture that a structure covers, which generators are then "
+        "conditioned on: abnormality/caries:0.003,0.006 gives the three bins below, between and above",
+    )
+
+
 def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifest:
     """Read a table, check every row, write masks and manifest to `out`.
 
@@ -131,45 +136,6 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
                 draft.columns[f"area:{structure}"], edges
             )
         return draft.finish(args)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A table of strings, "" where a value is missing.
-
-    Raises:
-        InputError: no such file, or not a table.
-    """
-    import pandas as pd
-
-    if not path.is_file():
-        raise InputError(str(path), "no such file", "a CSV or Parquet table")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = pd.read_parquet(path).map(_text)
-        else:
-            with open(path, encoding="utf-8-sig") as f:
-                header = f.readline()
-            separator = max(",;\t", key=header.count)
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError, pd.errors.ParserError) as e:
-        raise InputError(
-            str(path), f"a file that cannot be read ({e})", "a CSV or Parquet table", "save it as UTF-8 CSV"
-        ) from e
-    if not len(table):
-        raise InputError(str(path), "no rows", "one row an image")
-    return table
-
-
-def _text(value: object) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)) or str(value) in ("<NA>", "NaT"):
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    return (
-        str(int(value))
-        if isinstance(value, float | np.floating) and float(value).is_integer()
-        else str(value)
-    )
 
 
 def _check_flags(args: argparse.Namespace) -> None:
