@@ -23,6 +23,37 @@ class Nearest(NamedTuple):
     flipped: np.ndarray
 
 
+class NearCopies(NamedTuple):
+    """What `near_copies` finds: images above the threshold, the threshold, and how likely so many are by chance."""
+
+    number: int
+    threshold: float
+    p: float
+
+
+def near_copies(synthetic: np.ndarray, held_out: np.ndarray) -> NearCopies:
+    """Synthetic images that resemble a training image more than every held-out real image does.
+
+    If synthetic and held-out images were exchangeable, the k most similar of m + n would all be synthetic with probability
+    C(m, k) / C(m + n, k), an exact tail without any assumption on the shape of the similarities. Held-out images of one
+    patient resemble each other, so read a p near the border with care. A generator that only blurs also moves its images
+    closer to all others: look at the pairs.
+
+    Args:
+        synthetic: [m], held_out: [n] similarity of each image to its nearest training image; NaN is left out.
+
+    Returns:
+        number, threshold (NaN without held-out images), p (1 if nothing can be said).
+    """
+    synthetic, held_out = (x[~np.isnan(x)] for x in (np.asarray(synthetic, float), np.asarray(held_out, float)))
+    if not len(synthetic) or not len(held_out):
+        return NearCopies(0, float("nan"), 1.0)
+    m, n, threshold = len(synthetic), len(held_out), float(held_out.max())
+    number = int((synthetic > threshold).sum())
+    ranks = np.arange(number)
+    return NearCopies(number, threshold, float(np.exp(np.log((m - ranks) / (m + n - ranks)).sum())))
+
+
 def standardise(images: np.ndarray) -> np.ndarray:
     """Rows of mean 0 and norm 1.
 

@@ -8,8 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synthrad.cases import read_cases
 from synthrad.measurements import write_measurements
+from synthrad.metrics.similarity import near_copies
 from synthrad.metrics.summary import summarise as measure
 from synthrad.records import Manifest, write_durably
 from synthrad.study.comparisons import compare, explore
@@ -20,6 +23,8 @@ from synthrad.study.pools import pools_of
 from synthrad.study.report import ReportFacts, installed, processor, summarise
 from synthrad.study.verdicts import Endpoint
 from synthrad.study.views import LATE
+
+COPIES_P = 0.001  # a source is said to hold copies below this: it is a heavy word, and images of a patient are not independent
 
 
 def endpoint_of(study: Study) -> Endpoint:
@@ -50,16 +55,17 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     held_out = manifest.where(split="test", source="real")
     similarity = {name: nearest(train, made[0])[1] for name, made in pools.items()}
     if similarity:
-        similarity["real test images (the null)"] = nearest(train, held_out)[1]
-    pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4)]
+        similarity["real test images (the null)"] = null = nearest(train, held_out)[1]
+    copied = [line for name in pools if (line := _copies(name, similarity[name], null))]
+    pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools), measurements=measurements,
+        banners=_banners(study, pools) + copied, measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200),
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
-        pictures=pictures[:8], similarity=similarity,
+        pictures=pictures, similarity=similarity,
         filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in graph["sources"]},
         data=summarise(manifest, external), versions=installed(), cpu=processor(), config_hash=graph["identity"],
     )
@@ -76,6 +82,16 @@ def _banners(study: Study, pools: Mapping[str, list[Manifest]]) -> list[str]:
     for name, config in configs.items():
         lines.append(f"Source {name!r} comes from a narrow generator ({config}): what it shows holds for that one only.")
     return lines
+
+
+def _copies(name: str, similarity: np.ndarray, null: np.ndarray) -> str:
+    """What to say of a source that lies closer to the training images than held-out patients do; "" if it does not."""
+    found = near_copies(similarity, null)
+    if found.p >= COPIES_P:
+        return ""
+    return (f"Source {name!r} holds near copies of training images: {found.number} of {len(similarity)} images correlate with "
+            f"one by more than {found.threshold:.3f}, the most that any of {len(null)} real test images does "
+            f"(p = {found.p:.1g} if they were like images of other patients).")
 
 
 def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -> dict[str, float]:

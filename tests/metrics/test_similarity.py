@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthrad.metrics.similarity import nearest_images, standardise
+from synthrad.metrics.similarity import near_copies, nearest_images, standardise
 
 
 def pictures(n: int, seed: int, shape: tuple[int, ...] = (1, 6, 8)) -> np.ndarray:
@@ -74,3 +74,20 @@ def test_memory_is_bounded():
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="one size"):
         nearest_images(pictures(1, 0), pictures(1, 0, (1, 4, 4)))
+
+
+def test_copies_are_told_from_images_as_similar_as_those_of_other_patients():
+    rng = np.random.default_rng(0)
+    held_out = rng.normal(0.8, 0.05, 60)
+    found = near_copies(np.r_[rng.normal(0.8, 0.05, 90), np.full(10, 0.999), np.nan], held_out)
+    assert found.number >= 10 and found.threshold == held_out.max() and found.p < 0.01
+    assert near_copies([0.9], [0.8, 0.7, np.nan]) == (1, 0.8, pytest.approx(1 / 3))  # 1 of 3 is the most similar
+    assert near_copies([], [0.5]).p == near_copies([0.5], []).p == 1.0
+
+
+def test_exchangeable_images_are_rarely_called_copies():
+    rng = np.random.default_rng(1)
+    p = np.array([near_copies(rng.normal(size=40), rng.normal(size=30)).p for _ in range(2000)])
+    for alpha in (0.2, 0.05, 0.01):
+        assert (p <= alpha).mean() <= alpha + 3 * np.sqrt(alpha / 2000)
+    assert (p <= 0.2).mean() > 0.02  # and the p is not always 1
