@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,17 +91,7 @@ class Draft:
     def __enter__(self) -> Draft:
         if self.out == self.root or self.out in self.root.parents:
             raise InputError(str(self.out), "an output folder that holds the images", "a folder of its own")
-        ours = (self.out / "dataset.yaml").exists() or (self.out / MARK).exists()
-        if self.out.is_dir() and any(self.out.iterdir()) and not ours:
-            raise InputError(
-                str(self.out),
-                "a folder with other files in it",
-                "a new or empty folder",
-                "name another folder, or empty this one yourself",
-            )
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / MARK).touch()
-        self.folder = Path(tempfile.mkdtemp(dir=self.out, prefix=".draft-"))
+        self.folder = open_draft(self.out)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -167,18 +158,7 @@ class Draft:
 
     def add_masks(self, row: int, stem: str, masks: Mapping[str, np.ndarray | None]) -> None:
         """Write the layers (pixel k = structure k - 1; None = unknown), note areas and digest."""
-        paths = []
-        for layer, structures in self.info.layers.items():
-            mask = masks.get(layer)
-            paths.append(None if mask is None else self.folder / "masks" / layer / f"{stem}.png")
-            if mask is None:
-                continue
-            write_mask(paths[-1], mask)
-            self.columns[f"mask:{layer}"][row] = f"masks/{layer}/{stem}.png"
-            shares = np.bincount(mask.ravel(), minlength=len(structures) + 1) / mask.size
-            for k, structure in enumerate(structures):
-                self.columns[f"area:{layer}/{structure}"][row] = shares[k + 1]
-        self.columns["mask_digest"][row] = files_digest(paths)
+        write_masks(self.columns, self.info, row, self.folder, stem, masks)
 
     def finish(self, args: argparse.Namespace) -> Manifest:
         """Split (rows without one), check, copy, and put all in place; dataset.yaml last.
@@ -186,8 +166,6 @@ class Draft:
         Raises:
             InputErrors: every fault noted, or the same picture in two splits.
         """
-        import pandas as pd
-
         self.raise_faults()
         if self._deep.any() and not args.intensity:
             raise InputError(
@@ -201,13 +179,7 @@ class Draft:
         self._check_pictures()
         if args.copy:
             self._copy()
-        (self.out / "dataset.yaml").unlink(missing_ok=True)
-        for part in ("masks", "images"):
-            shutil.rmtree(self.out / part, ignore_errors=True)
-            if (self.folder / part).exists():
-                os.replace(self.folder / part, self.out / part)
-        Manifest(pd.DataFrame(self.columns), self.info).write(self.out)
-        return Manifest.read(self.out)
+        return settle(self.folder, self.out, self.columns, self.info)
 
     def _split(self, args: argparse.Namespace) -> list[str]:
         from synthrad.data.splits import picture_owners, split_by_subject
@@ -253,3 +225,60 @@ def check_splits(values: Sequence[str]) -> list[tuple[int, str]]:
         for i, v in enumerate(values)
         if v not in SPLITS
     ]
+
+
+def open_draft(out: Path) -> Path:
+    """A hidden folder inside `out` for what is being made; an older manifest in `out` stays until `settle`.
+
+    Raises:
+        InputError: `out` is a file, or holds files that no `prepare` made.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(str(out), "a file", "a folder", "name another folder")
+    ours = (out / "dataset.yaml").exists() or (out / MARK).exists()
+    if out.is_dir() and any(out.iterdir()) and not ours:
+        raise InputError(
+            str(out),
+            "a folder with other files in it",
+            "a new or empty folder",
+            "name another folder, or empty this one yourself",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+    return Path(tempfile.mkdtemp(dir=out, prefix=".draft-"))
+
+
+def write_masks(
+    columns: dict[str, Any],
+    info: DatasetInfo,
+    row: int,
+    draft: Path,
+    stem: str,
+    masks: Mapping[str, np.ndarray | None],
+) -> None:
+    """Write the layers of a row into the draft (pixel k = structure k - 1; None = unknown); note path, areas, digest."""
+    paths = []
+    for layer, structures in info.layers.items():
+        mask = masks.get(layer)
+        paths.append(None if mask is None else draft / "masks" / layer / f"{stem}.png")
+        if mask is None:
+            continue
+        write_mask(paths[-1], mask)
+        columns[f"mask:{layer}"][row] = f"masks/{layer}/{stem}.png"
+        shares = np.bincount(mask.ravel(), minlength=len(structures) + 1) / mask.size
+        for k, structure in enumerate(structures):
+            columns[f"area:{layer}/{structure}"][row] = shares[k + 1]
+    columns["mask_digest"][row] = files_digest(paths)
+
+
+def settle(draft: Path, out: Path, columns: dict[str, Any], info: DatasetInfo) -> Manifest:
+    """Put masks and images in place of older ones, then the manifest, dataset.yaml last; read it back."""
+    import pandas as pd
+
+    (out / "dataset.yaml").unlink(missing_ok=True)
+    for part in ("masks", "images"):
+        shutil.rmtree(out / part, ignore_errors=True)
+        if (draft / part).exists():
+            os.replace(draft / part, out / part)
+    Manifest(pd.DataFrame(columns), info).write(out)
+    return Manifest.read(out)
