@@ -209,9 +209,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
                                          "dtype": "float32", "truncation": truncation})
     made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
     Manifest(table, made).write(out)
-    for mark in (out / BLOCKS).iterdir():
-        mark.unlink()
-    (out / BLOCKS).rmdir()
+    _drop_marks(out)
     return Manifest.read(out)
 
 
@@ -233,11 +231,30 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
             differing = [k for k in settings if found.get(k) != settings[k]]
             raise InputError(str(out), f"a set with other {', '.join(differing)}", "an empty folder or the same set",
                              "choose another --out, or remove this folder")
-        return (out / "dataset.yaml").is_file() and not (out / BLOCKS).is_dir()
+        _drop_drafts(out)
+        if whole := (out / "dataset.yaml").is_file():  # written last; only the marks may be left of a kill after it
+            _drop_marks(out)
+        return whole
+    _drop_drafts(out)
     if out.is_dir() and any(out.iterdir()):
         raise InputError(str(out), "a folder with other files", "an empty or new folder", "choose another --out")
     write_durably(mark, json.dumps(settings, indent=1).encode())
     return False
+
+
+def _drop_drafts(out: Path) -> None:
+    """Remove what a kill left of half a write_durably: a resumed set has the files of an uninterrupted one."""
+    for name in (MARK, "manifest.csv", "dataset.yaml"):
+        for draft in out.glob(f".{name}.*"):
+            draft.unlink()
+
+
+def _drop_marks(out: Path) -> None:
+    """Remove the marks of finished blocks, once the set is whole."""
+    if (out / BLOCKS).is_dir():
+        for mark in (out / BLOCKS).iterdir():
+            mark.unlink()
+        (out / BLOCKS).rmdir()
 
 
 def _finished_block(mark: Path, out: Path) -> list[dict[str, Any]] | None:
@@ -287,7 +304,11 @@ def _write_one(drawn: Images, i: int, k: int, out: Path, info: DatasetInfo, laye
         areas |= {f"{layer}/{s}": float((mask == j + 1).mean()) for j, s in enumerate(info.layers[layer])}
     for path in files:
         with open(out / path, "rb") as f:
-            os.fsync(f.fileno())
+            try:
+                os.fsync(f.fileno())
+            except OSError as e:
+                e.filename = str(out / path)  # a full disk: say where
+                raise
         files[path] = file_digest(out / path)
     return {"files": files, "areas": areas}
 

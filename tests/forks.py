@@ -1,0 +1,48 @@
+"""Real deaths without the seconds of a fresh interpreter: a fork of the test process runs a function and is killed."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+# a fork of a process that has used a GPU cannot use it again
+forks = pytest.mark.skipif(torch.cuda.is_available(), reason="forks after CUDA was used: run with CUDA_VISIBLE_DEVICES=")
+
+
+def in_child(function: Callable[..., Any], *args: Any, seconds: float = 300) -> int:
+    """Exit code of a forked child that runs function(*args): its integer result, or minus the signal that killed it."""
+
+    def body():
+        os._exit(int(function(*args) or 0))  # without the test runner's exit handlers
+
+    child = multiprocessing.get_context("fork").Process(target=body)
+    child.start()
+    child.join(seconds)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        raise AssertionError(f"still running after {seconds} s")
+    return child.exitcode
+
+
+def dying(function: Callable[..., Any], call: int = 1, before: Callable[..., Any] | None = None, number: int = signal.SIGKILL):
+    """`function` which sends its own process a signal instead of its call number `call`.
+
+    Args:
+        before: called with the arguments just before: to leave half of what the function would have done.
+    """
+    calls = [0]
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            if before is not None:
+                before(*args, **kwargs)
+            os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+
+    return wrapped
