@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import difflib
 import hashlib
 import importlib
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from synthrad.callbacks import (
     ImageProgress,
     Preemption,
     RandomState,
+    as_interrupt,
     newest_valid,
 )
 from synthrad.cases import write_cases
@@ -148,6 +152,8 @@ def facts_of(manifest: str) -> dict[str, Any]:
         raise InputError(f"data.manifest {manifest}", "no dataset.yaml", "a manifest folder", "make one with `synthrad prepare`")
     info = DatasetInfo.from_dict(yaml.safe_load(path.read_text()) or {}, str(path))
     return {
+        "id": info.id,
+        "channels": list(info.channels),
         "num_channels": len(info.channels),
         "classes": list(info.classes),
         "layers": {k: list(v) for k, v in info.layers.items()},
@@ -174,9 +180,20 @@ def link(model: dict[str, Any], facts: dict[str, Any]) -> None:
 class SynthradCLI(LightningCLI):
     """LightningCLI with links, durable checkpoints, random state and clean stops."""
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Parse; note the model that was asked for, because Lightning replaces it by that of the checkpoint."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        self.asked = copy.deepcopy(config.get("model"))
+        path = config.get("ckpt_path")
+        if path and Path(path).is_file():
+            DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+
     def before_instantiate_classes(self) -> None:
         """Link the data's counts into the model; settle the run's folder."""
         config = self.config[self.subcommand]
+        if self.asked is not None:  # a checkpoint gives the state; what the model is, flags and configs say
+            config["model"] = self.asked
         data, model = config.get("data"), config.get("model")
         manifest = (data.get("init_args") or {}).get("manifest") if data else None
         if model is not None and manifest:
@@ -232,20 +249,59 @@ class SynthradCLI(LightningCLI):
                 raise InputError("trainer.default_root_dir", f"{root}, which holds another fit", "a folder of its own",
                                  "give another folder, or --ckpt_path=last to go on from it with changed settings")
             ckpt_path = newest
+        if ckpt_path is not None:
+            self._check_checkpoint(ckpt_path)
         write_durably(mark, self.identity.encode())
-        self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
+        with told_of_other_weights(ckpt_path):
+            self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         print(f"synthrad fit: finished; checkpoints in {root / 'checkpoints'}", flush=True)
 
     def test(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Test a checkpoint and write the cases table."""
         if ckpt_path is None:
             raise InputError("ckpt_path", "nothing", "the checkpoint to test", "add --ckpt_path=FILE")
-        self.trainer.test(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
+        with told_of_other_weights(ckpt_path):
+            self.trainer.test(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         if hasattr(model, "cases"):
             out = Path(self.trainer.default_root_dir) / "cases.parquet"
             seed = self.config[self.subcommand].get("seed_everything") or 0
             write_cases(out, model.cases.assign(task="", net="", arm="", seed=int(seed)))
             print(f"synthrad test: wrote {out}", flush=True)
+
+
+    def _check_checkpoint(self, path: Path | str) -> None:
+        """Refuse to resume from a checkpoint that says it is of another dataset."""
+        data = self.config[self.subcommand].get("data")
+        manifest = (data.get("init_args") or {}).get("manifest") if data else None
+        raw = DurableCheckpointIO().load_checkpoint(path)
+        seen = raw.get("dataset") or ((raw.get("synthrad") or {}).get("spec") or {}).get("info") or {}
+        if not manifest or not seen:
+            return
+        facts = facts_of(manifest)
+        here = {k: facts[k] for k in ("id", "channels", "classes", "layers")}
+        if differing := [k for k in here if k in seen and _plain(seen[k]) != _plain(here[k])]:
+            key = differing[0]
+            raise InputError(f"ckpt_path {path}", f"a checkpoint of another dataset ({key} {seen[key]})",
+                             f"{key} {here[key]}, as data.manifest {manifest} has it",
+                             "give the manifest that it was trained on, or leave --ckpt_path out to start in a new folder")
+
+
+@contextmanager
+def told_of_other_weights(path: Path | str | None) -> Iterator[None]:
+    """One clear line where a checkpoint's weights are not this model's.
+
+    Raises:
+        InputError: with the first difference that torch names.
+    """
+    try:
+        yield
+    except RuntimeError as e:
+        lines = [line.strip() for line in str(e).splitlines()]
+        if not lines or "loading state_dict" not in lines[0]:
+            raise
+        raise InputError(f"ckpt_path {path}", f"weights of another model ({' '.join(lines[1:2])[:200]})",
+                         "a checkpoint of this model on data with the same classes, layers and channels",
+                         "give the config and the manifest that it was trained with") from e
 
 
 def _plain(tree: Any) -> Any:
@@ -304,5 +360,8 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
 
 def run(argv: list[str]) -> int:
     """Run one of fit, validate, test, predict; returns 0."""
-    parse(argv)
+    try:
+        parse(argv)
+    except SystemExit as e:
+        raise as_interrupt(e) from e
     return 0
