@@ -64,8 +64,7 @@ class ClassificationTask(LightningModule):
         self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
         self._place: list[int] = list(range(len(classes)))  # where each class is in Case.labels
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._rows: list[dict[str, Any]] = []
-        self._cases: pd.DataFrame | None = None
+        self._rows = training.CaseRows()
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, K]."""
@@ -142,7 +141,7 @@ class ClassificationTask(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Forget earlier rows."""
-        self._rows, self._cases = [], None
+        self._rows = training.CaseRows()
 
     def test_step(self, batch: Case, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a row an image and class."""
@@ -153,14 +152,13 @@ class ClassificationTask(LightningModule):
         thresholds = self.thresholds.cpu().numpy()
         for fact, p, t in zip(facts, probability, labels, strict=True):
             for k, name in enumerate(self.classes):
-                self._rows.append({"kind": "classification", **fact, "layer": "", "class_name": name,
-                                   "tp": 0, "fp": 0, "fn": 0, "tn": 0, "probability": float(p[k]),
-                                   "target": float(t[k]), "threshold": float(thresholds[k])})
+                self._rows.add("classification", fact, "", name, probability=float(p[k]), target=float(t[k]),
+                               threshold=float(thresholds[k]))
 
     def on_test_epoch_end(self) -> None:
         """Settle the cases table and log the final AUROC."""
-        self._cases = training.all_rows(self._rows)
-        own = self._cases[(self._cases["external"] == "") & self._cases["target"].notna()]
+        cases = self._rows.settle()
+        own = cases[(cases["external"] == "") & cases["target"].notna()]
         metrics = {}
         for name, rows in own.groupby("class_name"):
             t = torch.tensor(rows["target"].to_numpy()).long()
@@ -174,13 +172,7 @@ class ClassificationTask(LightningModule):
     @property
     def cases(self) -> pd.DataFrame:
         """Rows of the last test: the columns of synthrad.cases without task, net, arm and seed."""
-        if self._cases is None:
-            raise RuntimeError("the cases table exists after a test")
-        return self._cases
-
-    def cases_table(self) -> pd.DataFrame:
-        """As `cases`."""
-        return self.cases
+        return self._rows.table
 
     def _show(self, image: Tensor, labels: Tensor, probability: Tensor) -> None:
         grey = (image[:, :1].expand(-1, 3, -1, -1) + 1) / 2

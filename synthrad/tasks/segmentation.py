@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -63,8 +62,7 @@ class SegmentationTask(LightningModule):
         self.dice_weight, self.pictures = dice_weight, pictures
         self._place: list[int] = list(range(len(self.layers)))  # where each layer is in Case.masks
         self._counts = torch.zeros(0)
-        self._rows: list[dict[str, Any]] = []
-        self._cases: pd.DataFrame | None = None
+        self._rows = training.CaseRows()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Logits of each layer [B, 1 + structures, H, W]."""
@@ -155,7 +153,7 @@ class SegmentationTask(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Forget earlier rows."""
-        self._rows, self._cases = [], None
+        self._rows = training.CaseRows()
 
     def test_step(self, batch: Case, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a row an image, layer and structure."""
@@ -166,16 +164,15 @@ class SegmentationTask(LightningModule):
             for fact, image in zip(facts, counts.cpu().numpy(), strict=True):
                 for structure, (tp, fp, fn, tn) in zip(structures, image, strict=True):
                     if tp >= 0:
-                        self._rows.append({"kind": "segmentation", **fact, "layer": layer, "class_name": structure,
-                                           "tp": int(tp), "fp": int(fp), "fn": int(fn), "tn": int(tn),
-                                           "probability": np.nan, "target": np.nan, "threshold": np.nan})
+                        self._rows.add("segmentation", fact, layer, structure,
+                                       tp=int(tp), fp=int(fp), fn=int(fn), tn=int(tn))
 
     def on_test_epoch_end(self) -> None:
         """Settle the cases table and log the final Dice."""
-        self._cases = training.all_rows(self._rows)
-        if not len(self._cases):
+        cases = self._rows.settle()
+        if not len(cases):
             raise InputError("split test", "no image with a mask of a known layer", "at least one")
-        own = self._cases[self._cases["external"] == ""]
+        own = cases[cases["external"] == ""]
         sums = own.groupby(["layer", "class_name"])[["tp", "fp", "fn"]].sum()
         sums = sums[sums["tp"] + sums["fn"] > 0]
         dice = 2 * sums["tp"] / (2 * sums["tp"] + sums["fp"] + sums["fn"])
@@ -188,13 +185,7 @@ class SegmentationTask(LightningModule):
     @property
     def cases(self) -> pd.DataFrame:
         """Rows of the last test: the columns of synthrad.cases without task, net, arm and seed."""
-        if self._cases is None:
-            raise RuntimeError("the cases table exists after a test")
-        return self._cases
-
-    def cases_table(self) -> pd.DataFrame:
-        """As `cases`."""
-        return self.cases
+        return self._rows.table
 
     def _show(self, batch: Case, logits: Sequence[Tensor]) -> None:
         n = self.pictures

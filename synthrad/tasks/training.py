@@ -74,13 +74,35 @@ def facts_of(manifest: Manifest, rows: np.ndarray, external: str) -> list[dict[s
     ]
 
 
-def all_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of all ranks as a table."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts: list[list] = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(parts, rows)
-        rows = [row for part in parts for row in part]
-    return pd.DataFrame(rows)
+class CaseRows:
+    """The cases table of one test in the making."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._table: pd.DataFrame | None = None
+
+    def add(self, kind: str, facts: Mapping[str, Any], layer: str, class_name: str, *, tp: int = 0, fp: int = 0, fn: int = 0,
+            tn: int = 0, probability: float = np.nan, target: float = np.nan, threshold: float = np.nan) -> None:
+        """Add an image's row of one class; facts: see `facts_of`."""
+        self._rows.append({"kind": kind, **facts, "layer": layer, "class_name": class_name, "tp": tp, "fp": fp, "fn": fn,
+                           "tn": tn, "probability": probability, "target": target, "threshold": threshold})
+
+    def settle(self) -> pd.DataFrame:
+        """The rows of all ranks; `table` from now on."""
+        rows = self._rows
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts: list[list] = [[] for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(parts, rows)
+            rows = [row for part in parts for row in part]
+        self._table = pd.DataFrame(rows)
+        return self._table
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The settled table."""
+        if self._table is None:
+            raise RuntimeError("the cases table exists after a test")
+        return self._table
 
 
 def total(counts: Tensor) -> Tensor:
