@@ -1,0 +1,54 @@
+"""A set in the making: other people's files are left alone, a failure leaves the older set, sets appear whole."""
+
+import numpy as np
+import pytest
+
+from synthrad.data.phantom_files import PhantomFolder
+from synthrad.data.writing import check_splits, open_draft
+from synthrad.errors import InputError
+from synthrad.records import DatasetInfo, Manifest
+
+INFO = DatasetInfo("set", "set", layers={"tooth": ("crown", "root")})
+
+
+def fill(folder: PhantomFolder, rows: int = 2) -> None:
+    for row in range(rows):
+        mask = np.zeros((8, 8), np.uint8)
+        mask[:2] = 2
+        folder.add(row, {"image": np.full((8, 8), row, np.uint8)}, {"tooth": mask if row else None}, {"subject": f"s{row}"})
+    folder.columns["split"][:] = "train"
+
+
+def test_masks_areas_and_digests(tmp_path):
+    with PhantomFolder(tmp_path, INFO, 2, ("seed",)) as folder:
+        fill(folder)
+        made = folder.finish()
+    assert made[0].masks == (None,) and made[0].areas == {} and made[0].mask_digest == ""
+    assert made[1].areas == {"tooth/crown": 0.0, "tooth/root": 0.25} and made[1].masks[0].is_file()
+    assert made[0].digest != made[1].digest
+
+
+def test_a_failure_leaves_the_older_set(tmp_path):
+    with PhantomFolder(tmp_path, INFO, 2, ()) as folder:
+        fill(folder)
+        before = folder.finish().digest
+    with pytest.raises(RuntimeError), PhantomFolder(tmp_path, INFO, 1, ()) as folder:
+        fill(folder, 1)
+        raise RuntimeError
+    assert Manifest.read(tmp_path).digest == before
+    assert not list(tmp_path.glob(".draft-*"))
+
+
+def test_only_folders_of_ours_are_taken(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="a file"):
+        open_draft(tmp_path / "file")
+    with pytest.raises(InputError, match="other files"):
+        open_draft(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert open_draft(tmp_path / "new") != open_draft(tmp_path / "new")  # ours from the first call on
+
+
+def test_names_of_splits():
+    (fault,) = check_splits(["train", "holdout", "test"])
+    assert fault[0] == 1 and "'holdout'" in fault[1]
