@@ -8,10 +8,7 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
-from synthrad.data.pixel_values import Layer, declared, lookup_table, parse_values
 from synthrad.data.readers.table import age_band
-from synthrad.data.tables import read_table
-from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, project_key
 from synthrad.records import Manifest
 
@@ -282,30 +279,5 @@ def test_a_synthetic_set_made_elsewhere(tmp_path):
     assert Manifest.read(tmp_path / "fake").info.lineage.origin == "unknown"
 
 
-def test_declared_values_are_named_in_spans():
-    names = ("x", "tooth")
-    layer = Layer("a", "mask", names, lookup_table({1: "x", 2: "x", 3: "tooth", 9: "x", 255: "tooth"}, names))
-    assert declared(layer) == "1-2=x, 3=tooth, 9=x, 255=tooth"
-    many = tuple(str(v) for v in range(1, 61))
-    layer = Layer("a", "mask", many, lookup_table({int(v): v for v in many}, many))
-    assert declared(layer).endswith("40=40 and 20 more")
-
-
-def test_values_and_bands():
-    assert parse_values("a:1-3=x,9=y") == ("a", {1: "x", 2: "x", 3: "x", 9: "y"})
-    assert parse_values("tooth:11-12,48")[1] == {11: "11", 12: "12", 48: "48"}
-    for bad in ("a", "a:", ":1", "a:x", "a:3-1", "a:1,1-2"):
-        with pytest.raises(InputError):
-            parse_values(bad)
+def test_age_bands():
     assert [age_band(a, [60, 40]) for a in (39, 40, 59.5, 60)] == ["<40", "40-59", "40-59", "60+"]
-
-
-def test_tables_with_other_separators_and_none(tmp_path):
-    (tmp_path / "a.csv").write_text("\ufeffimage;x\na.png;NA\n", encoding="utf-8")
-    assert read_table(tmp_path / "a.csv").to_dict("records") == [{"image": "a.png", "x": "NA"}]
-    for text in ("", "image\n"):
-        (tmp_path / "a.csv").write_text(text)
-        with pytest.raises(InputError, match=r"a\.csv"):
-            read_table(tmp_path / "a.csv")
-    with pytest.raises(InputError, match="no such file"):
-        read_table(tmp_path / "none.csv")
