@@ -134,16 +134,16 @@ def write_durably(path: Path | str, data: bytes) -> None:
             os.fsync(f.fileno())
         os.chmod(draft, 0o644)
         os.replace(draft, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except BaseException as e:
         Path(draft).unlink(missing_ok=True)
         if isinstance(e, OSError) and e.filename is None:
             e.filename = str(path)  # a full disk: say where
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Manifest(Sequence[Record]):

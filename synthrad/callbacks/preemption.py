@@ -23,8 +23,11 @@ def as_interrupt(error: SystemExit) -> BaseException:
 
     Its exit on SIGTERM has code 0: a caller would take the fit for finished.
     """
-    stopped = isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt)
-    return KeyboardInterrupt() if stopped else error
+    if not (isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt)):
+        return error
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
+    return KeyboardInterrupt()
 
 
 class Preemption(Callback):
