@@ -34,8 +34,6 @@ Split = Literal["train", "val", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "audit", "test")
 SOURCES = ("real", "synthetic")
 HERE = "here"  # the root that is the manifest's own folder
-PREFIXES = ("channel", "mask", "label", "attribute", "area", "score", "origin")
-FIXED = ("root", "subject", "split", "source", "augment", "digest", "mask_digest")
 FORMAT = 1
 
 
@@ -358,10 +356,10 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
     """
     import pandera.pandas as pa
 
-    known = {*FIXED, *empty_columns(info, 0)}
-    faults = [f"column {c!r}: missing; run `synthrad prepare` again" for c in empty_columns(info, 0) if c not in raw]
+    wanted = empty_columns(info, 0)
+    faults = [f"column {c!r}: missing; run `synthrad prepare` again" for c in wanted if c not in raw]
     for c in raw.columns:
-        if c not in known and not c.startswith(("score:", "origin:", "area:", "attribute:")):
+        if c not in wanted and not c.startswith(("score:", "origin:", "area:", "attribute:")):
             faults.append(f"column {c!r}: not a column of a manifest; remove it or declare it in dataset.yaml")
     if faults:
         raise InputErrors(where, faults)
