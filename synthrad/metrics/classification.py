@@ -8,7 +8,7 @@ drawn with all its images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from synthrad.metrics.segmentation import MACRO, check_rows
 
 ECE_BINS = 15
 RARE_BELOW = 0.10  # prevalence among images with a known target
+FEWEST_POSITIVE = 5  # subjects with and without a finding that a class needs for a metric that says anything
 MOST_CELLS = 4_000_000  # resamples x images held at once (32 MB an array)
 
 
@@ -191,34 +192,35 @@ def calibration_error(probability: np.ndarray, target: np.ndarray, bins: int = E
     return float(sum(gaps) / len(order))
 
 
-def _values(scores: ClassScores, subjects: int) -> dict[str, np.ndarray]:
+def _values(scores: ClassScores, subjects: int, fewest: int) -> dict[str, np.ndarray]:
     """Metric -> [S] for one class, NaN where undefined."""
     ones = np.ones((1, subjects))
     seeds = len(scores.probability)
-    if len(scores.target) == 0:
+    if min(scores.subjects_with) < fewest:
         return {m: np.full(seeds, np.nan) for m in (*METRICS, "ece")}
     found = {m: set_metric(m, [scores])(ones)[0] for m in METRICS}
     ece = np.array([calibration_error(p, scores.target) for p in scores.probability])
     return {**found, "ece": ece}
 
 
-def _undefined(scores: ClassScores, metric: str) -> str:
+def _undefined(scores: ClassScores, metric: str, fewest: int) -> str:
     """Why a metric has no value, with the counts."""
     positives, images = int(scores.target.sum()), len(scores.target)
-    if metric == "f1" and positives:
-        return "undefined: no threshold was chosen on validation"
     people = scores.subjects_with
+    if metric == "f1" and min(people) >= fewest:
+        return "undefined: no threshold was chosen on validation"
     return (
         f"undefined: {positives} of {images} images positive "
-        f"({people[0]} subjects with a positive, {people[1]} with a negative image)"
+        f"({people[0]} subjects with a positive, {people[1]} with a negative image; {fewest} of each needed)"
     )
 
 
-def summarise(cases: pd.DataFrame, rare_below: float = RARE_BELOW) -> list[Measurement]:
+def summarise(cases: pd.DataFrame, rare_below: float = RARE_BELOW, fewest: Mapping[str, int] | None = None) -> list[Measurement]:
     """AUROC, average precision, F1 and ECE of every task, net, arm, seed, class and test set, with macro and rare-class means.
 
     `macro` is the mean over classes that are defined, `rare` over those of them with prevalence below `rare_below`; the note counts
-    them. `subgroup` is "external:<name>" for an external test set.
+    them. `subgroup` is "external:<name>" for an external test set. A class is undefined where fewer than `fewest`[task]
+    (default FEWEST_POSITIVE) subjects have it, or lack it.
     """
     rows: list[Measurement] = []
     chosen = cases[cases["kind"] == "classification"]
@@ -234,12 +236,13 @@ def summarise(cases: pd.DataFrame, rare_below: float = RARE_BELOW) -> list[Measu
             "unit": "set",
             "subgroup": f"external:{external}" if external else "",
         }
-        values = {name: _values(s, len(subjects)) for name, s in classes.items()}
+        least = (fewest or {}).get(str(task), FEWEST_POSITIVE)
+        values = {name: _values(s, len(subjects), least) for name, s in classes.items()}
         for metric in (*METRICS, "ece"):
             mine = {name: float(v[metric][0]) for name, v in values.items()}
             for name, value in mine.items():
                 known = not np.isnan(value)
-                note = "" if known else _undefined(classes[name], metric)
+                note = "" if known else _undefined(classes[name], metric, least)
                 rows.append(
                     Measurement(metric, value if known else None, class_name=name, note=note, **where)
                 )

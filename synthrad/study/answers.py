@@ -13,9 +13,6 @@ from synthrad.statistics.corrections import nadeau_bengio
 from synthrad.statistics.layouts import Layout, two_way
 from synthrad.statistics.resampling import Draws, plan_resamples
 
-FEWEST_POSITIVE = (
-    5  # subjects with and without a finding that a class needs to enter the mean of a set metric
-)
 Answer = (
     pd.DataFrame | pd.Series | Draws
 )  # one arm: matrix [seeds, subjects], value per replicate, or resamples
@@ -29,12 +26,16 @@ def answers_of(
     resamples: int,
     rng_seed: int,
     test_to_train: float | None,
+    fewest: int = classification.FEWEST_POSITIVE,
 ) -> tuple[dict[str, Answer], list[str]]:
-    """Every arm's metric: a matrix, resamples, or a value per replicate."""
+    """Every arm's metric: a matrix, resamples, or a value per replicate.
+
+    A class with or without which fewer than `fewest` test subjects are is left out of the mean of a set metric.
+    """
     if test_to_train is not None:
         columns = {}
         for seed, mine in rows.groupby("seed"):
-            found, notes = answers_of(mine, metric, layer, classes, 1, rng_seed, None)
+            found, notes = answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest)
             columns[seed] = {
                 a: float(x.point[0]) if isinstance(x, Draws) else float(x.stack().mean())
                 for a, x in found.items()
@@ -64,8 +65,8 @@ def answers_of(
             "correct endpoint.metric",
         )
     counts = {name: s.subjects_with for name, s in next(iter(scores.values())).items()}
-    for fewest in (FEWEST_POSITIVE, 1):
-        if kept := [c for c, n in counts.items() if min(n) >= fewest]:
+    for least in (fewest, 1):
+        if kept := [c for c, n in counts.items() if min(n) >= least]:
             break
     else:
         raise InputError(

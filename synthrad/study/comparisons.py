@@ -85,6 +85,7 @@ def compare(
     replacing: Sequence[str] = (),
     test_to_train: float | None = None,
     resamples: int = 1000,
+    fewest: int = classification.FEWEST_POSITIVE,
 ) -> Comparisons:
     """Every verdict on the endpoint, on the study's own test set (rows with external == "").
 
@@ -95,13 +96,14 @@ def compare(
         replacing: synthetic-only arms, tested for being as good as the reference (TOST with endpoint.margin).
         test_to_train: test over training subjects of a pipeline whose splits overlap (Nadeau-Bengio); then the seeds are replicates.
         resamples: of the crossed bootstrap, for metrics of a set.
+        fewest: test subjects with and without a finding that a class needs to enter the mean of such a metric.
     """
     involved = {reference, *controls, *replacing, *(c for mine in controls.values() for c in mine)}
     rows = _rows_of(cases, endpoint, involved)
     if test_to_train is not None and generalises_over != "pipeline":
         raise InputError("test_to_train", f"generalises_over={generalises_over!r}", "'pipeline'")
     answers, notes = answers_of(
-        rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, test_to_train
+        rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, test_to_train, fewest
     )
     held = {arm: tuple(dict.fromkeys((reference, *mine))) for arm, mine in controls.items()}
     pairs = {
@@ -229,18 +231,20 @@ def explore(
     rng_seed: int = 0,
     resamples: int = 400,
     generalises_over: str = "downstream seeds",
+    fewest: Mapping[str, int] | None = None,
 ) -> list[Comparison]:
     """Exploratory: every arm against the reference, for every task, net, test set, metric and class: two-sided intervals, no p-value."""
     found: list[Comparison] = []
     for (kind, task, net, external), part in cases.groupby(["kind", "task", "net", "external"]):
         if reference not in set(part["arm"]):
             continue
+        least = (fewest or {}).get(str(task), classification.FEWEST_POSITIVE)
         for metric in segmentation.METRICS if kind == "segmentation" else classification.METRICS:
             named = sorted(set(zip(part["layer"], part["class_name"], strict=True)))
             for layer, name in [("", ""), *named]:
                 try:
                     answers, notes = answers_of(
-                        part, metric, layer, (name,) if name else (), resamples, rng_seed, None
+                        part, metric, layer, (name,) if name else (), resamples, rng_seed, None, least
                     )
                     pairs = {
                         a: difference_of(x, answers[reference], None)

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synthrad.errors import InputError, InputErrors
+from synthrad.metrics.classification import FEWEST_POSITIVE
 
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 REFERENCE = "real_only"
@@ -85,7 +86,12 @@ class Net(Part):
 
 
 class Task(Part):
-    """A downstream task: what is learned, by which nets, for how many steps."""
+    """A downstream task: what is learned, by which nets, for how many steps.
+
+    Args:
+        fewest_positive: test subjects with, and without, a finding that a class needs for a classification metric; a class
+            with fewer is trained on and reported undefined.
+    """
 
     kind: Literal["segmentation", "classification"]
     layers: tuple[str, ...] | None = None
@@ -95,6 +101,7 @@ class Task(Part):
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     validations: int = Field(10, ge=1)
+    fewest_positive: int = Field(FEWEST_POSITIVE, ge=1)
 
 
 class EndpointSpec(Part):

@@ -43,9 +43,10 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
     late = any(f["best_step"] > LATE * f["steps"] for f in fits
                if f["arm"] == REFERENCE and f["task"] == end.task and f["net"] == end.net)
-    comparisons = compare(cases, end, compared, reference=REFERENCE, undertrained=late and not study.mechanics,
+    fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
+    comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, undertrained=late and not study.mechanics,
                           mechanics=study.mechanics, replacing=[a.name for a in plan.fitted() if a.role == "replacing"])
-    measurements = [*measure(cases), *comparisons.measurements()]
+    measurements = [*measure(cases, fewest), *comparisons.measurements()]
     write_measurements(folder / "measurements.jsonl", measurements)
     write_durably(folder / "verdicts.json", json.dumps(
         [{"arm": v.arm, "call": v.call, "p": v.p, "p_holm": v.p_holm, "words": v.words,
@@ -62,7 +63,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
         banners=_banners(study, pools) + copied, measurements=measurements,
-        explore=explore(cases, REFERENCE, end.alpha, resamples=200),
+        explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
         pictures=pictures, similarity=similarity,

@@ -136,7 +136,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         pool = out["pool"].get(arm.source, "")
         for task_name, task in study.tasks.items():
             for net_name, net in task.nets.items():
-                spec = {k: v for k, v in task.model_dump().items() if k != "nets"}
+                spec = {k: v for k, v in task.model_dump().items() if k not in ("nets", "fewest_positive")}
                 externals = {k: _text(str(Path(v) / "dataset.yaml")) for k, v in study.external.items()}
                 out["fit"][f"{task_name}/{net_name}/{arm.name}"] = digest_of(
                     RESULTS_VERSION, digest, pool, arm.strategy, like, arm.role, study.cells, study.size,

@@ -61,10 +61,14 @@ def table(targets, arm="real_only", seed=0):
 
 
 def test_summary_and_undefined():
-    found = {(m.metric, m.class_name): m for m in summarise(table([0.0, 0, np.nan, 1, 1, 1]))}
+    targets = [0.0, 0, np.nan, 1, 1, 1]
+    found = {(m.metric, m.class_name): m for m in summarise(table(targets), fewest={"t": 1})}
     assert found["auroc", "c"].value == 1.0 and found["f1", "macro"].value == pytest.approx(1.0)
     empty = {(m.metric, m.class_name): m for m in summarise(table([0.0] * 6))}
     assert empty["auroc", "c"].value is None and "0 of 6 images positive" in empty["auroc", "c"].note
+    few = {(m.metric, m.class_name): m for m in summarise(table(targets), fewest={"t": 2})}
+    assert few["f1", "c"].value is None and "2 subjects with a positive, 1 with a negative image; 2 of each" in few["f1", "c"].note
+    assert few["auroc", "macro"].value is None and few["auroc", "macro"].note == "undefined: 0 of 1 classes"
 
 
 def test_other_targets_are_refused():
