@@ -91,6 +91,7 @@ class Task(Part):
     Args:
         fewest_positive: test subjects with, and without, a finding that a class needs for a classification metric; a class
             with fewer is trained on and reported undefined.
+        precision: as Lightning's Trainer takes it; every arm of the task alike.
     """
 
     kind: Literal["segmentation", "classification"]
@@ -99,6 +100,7 @@ class Task(Part):
     nets: dict[str, Net]
     steps: int = Field(ge=1)
     batch_size: int = Field(16, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     learning_rate: float = Field(1e-3, gt=0)
     validations: int = Field(10, ge=1)
     fewest_positive: int = Field(FEWEST_POSITIVE, ge=1)

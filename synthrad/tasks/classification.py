@@ -57,7 +57,8 @@ class ClassificationTask(LightningModule):
                              "use a manifest that has labels (prepare ... --labels), or name the classes")
         if isinstance(pos_weight, list | tuple) and len(pos_weight) != len(classes):
             raise InputError("model.pos_weight", f"{len(pos_weight)} numbers", f"{len(classes)}, one a class")
-        self.net, self.classes, self.balance = net, tuple(classes), pos_weight
+        self.net = net.to(memory_format=torch.channels_last)
+        self.classes, self.balance = tuple(classes), pos_weight
         self.lr, self.weight_decay, self.warmup, self.pictures = lr, weight_decay, warmup, pictures
         fixed = pos_weight if isinstance(pos_weight, list | tuple) else [1.0] * len(classes)
         self.register_buffer("pos_weight", torch.tensor(fixed, dtype=torch.float32))
@@ -68,7 +69,7 @@ class ClassificationTask(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, K]."""
-        logits = self.net(image)
+        logits = training.logits(self.net, image)
         if logits.shape[1] != len(self.classes):
             raise InputError("model.net", f"{logits.shape[1]} logits", f"{len(self.classes)} for the classes {self.classes}",
                              "set model.net.num_classes to that number")

@@ -55,7 +55,7 @@ class SegmentationTask(LightningModule):
         if not layers:
             raise InputError("model.layers", repr(layers), "a mapping of layers to structures",
                              "use a manifest that has masks, or name the layers")
-        self.net = net
+        self.net = net.to(memory_format=torch.channels_last)
         self.layers: dict[str, tuple[str, ...]] = {k: tuple(v) for k, v in layers.items()}
         self.sizes = tuple(1 + len(s) for s in self.layers.values())
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
@@ -66,7 +66,7 @@ class SegmentationTask(LightningModule):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Logits of each layer [B, 1 + structures, H, W]."""
-        logits = self.net(image)
+        logits = training.logits(self.net, image)
         if logits.shape[1] != sum(self.sizes):
             raise InputError("model.net", f"{logits.shape[1]} logits", f"{sum(self.sizes)} for the layers {self.layers}",
                              "set model.net.out_channels to that number")

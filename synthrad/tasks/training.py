@@ -34,6 +34,14 @@ def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, war
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def logits(net: nn.Module, image: Tensor) -> Tensor:
+    """What a net says of image [B, C, H, W], in float32 whatever the precision of the fit.
+
+    Channels last: convolutions then take a tenth to a fifth less time on a CPU, and less on a GPU in mixed precision.
+    """
+    return net(image.contiguous(memory_format=torch.channels_last)).float()
+
+
 def check_finite(loss: Tensor, step: int) -> Tensor:
     """The loss, if it is a number.
 

@@ -12,7 +12,7 @@ from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import RunError
 from synthrad.study.fitting import fit_and_test
 from synthrad.tasks import SegmentationTask
-from synthrad.tasks.training import CaseRows, adamw_with_cosine, check_finite
+from synthrad.tasks.training import CaseRows, adamw_with_cosine, check_finite, logits
 
 
 class Trainer:
@@ -31,6 +31,17 @@ def test_the_rate_rises_then_falls_to_nothing():
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == pytest.approx(1.0)
     assert np.all(np.diff(rates[10:]) <= 0) and rates[100] == pytest.approx(0.0, abs=1e-9)
     assert rates[55] == pytest.approx(0.5)
+
+
+def test_channels_last_and_mixed_precision_give_float32_logits_of_the_same_net():
+    torch.manual_seed(0)
+    net, image = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3)), torch.randn(2, 2, 12, 12)
+    plain = net(image)
+    net = net.to(memory_format=torch.channels_last)
+    assert torch.allclose(logits(net, image), plain, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = logits(net, image)
+    assert mixed.dtype == torch.float32 and torch.allclose(mixed, plain, atol=0.05) and not torch.equal(mixed, plain)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
