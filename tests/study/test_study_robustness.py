@@ -193,7 +193,8 @@ def test_an_external_set_is_reported_and_never_selected_on(lab, tmp_path, monkey
         chosen = [json.loads((run / f / "seed1" / "fit.json").read_text()) for f in (FIT, "find/tiny/real_only")]
         facts[kind] = [(c["best_step"], c["score_val"]) for c in chosen], table[table["external"] == ""], away
         assert "other_site" in (run / "report.html").read_text()
-        assert read_measurements(run / "measurements.jsonl")
+        measured = read_measurements(run / "measurements.jsonl")
+        assert {m.subgroup for m in measured} == {"", "external:other_site"}
     same, turned = facts.values()
     assert same[0] == turned[0]
     assert same[1].reset_index(drop=True).equals(turned[1].reset_index(drop=True))
