@@ -28,6 +28,7 @@ from synthrad.statistics.layouts import layout_of, two_way  # noqa: E402
 from synthrad.statistics.power import planned, smallest_detectable  # noqa: E402
 from synthrad.statistics.resampling import plan_resamples  # noqa: E402
 from synthrad.study.comparisons import decide  # noqa: E402
+from synthrad.study.report import processor  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "inference.jsonl"
 ARMS, REFERENCES = 4, ("real_only", "duplicate", "augmented")
@@ -135,21 +136,6 @@ def detectable(seeds: int, subjects: int, images: int, effects: Effects, power: 
     """The effect for which the power table says `power`, for the whole rule."""
     variance, df = planned(expected_layout(seeds, subjects, images, effects), seeds, subjects)
     return smallest_detectable(variance, df, power, arms=ARMS, references=len(REFERENCES))
-
-
-def processor() -> str:
-    """The CPU's model name."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.split(":")[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.is_file()
-        else []
-    )
-    return names[0] if names else "unknown"
 
 
 def main() -> int:

@@ -190,11 +190,6 @@ class FusionDataModule(LightningDataModule):
         """Mask layer -> its structures."""
         return dict(self.real.info.layers)
 
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Logits of each layer: its structures and background."""
-        return tuple(1 + len(s) for s in self.real.info.layers.values())
-
     def held_out(self, split: str, manifest: Manifest | None = None) -> Manifest:
         """The real images of a split.
 

@@ -113,11 +113,6 @@ def is_known(cell: Cell) -> bool:
     return not any(p.endswith(f"={UNKNOWN}") for p in cell)
 
 
-def rows_of(manifest: Manifest, cell: Cell) -> np.ndarray:
-    """bool [rows]: the rows of a cell, whatever Cells it came from."""
-    return _matching_parts(manifest, cell, {}) == len(cell)
-
-
 def count(manifest: Manifest, wanted: Iterable[Cell]) -> Counter[Cell]:
     """How many rows a manifest has of each wanted cell; cells of several arms (other Cells) may be mixed."""
     masks: dict[str, np.ndarray] = {}

@@ -27,15 +27,17 @@ def answers_of(
     rng_seed: int,
     test_to_train: float | None,
     fewest: int = classification.FEWEST_POSITIVE,
+    fall_back: bool = True,
 ) -> tuple[dict[str, Answer], list[str]]:
     """Every arm's metric: a matrix, resamples, or a value per replicate.
 
-    A class with or without which fewer than `fewest` test subjects are is left out of the mean of a set metric.
+    A class with or without which fewer than `fewest` test subjects are is left out of the mean of a set metric. If none is
+    left, `fall_back` takes those that have one (and says so); without it that is an InputError.
     """
     if test_to_train is not None:
         columns = {}
         for seed, mine in rows.groupby("seed"):
-            found, notes = answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest)
+            found, notes = answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest, fall_back)
             columns[seed] = {
                 a: float(x.point[0]) if isinstance(x, Draws) else float(x.stack().mean())
                 for a, x in found.items()
@@ -65,7 +67,7 @@ def answers_of(
             "correct endpoint.metric",
         )
     counts = {name: s.subjects_with for name, s in next(iter(scores.values())).items()}
-    for least in (fewest, 1):
+    for least in (fewest, 1) if fall_back else (fewest,):
         if kept := [c for c, n in counts.items() if min(n) >= least]:
             break
     else:
@@ -80,6 +82,8 @@ def answers_of(
         for c, n in counts.items()
         if c not in kept
     ]
+    if least < fewest:
+        notes.append(f"no class has {fewest} test subjects with it and {fewest} without: {', '.join(kept)} by {least} or more")
     plan = plan_resamples(len(subjects), len(seeds), resamples, rng_seed)
     return {
         a: plan.draw(classification.set_metric(metric, [mine[c] for c in kept])) for a, mine in scores.items()

@@ -244,7 +244,7 @@ def explore(
             for layer, name in [("", ""), *named]:
                 try:
                     answers, notes = answers_of(
-                        part, metric, layer, (name,) if name else (), resamples, rng_seed, None, least
+                        part, metric, layer, (name,) if name else (), resamples, rng_seed, None, least, False
                     )
                     pairs = {
                         a: difference_of(x, answers[reference], None)

@@ -33,6 +33,15 @@ def test_a_rare_class_is_left_out_of_the_mean_and_told():
     assert layout.value == 0 and by_seed.tolist() == [0.0] * SEEDS
 
 
+def test_where_every_class_is_rare_the_mean_says_so_or_there_is_none():
+    few = findings(positives={"rare": 2})
+    found, notes = answers_of(few, "auroc", "", (), 50, 0, None)
+    assert np.allclose(found["matched"].point, 1.0)
+    assert notes == ["no class has 5 test subjects with it and 5 without: rare by 1 or more"]
+    with pytest.raises(InputError, match="'rare': \\(2, 22\\)"):
+        answers_of(few, "auroc", "", (), 50, 0, None, fall_back=False)
+
+
 def test_a_class_that_nobody_has_is_no_endpoint():
     with pytest.raises(InputError, match="a class with both"):
         answers_of(findings(positives={"none": 0}), "auroc", "", (), 50, 0, None)
