@@ -17,6 +17,7 @@ def in_child(function: Callable[..., Any], *args: Any, seconds: float = 300) -> 
     """Exit code of a forked child that runs function(*args): its integer result, or minus the signal that killed it."""
 
     def body():
+        torch.set_num_threads(1)  # the threads of the parent's OpenMP are not in the fork: waiting for them never ends
         os._exit(int(function(*args) or 0))  # without the test runner's exit handlers
 
     child = multiprocessing.get_context("fork").Process(target=body)
