@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+# a fork lacks the threads of its parent's OpenMP and would wait for them without end; and the bits of both must agree
+torch.set_num_threads(1)
 # a fork of a process that has used a GPU cannot use it again
 forks = pytest.mark.skipif(torch.cuda.is_available(), reason="forks after CUDA was used: run with CUDA_VISIBLE_DEVICES=")
 
@@ -17,7 +19,6 @@ def in_child(function: Callable[..., Any], *args: Any, seconds: float = 300) -> 
     """Exit code of a forked child that runs function(*args): its integer result, or minus the signal that killed it."""
 
     def body():
-        torch.set_num_threads(1)  # the threads of the parent's OpenMP are not in the fork: waiting for them never ends
         os._exit(int(function(*args) or 0))  # without the test runner's exit handlers
 
     child = multiprocessing.get_context("fork").Process(target=body)
