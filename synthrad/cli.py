@@ -265,7 +265,10 @@ class SynthradCLI(LightningCLI):
         if hasattr(model, "cases"):
             out = Path(self.trainer.default_root_dir) / "cases.parquet"
             seed = self.config[self.subcommand].get("seed_everything") or 0
-            write_cases(out, model.cases.assign(task="", net="", arm="", seed=int(seed)))
+            strategy = getattr(self.trainer.datamodule, "fusion", None)
+            names = {"task": model, "net": model.net, "arm": strategy}
+            columns = {k: type(v).__name__ if v is not None else "" for k, v in names.items()}
+            write_cases(out, model.cases.assign(**columns, seed=int(seed)))
             print(f"synthrad test: wrote {out}", flush=True)
 
 

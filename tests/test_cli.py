@@ -4,6 +4,7 @@ from tiny_set import make
 from synthrad import cli
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
+from synthrad.cases import read_cases
 from synthrad.errors import InputError
 
 BARE = ["fit", "--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionDataModule", "--data.manifest=x"]
@@ -45,7 +46,8 @@ def test_fit_links_counts_resumes_and_tests(tmp_path, capsys):
     assert main([*fit, "--model.lr=0.1"]) == 2
     assert "another fit" in capsys.readouterr().err
     assert main(["test", *common, f"--ckpt_path={best}"]) == 0, capsys.readouterr().err
-    assert (tmp_path / "run" / "cases.parquet").is_file()
+    cases = read_cases([tmp_path / "run" / "cases.parquet"])
+    assert set(zip(cases["task"], cases["net"], cases["arm"], strict=True)) == {("SegmentationTask", "SmpNet", "RealOnly")}
 
 
 def test_every_strategy_is_known_by_its_bare_name():
