@@ -153,6 +153,7 @@ def _fit(
     else:
         state = DurableCheckpointIO().load_checkpoint(best)["state_dict"]
         task.load_state_dict(state)
+    task.run_names = {**names, "seed": seed}
     trainer.test(task, datamodule=datamodule, verbose=False)
     tested = time.monotonic()
     table = task.cases.assign(task=names.get("task", ""), net=names.get("net", ""), arm=names.get("arm", ""), seed=seed)

@@ -132,7 +132,17 @@ def show(task: LightningModule, name: str, panels: list[Tensor]) -> None:
 
 
 def log_result(task: LightningModule, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Write the settings with the final test metrics for TensorBoard's table of runs."""
+    """Write what the run was, and the final test metrics, for TensorBoard's table of runs.
+
+    A study sets `task.run_names` (task, net, arm, seed); the strategy and the rows trained on come from the data.
+    """
+    data = getattr(task.trainer, "datamodule", None)
+    settings = {**getattr(task, "run_names", {}), **settings, "steps": task.trainer.max_steps}
+    if (strategy := getattr(data, "fusion", None)) is not None:
+        settings["strategy"] = type(strategy).__name__
+    if (train := getattr(data, "train", None)) is not None:
+        synthetic = int((train.column("source") == "synthetic").sum())
+        settings |= {"rows_real": len(train) - synthetic, "rows_synthetic": synthetic}
     plain = {k: v for k, v in settings.items() if isinstance(v, int | float | str | bool)}
     for logger in task.loggers:
         if isinstance(logger, TensorBoardLogger):

@@ -66,14 +66,17 @@ def test_a_fit_leaves_images_and_hparams_with_its_final_test_metrics(tmp_path):
     make(tmp_path / "real")
     data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=4)
     task = SegmentationTask(nn.Conv2d(1, 3, 3, padding=1), data.layers, lr=0.01)
-    fit_and_test(task, data, tmp_path / "run", 4, 2, 0, {}, "one")
+    fit_and_test(task, data, tmp_path / "run", 4, 2, 7, {"task": "t", "arm": "matched"}, "one")
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
     (tag,) = events.Tags()["images"]
     assert tag.startswith("val/image, target, prediction") and [e.step for e in events.Images(tag)] == [2, 4]
     told = plugin_data_pb2.HParamsPluginData()
     told.ParseFromString(events.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
-    assert told.session_start_info.hparams["lr"].number_value == 0.01
+    settings = told.session_start_info.hparams
+    assert settings["lr"].number_value == 0.01 and settings["seed"].number_value == 7
+    assert settings["arm"].string_value == "matched" and settings["strategy"].string_value == "RealOnly"
+    assert settings["rows_real"].number_value == len(data.train) > 0 == settings["rows_synthetic"].number_value
     told.ParseFromString(events.summary_metadata["_hparams_/experiment"].plugin_data.content)
     named = {m.name.tag for m in told.experiment.metric_infos}
     assert "test/dice" in named and named <= set(events.Tags()["scalars"])
