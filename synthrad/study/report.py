@@ -134,7 +134,7 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "class_tables": views.class_tables(facts.measurements, tested),
         "explore": [list(row.values()) for row in explored],
         "explore_columns": list(explored[0]) if explored else [],
-        "filters": [{"title": name, "facts": log} for name, log in facts.filters.items() if log],
+        "filters": views.filter_views(facts.filters),
         "undertrained": views.undertrained(facts.fits, end),
         "costs": views.cost_rows(facts.costs),
         "total_time": views.duration(sum(facts.costs.values())),

@@ -399,3 +399,42 @@ def _by_seed(measurements: Sequence[Measurement], arm: str, endpoint: Endpoint) 
         if asked and not m.subgroup and not m.subject:
             found.setdefault(m.seed, []).append(m.value)
     return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
+
+
+def filter_views(filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each source's filter kept, summed over draws and rounds; a log of another form is shown as it is.
+
+    Args:
+        filters: source -> logs of `synthrad filter` (one, or nested lists of them: draws, rounds).
+    """
+    shown = []
+    for name, log in filters.items():
+        rounds = _flat(log)
+        if not rounds:
+            continue
+        if not all(isinstance(r, Mapping) and {"filter", "kept", "rejected", "why", "per_class"} <= set(r) for r in rounds):
+            shown.append({"title": name, "facts": log})
+            continue
+        kept, rejected = (sum(r[k] for r in rounds) for k in ("kept", "rejected"))
+        groups: dict[str, list[int]] = {}
+        why: dict[str, int] = {}
+        for r in rounds:
+            for group, n in {**r["per_class"], **r.get("per_subgroup", {})}.items():
+                have = groups.setdefault(group, [0, 0])
+                groups[group] = [have[0] + n["kept"], have[1] + n["rejected"]]
+            for reason, n in r["why"].items():
+                why[reason] = why.get(reason, 0) + n
+        rows = [{"group": g, "kept": k, "drawn": k + r, "share": f"{k / (k + r):.0%}" if k + r else "–"}
+                for g, (k, r) in groups.items()]
+        times = "1 round" if len(rounds) == 1 else f"{len(rounds)} rounds (pilots and top-ups included)"
+        total = kept + rejected
+        shown.append({"title": name, "filter": rounds[0]["filter"], "rows": rows,
+                      "why": sorted(why.items(), key=lambda w: -w[1]),
+                      "sentence": f"{rounds[0]['filter']} kept {kept} of {total} images ({kept / max(total, 1):.0%}) in {times}."})
+    return shown
+
+
+def _flat(log: Any) -> list[Any]:
+    if isinstance(log, list):
+        return [x for part in log for x in _flat(part)]
+    return [log] if log else []

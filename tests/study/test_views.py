@@ -54,3 +54,13 @@ def test_exploratory_rows_name_the_test_set():
     own, clinic = views.explored(rows)
     assert (own["test set"], clinic["test set"]) == ("own", "clinic") and list(own) == list(clinic)
     assert (own["difference"], own["low"], own["high"]) == ("-0.012", "-0.020", "")
+
+
+def test_filter_logs_are_summed_over_rounds_and_others_shown_as_they_are():
+    log = {"filter": "AllOf", "kept": 3, "rejected": 1, "why": {"Dice below 0.7": 1}, "per_subgroup": {"sex F": {"kept": 1, "rejected": 0}},
+           "per_class": {"implant": {"kept": 1, "rejected": 1}, "none": {"kept": 0, "rejected": 0}}}  # fmt: skip
+    (one, other) = views.filter_views({"gan": [[log, log], [log]], "none": [[], []], "mine": {"my": "log"}})
+    assert one["sentence"] == "AllOf kept 9 of 12 images (75%) in 3 rounds (pilots and top-ups included)."
+    assert one["why"] == [("Dice below 0.7", 3)]
+    assert [tuple(r.values()) for r in one["rows"]] == [("implant", 3, 6, "50%"), ("none", 0, 0, "–"), ("sex F", 3, 3, "100%")]
+    assert other == {"title": "mine", "facts": {"my": "log"}}
