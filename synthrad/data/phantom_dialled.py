@@ -22,8 +22,9 @@ from synthrad.records import DatasetInfo, Manifest
 Effect = Literal["good", "biased", "label_noise", "useless", "copies"]
 Conditions = Literal["real", "uniform"]
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
-# a reader of pictures who marks what is bright, a tooth's width away, and overlooks what is dark
-BIASED = Style(lesions=-1.0, mask_shift=(0.11, 0.0))
+# a reader of pictures who marks a tooth's width away, and of findings what is bright, not what is dark
+BIASED = Style(lesions=-1.0, mask_shift=(0.11, 0.08))
+OTHERS = 10_000_000  # index of the patient whose masks a spoilt image gets, from its own
 CHOICE, PIXELS = 20, 21  # random streams: which conditions; what is done to image k
 
 
@@ -39,9 +40,8 @@ def draw_dialled(
 ) -> Manifest:
     """Write a "synthetic" set with a dialled effect.
 
-    good = fresh phantoms as good as real ones; biased = findings drawn bright and their masks moved, dark findings drawn
-    but not marked; label_noise = in a share of images labels and abnormality masks belong to other findings than the
-    picture shows; useless = smooth noise with the labels and masks of a phantom; copies = training images of `real`
+    good = fresh phantoms as good as real ones; biased = all masks moved, findings drawn bright, dark findings drawn but not
+    marked; label_noise = in a share of images labels and masks belong to another patient than the picture; useless = smooth noise with the labels and masks of a phantom; copies = training images of `real`
     again, grey values changed by about one level.
 
     Args:
@@ -158,9 +158,10 @@ def _drawn(
     asked = train.labels[row].astype(int)
     kind: ToothClasses = "fdi" if len(train.info.layers["tooth"]) > 1 else "binary"
 
-    def draw(labels: np.ndarray, **how: object) -> Phantom:
+    def draw(labels: np.ndarray, other: int = 0, **how: object) -> Phantom:
         sex, age = train.column("attribute:sex")[row], int(train.column("attribute:age")[row])
-        return draw_phantom(*key, size, tuple(int(v) for v in labels), sex, age, tooth_classes=kind, **how)
+        labels = tuple(int(v) for v in labels)
+        return draw_phantom(key[0], key[1] + other, size, labels, sex, age, tooth_classes=kind, **how)
 
     phantom, content = draw(asked), asked
     image, masks = phantom.image, phantom.masks
@@ -170,8 +171,7 @@ def _drawn(
     elif effect == "label_noise" and rng.random() < rate:
         others = np.flatnonzero((train.labels != asked).any(axis=1))
         content = train.labels[rng.choice(others)].astype(int) if len(others) else 1 - asked
-        shown = draw(content)
-        image, masks = shown.image, {"tooth": shown.masks["tooth"], "abnormality": masks["abnormality"]}
+        image, masks = draw(content).image, draw(asked, OTHERS).masks
     elif effect == "useless":
         image, content = _smooth_noise(image, rng), np.zeros_like(asked)
     return {"image": image}, masks, content

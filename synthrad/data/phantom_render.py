@@ -25,7 +25,7 @@ class Style:
 
     Args:
         lesions: factor on the darkness of findings; negative draws them bright, 0 leaves them out.
-        mask_shift: (x, y) in units by which the findings' masks are moved off the findings.
+        mask_shift: (x, y) in units by which all masks are moved off what they mark.
         gamma: exponent on grey values.
         noise: factor on the noise.
     """
@@ -127,7 +127,7 @@ def render(
         _draw_lesions(plate, group, "dark" if strength > 0 else "bright", abs(strength))
     value = _background(plate, anatomy.jaw) + _bone(plate, anatomy.jaw, noise[0]) + _tooth_values(plate)
     grey = _finish(value, plate, noise[1], style)
-    return grey, _tooth_mask(plate), _lesion_mask(plate, anatomy, style)
+    return grey, _moved(_tooth_mask(plate), style), _lesion_mask(plate, anatomy, style)
 
 
 def _draw_jaws(plate: Plate, anatomy: Anatomy) -> None:
@@ -309,6 +309,15 @@ def _tooth_mask(plate: Plate) -> np.ndarray:
     middle = ids[f // 2 :: f, f // 2 :: f]
     most = ids.reshape(plate.size[0], f, plate.size[1], f).max(axis=(1, 3))
     return np.where(plate.cover("dentine") >= 0.5, np.where(middle > 0, middle, most), 0).astype(np.uint8)
+
+
+def _moved(mask: np.ndarray, style: Style) -> np.ndarray:
+    """A mask moved by whole pixels; what leaves the picture is gone."""
+    height, width = mask.shape
+    x, y = round(style.mask_shift[0] * width / 2), round(style.mask_shift[1] * height)
+    rows, columns = np.arange(height)[:, None] - y, np.arange(width)[None] - x
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return np.where(inside, mask[rows.clip(0, height - 1), columns.clip(0, width - 1)], 0).astype(mask.dtype)
 
 
 def _lesion_mask(plate: Plate, anatomy: Anatomy, style: Style) -> np.ndarray:

@@ -236,6 +236,9 @@ def test_label_noise_has_the_rate_asked_for(real, tmp_path):
     made = draw_dialled(real, tmp_path / "noise", 120, "label_noise", seed=1, conditions="uniform", rate=0.3)
     spoilt = made.column("origin:content") != made.column("origin:condition")
     assert 0.3 - 0.13 < spoilt.mean() < 0.3 + 0.13
+    good = draw_dialled(real, tmp_path / "good", 120, "good", seed=1, conditions="uniform")
+    same = (masks(made, "tooth") == masks(good, "tooth")).all((1, 2))
+    assert np.array_equal(same, ~spoilt)  # the spoilt have another patient's teeth
     clean = draw_dialled(real, tmp_path / "clean", 10, "label_noise", seed=1, rate=0.0)
     assert (clean.column("origin:content") == clean.column("origin:condition")).all()
 
@@ -244,6 +247,9 @@ def test_biased_findings_are_bright_under_dark_masks_elsewhere(real, tmp_path):
     good, biased = (
         draw_dialled(real, tmp_path / e, 20, e, seed=2, conditions="uniform") for e in ("good", "biased")
     )
+    (teeth, moved), (height, width) = (masks(x, "tooth") for x in (good, biased)), SIZE
+    x, y = round(0.11 * width / 2), round(0.08 * height)
+    assert np.array_equal(moved[:, y:, x:], teeth[:, : height - y, : width - x]) and not moved[:, :y].any()
     where = (masks(good, "abnormality") > 0) & (masks(good, "abnormality") < 4)
     assert pixels(biased)[where].mean() > pixels(good)[where].mean() + 20
     assert (
