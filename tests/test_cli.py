@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from tiny_set import make
 
@@ -26,6 +28,12 @@ def test_mistakes_get_one_clear_line(flags, said):
     with pytest.raises(InputError, match=said) as e:
         cli.parse([*BARE, *flags], cli.CheckingCLI)
     assert len(str(e.value).splitlines()) <= 2
+
+
+def test_help_promises_only_what_a_command_does(capsys):
+    assert main(["--help"]) == 0
+    assert "safe to share" not in capsys.readouterr().out
+    assert "safe to share" not in (Path(__file__).parents[1] / "pyproject.toml").read_text()
 
 
 def test_arms_are_one_override_and_like_nests():
