@@ -30,7 +30,7 @@ def usage() -> str:
     rows += [f"  {name:<9} {text} (LightningCLI: -c CONFIG, --help)" for name, text in LIGHTNING.items()]
     return (
         "usage: synthrad [--allow-import PACKAGE] COMMAND ...\n\n"
-        "Does synthetic data help a radiology task, which kind, how much of it, and is it safe to share?\n\n"
+        "Does synthetic data help a radiology task, which kind, and how much of it?\n\n"
         "commands:\n" + "\n".join(rows) + "\n\n`synthrad COMMAND --help` explains each. Start with `scripts/quickstart`."
     )
 
@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"synthrad {verb}: {told(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"synthrad {verb}: interrupted; the same command resumes", file=sys.stderr)
+        again = "starts again" if verb == "prepare" else "resumes"  # prepare keeps nothing that is half done
+        print(f"synthrad {verb}: interrupted; the same command {again}", file=sys.stderr)
         return 1
 
 

@@ -87,7 +87,7 @@ def test_near_copies_across_splits_are_printed(tmp_path, capsys):
     assert "row 2 a (train)  ~  row 5 d (test)" in capsys.readouterr().out
 
 
-def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch):
+def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     words = build(tmp_path / "d", [picture(rng) for _ in range(6)], list("abcdef"))
 
@@ -97,6 +97,7 @@ def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("synthrad.records.Manifest.write", stop)
         assert main(words) == 1
+    assert "interrupted; the same command starts again" in capsys.readouterr().err
     assert not (tmp_path / "out" / "dataset.yaml").exists()
     assert main(words) == 0
     assert (tmp_path / "out" / "dataset.yaml").exists()
