@@ -13,7 +13,7 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +43,39 @@ def load_filter(config: Path | str | Mapping[str, Any]) -> Filter:
     path = Path(config)
     if not path.is_file():
         raise InputError(str(path), "no such file", "a filter config", "see configs/filters/")
+    return _build(read_yaml(path, "class_path and init_args"), str(path))
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping whose keys differ."""
+        seen: dict[Hashable, int] = {}
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # <<: *shared
+                continue
+            line, name = key.start_mark.line + 1, self.construct_object(key, deep=True)
+            if not isinstance(name, Hashable):
+                continue  # the base class says so
+            if name in seen:
+                raise InputError(f"{self.name}, line {line}", f"the key {name!r} again, first on line {seen[name]}",
+                                 "each key once", "remove one of the two")
+            seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, expected: str) -> Any:
+    """The data of a YAML file.
+
+    Raises:
+        InputError: no YAML, or a key given twice in one mapping.
+    """
     try:
-        spec = yaml.safe_load(path.read_text())
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, Loader=_OneOfEachKey)  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise InputError(
-            str(path), f"no YAML ({' '.join(str(e).split())[:120]})", "class_path and init_args"
-        ) from e
-    return _build(spec, str(path))
+        raise InputError(str(path), f"no YAML ({' '.join(str(e).split())[:120]})", expected) from e
 
 
 def _build(spec: Any, where: str) -> Any:

@@ -7,16 +7,27 @@ import hashlib
 import inspect
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from synthrad.errors import InputError, InputErrors
+from synthrad.filter import read_yaml
+from synthrad.metrics import classification, segmentation
 from synthrad.metrics.classification import FEWEST_POSITIVE
 
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 REFERENCE = "real_only"
+METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
+Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
 
 class Part(BaseModel):
@@ -126,7 +137,7 @@ class Study(Part):
     mechanics: bool = False
     manifest: str
     external: dict[str, str] = Field(default_factory=dict)
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     sources: dict[str, Source] = Field(default_factory=dict)
     arms: dict[str, Arm]
     cells: dict[str, Any] = Field(default_factory=dict)
@@ -157,6 +168,10 @@ class Study(Part):
         if end.task not in self.tasks or end.net not in self.tasks[end.task].nets:
             known = [f"{t}/{n}" for t, task in self.tasks.items() for n in task.nets]
             raise ValueError(f"endpoint: task {end.task!r} with net {end.net!r} is none of {known}")
+        task = self.tasks[end.task]
+        if end.metric not in METRICS[task.kind]:
+            raise ValueError(f"endpoint.metric: {end.metric!r} is none of {', '.join(METRICS[task.kind])}, the metrics of the "
+                             f"{task.kind} task {end.task!r}{_meant(end.metric, METRICS[task.kind])}")
         return self
 
 
@@ -169,32 +184,54 @@ def load_study(path: Path | str) -> Study:
     path = Path(path)
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise InputError(str(path), "no such file", "a study file", f"there are: {', '.join(near)}" if near else "")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as e:
-        raise InputError(str(path), f"text that is not YAML ({e})", "a study file") from e
+        if path.is_dir():
+            near = sorted(str(p) for p in path.glob("*.yaml"))
+        raise InputError(str(path), "a folder" if path.is_dir() else "no such file", "a study file",
+                         f"there are: {', '.join(near)}" if near else "")
+    data = read_yaml(path, "a study file")
     if not isinstance(data, dict):
-        raise InputError(str(path), f"a {type(data).__name__}", "a mapping with the keys of Study")
+        found = "an empty file" if data is None else f"a {type(data).__name__}"
+        raise InputError(str(path), found, "a mapping with the keys of Study", "start from a file of configs/studies/")
     try:
         study = Study.model_validate(data)
     except ValidationError as e:
-        faults = []
-        for error in e.errors():
-            key = ".".join(map(str, error["loc"])) or "study"
-            found = "" if error["type"] in ("missing", "value_error") else f", found {error['input']!r}"
-            faults.append(f"{key}: {error['msg']}{found}{_near_key(error)}")
-        raise InputErrors(str(path), faults) from e
+        raise InputErrors(str(path), [_told(error) for error in e.errors()]) from e
+    build_cells(study.cells, f"{path}: cells")
     for name, arm in study.arms.items():
         build_strategy(arm, study.cells, f"{path}: arms.{name}")
     return study
 
 
-def _near_key(error: Any) -> str:
-    if error["type"] != "extra_forbidden":
-        return ""
-    fields = {f for part in Part.__subclasses__() for f in part.model_fields}
-    near = difflib.get_close_matches(str(error["loc"][-1]), fields, 1)
+def _told(error: Any) -> str:
+    """One fault as a user reads it: key, what is wrong, what was found."""
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "value_error":  # our own words; those of a check of the whole study name their key themselves
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key}: found {error['input']!r}, expected lower case letters, digits and _ only: it is a folder's name"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_meant(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
+    return f"{key}: {error['msg']}" + ("" if error["type"] == "missing" else f", found {error['input']!r}")
+
+
+def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
+    """The keys of the part of a study file at a place: ("tasks", "teeth") -> those of Task."""
+    kind: Any = Study
+    for step in loc:
+        if not _is_part(kind):  # dict[str, Part]: the step is a name that the file gives
+            kind = get_args(kind)[-1]
+            continue
+        kind = kind.model_fields[step].annotation
+        kind = next((a for a in get_args(kind) if type(None) in get_args(kind) and _is_part(a)), kind)
+    return list(kind.model_fields) if _is_part(kind) else []
+
+
+def _is_part(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Part)
+
+
+def _meant(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean `{near[0]}`?" if near else ""
 
 
@@ -217,11 +254,32 @@ def build_strategy(arm: Arm, cells: dict[str, Any], where: str) -> Any:
                              f"did you mean `{near[0]}`?" if near else "")
     args = dict(arm.args)
     if "cells" in known and cells and "cells" not in args:
-        args["cells"] = fusion.Cells(**cells)
+        args["cells"] = build_cells(cells, f"{where}: cells")
+    elif isinstance(args.get("cells"), dict):
+        args["cells"] = build_cells(args["cells"], f"{where}.args.cells")
     try:
         return kind(**args)
     except TypeError as e:
         raise InputError(where, str(e), f"the arguments of {arm.strategy}") from e
+    except InputError as e:  # a strategy knows neither file nor arm
+        raise InputError(f"{where}.args: {e.where}", e.found, e.expected, e.repair) from e
+
+
+def build_cells(cells: dict[str, Any], where: str) -> Any:
+    """Cells of a mapping, its keys and the kinds of its values checked."""
+    from synthrad.fusion import Cells
+
+    known = list(inspect.signature(Cells).parameters)
+    for key in cells:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise InputError(f"{where}.{key}", "an unknown key", f"one of {known}", f"did you mean `{near[0]}`?" if near else "")
+    try:
+        TypeAdapter(Cells).validate_python(cells)
+    except ValidationError as e:
+        error = e.errors()[0]
+        raise InputError(".".join([where, *map(str, error["loc"])]), repr(error["input"]), error["msg"]) from e
+    return Cells(**cells)
 
 
 def digest_of(*parts: Any) -> str:
