@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -34,3 +37,16 @@ def told(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error}.\n  Repair: make room on that disk, then type the same command; what is whole is kept."
     return str(error)
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Add `path` to an OSError that names no file: a full disk, met while bytes are written, names none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        if e.filename is not None or e.errno is None:
+            raise
+        raise OSError(e.errno, e.strerror, str(path)) from e

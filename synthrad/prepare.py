@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from synthrad.errors import naming
 from synthrad.records import SPLITS, Manifest
 
 READERS = Path(__file__).parent / "data" / "readers"
@@ -44,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """Read, write, and print what was found."""
     args = parser().parse_args(argv)
-    manifest = args.module.read(getattr(args, "root", None), args.out, args)
+    with naming(args.out):
+        manifest = args.module.read(getattr(args, "root", None), args.out, args)
     lines = [*summary(manifest), *same_pictures(manifest)]
     if not args.skip_near_copies and (manifest.column("source") == "real").all():
         lines += near_copy_lines(manifest)

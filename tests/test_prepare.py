@@ -114,3 +114,22 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     assert main(words) == 1
     assert "No space left" in capsys.readouterr().err
     assert not (tmp_path / "out" / "dataset.yaml").exists()
+
+
+def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("reader", "place"),
+    [("table", "PIL.Image.Image.save"), ("table", "shutil.copyfile"), ("phantom", "PIL.Image.Image.save")],
+)
+def test_a_full_disk_while_images_are_written_names_the_place(tmp_path, monkeypatch, capsys, reader, place):
+    words = build(tmp_path / "d", [picture(np.random.default_rng(i)) for i in range(6)], list("abcdef"))
+    words = [*words, "--mask", "image", "--mask-classes", "any:1-255=x", "--copy"]
+    if reader == "phantom":
+        words = ["prepare", "phantom", str(tmp_path / "out"), "--number", "8"]
+    monkeypatch.setattr(place, full)
+    assert main(words) == 1
+    text = capsys.readouterr().err
+    assert f"{tmp_path / 'out'}" in text and "Repair: make room" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from synthrad.errors import InputError
+from synthrad.errors import InputError, naming
 from synthrad.records import file_digest
 
 FORMATS = ("PNG", "JPEG")  # Pillow tries no other decoder: each is a way in for a crafted file
@@ -85,7 +85,8 @@ def write_mask(path: Path | str, mask: np.ndarray) -> None:
     picture = picture.convert("P") if picture.mode != "L" else picture
     picture.putpalette(_palette())
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG", optimize=False)
+    with naming(path):
+        picture.save(path, format="PNG", optimize=False)
 
 
 def files_digest(paths: Sequence[Path | str | None]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_mask
-from synthrad.errors import InputError, InputErrors
+from synthrad.errors import InputError, InputErrors, naming
 from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
 
 MARK = (
@@ -212,7 +212,8 @@ class Draft:
             for row, name in enumerate(names):
                 target = self.folder / "images" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.root / name, target)
+                with naming(target):
+                    shutil.copyfile(self.root / name, target)
                 names[row] = f"images/{name}"
         self.columns["root"][:] = HERE
         self.info = replace(self.info, roots={HERE: str(self.out)})
