@@ -16,6 +16,7 @@ from synthrad.errors import InputError
 
 FEWEST_SUBJECTS = 10  # fewer: no interval (design, section 6)
 FEWEST_SEEDS = 5  # fewer: no p-value (design, section 6)
+LEAST_SPREAD = 1e-12  # standard error below which all differences are equal up to rounding
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,18 @@ class Layout:
     undefined: float = 0.0
 
     @property
+    def has_spread(self) -> bool:
+        """Differences that differ. Without any (nets that learned nothing answer alike) nothing can be inferred."""
+        return bool(self.variance > LEAST_SPREAD**2)
+
+    @property
     def has_interval(self) -> bool:
-        """Enough subjects, seeds and defined resamples for an interval."""
+        """Enough subjects, seeds and defined resamples for an interval, and a spread to take it from."""
         return (
             self.subjects >= FEWEST_SUBJECTS
             and self.seeds >= 2
             and np.isfinite(self.variance)
+            and self.has_spread
             and self.df > 0
         )
 
@@ -56,7 +63,7 @@ class Layout:
         return self.has_interval and self.seeds >= FEWEST_SEEDS
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
-        """Two-sided interval value -+ t_df sqrt(V), or None where there are too few subjects or seeds."""
+        """Two-sided interval value -+ t_df sqrt(V), or None where `has_interval` is false."""
         if not self.has_interval:
             return None
         half = float(stdtrit(self.df, 0.5 + confidence / 2)) * self.variance**0.5
@@ -64,15 +71,14 @@ class Layout:
 
     def p_greater(self, null: float = 0.0) -> float:
         """One-sided p-value against the null that the difference is at most `null`."""
-        excess = self.value - null
-        if self.variance <= 0:  # all differences are equal: no evidence unless they are on the right side
-            return 0.0 if excess > 0 else 1.0
-        return float(stdtr(self.df, -excess / self.variance**0.5))
+        if self.variance <= 0:  # no spread to measure a difference by: no evidence
+            return 1.0
+        return float(stdtr(self.df, (null - self.value) / self.variance**0.5))
 
     def p_less(self, null: float = 0.0) -> float:
         """One-sided p-value against the null that the difference is at least `null`."""
         if self.variance <= 0:
-            return 0.0 if self.value < null else 1.0
+            return 1.0
         return float(stdtr(self.df, (self.value - null) / self.variance**0.5))
 
     def p_two_sided(self, null: float = 0.0) -> float:

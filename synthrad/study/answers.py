@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from synthrad.metrics import classification, segmentation
 from synthrad.statistics.corrections import nadeau_bengio
 from synthrad.statistics.layouts import Layout, two_way
 from synthrad.statistics.resampling import Draws, plan_resamples
+from synthrad.study.verdicts import METRIC_NAMES, Endpoint
 
 Answer = (
     pd.DataFrame | pd.Series | Draws
@@ -88,6 +89,39 @@ def answers_of(
     return {
         a: plan.draw(classification.set_metric(metric, [mine[c] for c in kept])) for a, mine in scores.items()
     }, notes
+
+
+def nothing_learned(
+    answers: Mapping[str, Answer], rows: pd.DataFrame, endpoint: Endpoint, reference: str, test_to_train: float | None, fewest: int
+) -> str:
+    """Why no difference can be judged: "" unless the metric is at its floor.
+
+    Segmentation: the reference's mean is below the endpoint's smallest relevant difference or margin, so whatever an arm
+    does lies within them. Classification: no arm is shown to be above a classifier that gives every image the same
+    probability (AUROC 0.5, average precision the prevalence, F1 that of calling every image positive).
+    """
+    least = max(endpoint.margin, endpoint.smallest_relevant)
+    means = {arm: mean_of(x) for arm, x in answers.items()}
+    name = METRIC_NAMES[endpoint.metric]
+    if endpoint.metric in segmentation.METRICS:
+        if means[reference] >= least:
+            return ""
+        if max(means.values()) < least:
+            return f"no arm segments anything ({name} {max(means.values()):.3f} at most)"
+        return f"{reference} segments nothing ({name} {means[reference]:.3f}), so a difference to it says nothing"
+    blind = rows[rows["arm"] == reference].assign(probability=1.0, threshold=0.5)
+    blind, _ = answers_of(blind, endpoint.metric, endpoint.layer, endpoint.classes, 1, 0, test_to_train, fewest)
+    chance = mean_of(blind[reference])
+    for arm, x in answers.items():
+        interval = x.layout().interval(1 - 0.05 / len(answers)) if isinstance(x, Draws) else None  # one of many is lucky
+        if interval[0] > chance if interval else means[arm] > chance + least:
+            return ""
+    return f"no arm is shown to classify anything ({name} {max(means.values()):.3f} at most, without learning {chance:.3f})"
+
+
+def mean_of(x: Answer) -> float:
+    """The metric of one arm over its seeds and subjects."""
+    return float(np.nanmean(x.point if isinstance(x, Draws) else x.to_numpy(float)))
 
 
 def difference_of(a: Answer, b: Answer, test_to_train: float | None) -> tuple[Layout, np.ndarray]:

@@ -17,7 +17,7 @@ from synthrad.errors import InputError
 from synthrad.metrics import classification, segmentation
 from synthrad.statistics.corrections import holm, intersection_union, seeds_t, tost
 from synthrad.statistics.layouts import Layout, two_way
-from synthrad.study.answers import answers_of, difference_of
+from synthrad.study.answers import answers_of, difference_of, nothing_learned
 from synthrad.study.verdicts import (
     Comparison,
     Comparisons,
@@ -91,7 +91,8 @@ def compare(
 
     Args:
         cases: a cases table. controls: adding arm -> its control arms.
-        undertrained: the reference's best step was late: no verdict. mechanics: stamped study: no p-value.
+        undertrained: the reference's best step was late: no verdict. mechanics: stamped study: no p-value. Where nothing was
+            learned (`answers.nothing_learned`) there is no verdict either.
         generalises_over: "downstream seeds", or "pipeline" where every replicate has its own split, generator seed and draw.
         replacing: synthetic-only arms, tested for being as good as the reference (TOST with endpoint.margin).
         test_to_train: test over training subjects of a pipeline whose splits overlap (Nadeau-Bengio); then the seeds are replicates.
@@ -117,10 +118,16 @@ def compare(
         "net": endpoint.net,
         "generalises_over": generalises_over,
     }
-    adding = _adding_verdicts(pairs, endpoint, reference, undertrained, mechanics, shared)
-    alone = _replacing_verdicts(as_real, endpoint, reference, undertrained, mechanics, shared)
+    floor = nothing_learned(answers, rows, endpoint, reference, test_to_train, fewest)
+    silence = (
+        "UNDERTRAINED, no verdict" if undertrained else "a mechanics study, no verdict" if mechanics
+        else f"no verdict, {floor}" if floor else ""
+    )  # fmt: skip
+    adding = _adding_verdicts(pairs, endpoint, reference, silence, shared)
+    alone = _replacing_verdicts(as_real, endpoint, reference, silence, shared)
+    notes += [f"Nothing to compare: {floor}."] if floor else []
     return Comparisons(
-        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes)
+        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes), floor
     )
 
 
@@ -139,55 +146,32 @@ def _rows_of(cases: pd.DataFrame, endpoint: Endpoint, arms: set[str]) -> pd.Data
 
 
 def _adding_verdicts(
-    pairs: Mapping[str, Mapping[str, Difference]],
-    endpoint: Endpoint,
-    reference: str,
-    undertrained: bool,
-    mechanics: bool,
-    shared: dict,
+    pairs: Mapping[str, Mapping[str, Difference]], endpoint: Endpoint, reference: str, silence: str, shared: dict
 ) -> list[Verdict]:
     """The verdicts of the adding arms: arm -> reference -> difference."""
     layouts = {arm: {r: x[0] for r, x in mine.items()} for arm, mine in pairs.items()}
     decisions = decide(layouts, reference, endpoint.alpha)
-    family, silent = sum(len(mine) for mine in pairs.values()), undertrained or mechanics
+    family, silent = sum(len(mine) for mine in pairs.values()), bool(silence)
     verdicts = []
     for arm, mine in pairs.items():
         rows = {r: _comparison(arm, r, *x, endpoint.alpha, silent, family, shared) for r, x in mine.items()}
         verdicts.append(
-            verdict_of(
-                arm,
-                decisions[arm],
-                rows,
-                layouts[arm],
-                endpoint,
-                reference,
-                undertrained,
-                mechanics,
-                len(pairs),
-            )
+            verdict_of(arm, decisions[arm], rows, layouts[arm], endpoint, reference, silence, len(pairs))
         )
     return verdicts
 
 
 def _replacing_verdicts(
-    differences: Mapping[str, Difference],
-    endpoint: Endpoint,
-    reference: str,
-    undertrained: bool,
-    mechanics: bool,
-    shared: dict,
+    differences: Mapping[str, Difference], endpoint: Endpoint, reference: str, silence: str, shared: dict
 ) -> list[Verdict]:
     """The verdicts of the arms without real rows: TOST against the reference, Holm over these arms."""
-    silent = undertrained or mechanics
-    p_tost = {a: tost(x[0], endpoint.margin) for a, x in differences.items() if x[0].has_p and not silent}
+    p_tost = {a: tost(x[0], endpoint.margin) for a, x in differences.items() if x[0].has_p and not silence}
     adjusted = holm(p_tost)
     verdicts = []
     for arm, x in differences.items():
         row = _comparison(arm, reference, *x, endpoint.alpha, True, 1, shared)
         verdicts.append(
-            replacing_verdict_of(
-                row, x[0], p_tost.get(arm), adjusted.get(arm), endpoint, undertrained, mechanics
-            )
+            replacing_verdict_of(row, x[0], p_tost.get(arm), adjusted.get(arm), endpoint, silence)
         )
     return verdicts
 
@@ -204,11 +188,11 @@ def _comparison(
 ) -> Comparison:
     low, high = layout.interval(1 - alpha) or (None, None)
     p_gain = layout.p_greater() if layout.has_p and not silent else None
-    note = (
-        f"{layout.undefined:.0%} of the resamples undefined: no interval"
-        if layout.undefined and low is None
-        else ""
-    )
+    note = ""
+    if low is None and layout.undefined:
+        note = f"{layout.undefined:.0%} of the resamples undefined: no interval"
+    elif low is None and not layout.has_spread and np.isfinite(layout.variance):
+        note = "all seeds and subjects differ by the same amount: no interval"
     return Comparison(
         arm,
         reference,
@@ -216,7 +200,7 @@ def _comparison(
         low=low,
         high=high,
         p_gain=p_gain,
-        p_seeds_t=None if silent else seeds_t(means, family),
+        p_seeds_t=None if silent or low is None else seeds_t(means, family),
         seeds=layout.seeds,
         subjects=layout.subjects,
         note=note,

@@ -58,7 +58,7 @@ class Comparison:
 
     Args:
         difference: mean of arm minus reference; low, high: two-sided interval or None.
-        p_gain: one-sided p-value or None (exploratory, too few seeds, mechanics, undertrained).
+        p_gain: one-sided p-value or None (exploratory, too few seeds, mechanics, undertrained, nothing learned).
         p_seeds_t: the one-tailed t over seeds with Bonferroni of arXiv 2411.18602; drives nothing.
         generalises_over: what the interval generalises over beside the test subjects.
     """
@@ -122,7 +122,8 @@ class Verdict:
         call: gain, harm, no relevant gain, no gain shown, as good as real, not shown as good as real, no verdict.
         hardest: the comparison with the largest p (or the smallest difference where there is none).
         p_holm: Holm over the adding arms; for a replacing arm of its TOST over the replacing arms.
-        detectable_80, detectable_90: smallest difference that the whole rule would find with that power.
+        detectable_80, detectable_90: smallest difference that the whole rule would find with that power; None where no arm
+            is judged or there is no interval.
     """
 
     arm: str
@@ -138,7 +139,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All verdicts on the endpoint."""
+    """All verdicts on the endpoint; `floor` says why none can be given where nothing was learned."""
 
     endpoint: Endpoint
     verdicts: tuple[Verdict, ...]
@@ -147,6 +148,7 @@ class Comparisons:
     undertrained: bool
     mechanics: bool
     notes: tuple[str, ...] = field(default=())
+    floor: str = ""
 
     def __getitem__(self, arm: str) -> Verdict:
         return next(v for v in self.verdicts if v.arm == arm)
@@ -168,20 +170,19 @@ def verdict_of(
     layouts: dict[str, Layout],
     endpoint: Endpoint,
     reference: str,
-    undertrained: bool,
-    mechanics: bool,
+    silence: str,
     arms: int,
 ) -> Verdict:
-    """The verdict of an adding arm: what the rule decided, in words."""
+    """The verdict of an adding arm: what the rule decided, in words; `silence` says why no arm gets one."""
     hardest = rows[decision.hardest]
-    found = [_detectable(layouts.values(), p, endpoint.alpha, arms) for p in (0.8, 0.9)]
+    found = [None if silence else _detectable(layouts.values(), p, endpoint.alpha, arms) for p in (0.8, 0.9)]
     others = len(rows) - 1
     held = f" and each of {others} controls" if others > 1 else " and its control" if others else ""
     against = f"over {reference}{held}"
     least = "" if len(rows) == 1 else f" (least over {hardest.reference})"
     p_text = "" if decision.p_holm is None else f", Holm {_p(decision.p_holm)}"
-    if undertrained or mechanics:
-        call, text = "no verdict", f"{_span(hardest)} {against}{least}: {_silence(undertrained)}"
+    if silence:
+        call, text = "no verdict", f"{_span(hardest)} {against}{least}: {silence}"
     elif decision.call == "harm":
         call, text = (
             "harm",
@@ -202,14 +203,13 @@ def verdict_of(
         call = "no relevant gain" if ruled_out else "no gain shown"
         why = f" ({endpoint.smallest_relevant:g} is ruled out)" if ruled_out else ""
         text = f"{_span(hardest)} {against}{least}{p_text}: {call}{why}"
-    silent = undertrained or mechanics
     return Verdict(
         arm,
         call,
         hardest,
         tuple(rows.values()),
-        None if silent else decision.p,
-        None if silent else decision.p_holm,
+        None if silence else decision.p,
+        None if silence else decision.p_holm,
         *found,
         f"{arm}: {METRIC_NAMES[endpoint.metric]} {text}{_power_words(found[1])}",
     )
@@ -221,13 +221,12 @@ def replacing_verdict_of(
     p: float | None,
     p_holm: float | None,
     endpoint: Endpoint,
-    undertrained: bool,
-    mechanics: bool,
+    silence: str,
 ) -> Verdict:
     """The verdict of a synthetic-only arm: equivalence with the reference within the margin (TOST)."""
-    found = [_detectable([layout], power, endpoint.alpha, 1) for power in (0.8, 0.9)]
-    if undertrained or mechanics:
-        call, text = "no verdict", _silence(undertrained)
+    found = [None if silence else _detectable([layout], power, endpoint.alpha, 1) for power in (0.8, 0.9)]
+    if silence:
+        call, text = "no verdict", silence
     elif p_holm is not None and p_holm <= endpoint.alpha:
         call = "as good as real"
         text = f"as good as {row.reference} within {endpoint.margin:g}, TOST {_p(p_holm)}"
@@ -257,10 +256,6 @@ def _span(row: Comparison) -> str:
 
 def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _silence(undertrained: bool) -> str:
-    return "UNDERTRAINED, no verdict" if undertrained else "a mechanics study, no verdict"
 
 
 def _too_few(row: Comparison) -> str:

@@ -289,6 +289,8 @@ def _sentence(
         return "Every step ran. This study is not meant to judge the arm."
     if state == "undertrained":
         return f"No verdict: {base} was still improving when it stopped, so longer training may do what the added rows did."
+    if comparisons.floor:
+        return f"No verdict: {comparisons.floor}."
     held = len(v.comparisons) - 1
     controls = (
         f" and than each of its {held} controls" if held > 1 else " and than its control" if held else ""

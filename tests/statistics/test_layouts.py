@@ -52,6 +52,13 @@ def test_too_few():
     assert four.has_interval and not four.has_p
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_equal_differences_say_nothing(value):
+    alike = two_way(np.full((5, 57), value))
+    assert alike.interval() is None and not alike.has_p
+    assert two_way(np.zeros((5, 57))).p_greater(-0.02) == two_way(np.zeros((5, 57))).p_less(0.02) == 1.0
+
+
 @pytest.mark.parametrize(
     "seeds, subjects, effects",
     [(5, 60, Effects()), (5, 30, Effects(0.02, 0.02, 0.03)), (10, 100, Effects(0.005, 0.04, 0.03))],

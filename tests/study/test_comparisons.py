@@ -80,6 +80,39 @@ def test_silence(segmented, flag, word):
         assert all(c.p_gain is None and c.p_seeds_t is None and c.low is not None for c in v.comparisons)
 
 
+@pytest.mark.parametrize(("tp", "word"), [(0, "no arm segments anything (Dice 0.000 at most)"), (2, "no arm segments anything")])
+def test_nets_that_learned_nothing_get_no_verdict(segmented, tp, word):
+    nothing = segmented.assign(tp=tp, fn=200 - tp)
+    found = compare(nothing, replace(DICE, smallest_relevant=0.02), CONTROLS, replacing=["synthetic_only"])
+    assert word in found.floor and any(word in n for n in found.notes)
+    for v in found.verdicts:
+        assert v.call == "no verdict" and v.p is v.p_holm is v.detectable_90 is None and word in v.words
+        assert all(c.low is None and c.p_gain is c.p_seeds_t is None for c in v.comparisons) or tp
+
+
+def test_a_reference_that_segments_nothing_is_no_reference(segmented):
+    rows = segmented.copy()
+    rows.loc[rows["arm"] == "real_only", ["tp", "fn"]] = [0, 200]
+    found = compare(rows, DICE, CONTROLS)
+    assert found["good"].call == "no verdict" and "real_only segments nothing (Dice 0.000)" in found["good"].words
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "f1"])
+@pytest.mark.parametrize("probability", ["constant", "noise"])
+def test_classifiers_at_chance_get_no_verdict(metric, probability):
+    rows = cases_of("classification")
+    guess = 0.5 if probability == "constant" else np.random.default_rng(3).random(len(rows))
+    rows = rows.assign(probability=guess, threshold=0.1)
+    found = compare(rows, replace(DICE, metric=metric), CONTROLS, replacing=["synthetic_only"], resamples=200)
+    assert "no arm is shown to classify anything" in found.floor
+    assert {v.call for v in found.verdicts} == {"no verdict"}
+
+
+def test_classifiers_above_chance_do():
+    for metric in ("auroc", "average_precision"):
+        assert compare(cases_of("classification"), replace(DICE, metric=metric), CONTROLS, resamples=100).floor == ""
+
+
 def test_too_few(segmented):
     four = compare(segmented[segmented["seed"] < 4], DICE, CONTROLS)["good"]
     assert four.call == "no verdict" and four.p is None and four.hardest.low is not None

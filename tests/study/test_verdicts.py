@@ -21,11 +21,10 @@ def row(x: Layout, reference: str = REFERENCE, **more) -> Comparison:
     return Comparison("arm", reference, "dice", generalises_over="downstream seeds", task="t", net="n", **plain | more)
 
 
-def judged(call: str, x: Layout, silent: dict | None = None, **more):
+def judged(call: str, x: Layout, silence: str = "", **more):
     rows = {REFERENCE: row(x, **more), "copies": row(x, "copies", **more)}
     decision = Decision(call, "copies", 0.01, 0.02)
-    flags = {"undertrained": False, "mechanics": False} | (silent or {})
-    return verdict_of("arm", decision, rows, dict.fromkeys(rows, x), END, REFERENCE, arms=1, **flags)
+    return verdict_of("arm", decision, rows, dict.fromkeys(rows, x), END, REFERENCE, silence, arms=1)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +47,11 @@ def test_a_one_sided_gain_beside_an_interval_that_reaches_0():
     assert "the two-sided interval reaches 0" in judged("gain", layout(0.03), low=-0.001, high=0.06).words
 
 
-@pytest.mark.parametrize("silent", [{"undertrained": True}, {"mechanics": True}])
-def test_silence_has_no_p(silent):
-    v = judged("gain", layout(0.06), silent)
-    assert v.call == "no verdict" and v.p is None and v.p_holm is None and "Holm p = " not in v.words.split(": ", 1)[0]
+def test_silence_has_no_p_and_no_power():
+    for v in (judged("gain", layout(0.06), "UNDERTRAINED, no verdict"),
+              replacing_verdict_of(row(layout(0.0)), layout(0.0), None, None, END, "UNDERTRAINED, no verdict")):  # fmt: skip
+        assert v.call == "no verdict" and v.p is None and v.p_holm is None and v.words.endswith(": UNDERTRAINED, no verdict")
+        assert v.detectable_80 is None and v.detectable_90 is None
 
 
 def test_why_there_is_no_verdict():
@@ -61,14 +61,13 @@ def test_why_there_is_no_verdict():
 
 
 def test_replacing_arms():
-    def call(x, p, undertrained=False):
-        return replacing_verdict_of(row(x), x, p, p, END, undertrained, False)
+    def call(x, p):
+        return replacing_verdict_of(row(x), x, p, p, END, "")
 
     assert call(layout(0.0), 0.001).call == "as good as real" and "TOST p = 0.001" in call(layout(0.0), 0.001).words
     assert call(layout(-0.2), 0.9).call == "harm"
     assert call(layout(0.0), 0.2).call == "not shown as good as real"
     assert call(layout(0.0, seeds=4), None).call == "no verdict"
-    assert call(layout(0.0), None, undertrained=True).call == "no verdict"
 
 
 def test_a_difference_as_a_measurement_says_what_it_holds_for():
