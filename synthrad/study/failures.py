@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from pathlib import Path
 
 from synthrad.errors import InputError
@@ -16,9 +17,23 @@ def note(folder: Path, job: str, error: Exception, message: str) -> None:
     """Keep the message of a failed job."""
     entry = {"job": job, "input": isinstance(error, InputError), "message": message}
     try:
-        write_durably(folder / FOLDER / f"{job.replace(' ', '-').replace('/', '-')}.json", json.dumps(entry).encode())
+        write_durably(_file(folder, job, ".json"), json.dumps(entry).encode())
     except OSError:
         pass  # the disk may be what failed; the message is on stderr already
+
+
+def keep_traceback(folder: Path, job: str) -> str:
+    """Write the traceback of the error at hand to a file; returns where it is, as the end of a message."""
+    path = _file(folder, job, ".txt")
+    try:
+        write_durably(path, traceback.format_exc().encode())
+    except OSError:
+        return ""
+    return f"\n  The traceback: {path}"
+
+
+def _file(folder: Path, job: str, suffix: str) -> Path:
+    return folder / FOLDER / f"{job.replace(' ', '-').replace('/', '-')}{suffix}"
 
 
 def forget(folder: Path) -> None:

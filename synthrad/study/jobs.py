@@ -235,6 +235,11 @@ def main(argv: list[str]) -> int:
         print(f"synthrad study, {message}", file=sys.stderr)
         failures.note(folder, job, e, message)
         return 2 if isinstance(e, InputError) else 1
+    except Exception as e:  # a fault of ours or of a library: one line, and the pages in a file
+        message = f"job {job}: {type(e).__name__}: {' '.join(str(e).split())[:300]}{failures.keep_traceback(folder, job)}"
+        print(f"synthrad study, {message}", file=sys.stderr)
+        failures.note(folder, job, e, message)
+        return 1
     except KeyboardInterrupt:
         print(f"synthrad study, job {job}: interrupted", file=sys.stderr)
         return 1
