@@ -93,7 +93,7 @@ def same_pictures(manifest: Manifest) -> list[str]:
             owners.setdefault(digest, {}).setdefault(subjects[row], row)
     twice = [rows for rows in owners.values() if len(rows) > 1]
     lines = (
-        [f"  warning: the same picture under {len(twice)} pair(s) of subjects; they share a split"]
+        [f"  warning: the same picture under {len(twice)} pair(s) of subjects; they share a split (rows of manifest.csv)"]
         if twice
         else []
     )
@@ -115,7 +115,7 @@ def near_copy_lines(manifest: Manifest) -> list[str]:
         return ["  near copies under two subjects: none"]
     lines = [
         f"  warning: {len(pairs)} pair(s) of near copies under two subjects, {len(crossing)} of them cross splits; "
-        "look at them, and give both one subject if they are one picture"
+        "look at them, and give both one subject if they are one picture (rows of manifest.csv)"
     ]
     for i, j in (crossing or pairs)[:MOST]:
         lines.append(

@@ -77,9 +77,19 @@ class Draft:
         info: without roots.
         rows: how many.
         where: what faults are faults of: the CSV or JSON file.
+        lines: line of each row in that file (default: one a row, below a header).
     """
 
-    def __init__(self, out: Path, root: Path, info: DatasetInfo, rows: int, where: str):
+    def __init__(
+        self,
+        out: Path,
+        root: Path,
+        info: DatasetInfo,
+        rows: int,
+        where: str,
+        lines: Sequence[int] | None = None,
+    ):
+        self.lines = range(2, rows + 2) if lines is None else lines
         self.out, self.root, self.where = Path(out).resolve(), Path(root).resolve(), where
         self.info = replace(info, roots={HERE: str(self.out), "images": str(self.root)})
         self.columns = empty_columns(self.info, rows)
@@ -99,7 +109,7 @@ class Draft:
 
     def fault(self, row: int, text: str) -> None:
         """Note a fault of a row (0 is the first; printed as the line of the file) or, with -1, of the whole."""
-        self._faults.append((row, f"row {row + 2}, {text}" if row >= 0 else text))
+        self._faults.append((row, f"row {self.lines[row]}, {text}" if row >= 0 else text))
 
     def raise_faults(self) -> None:
         """Raise all faults so far, in order of rows."""
@@ -120,9 +130,9 @@ class Draft:
                 work(row)
             except InputErrors as e:
                 for fault in e.faults:
-                    self._faults.append((row, f"row {row + 2}, {fault}" if line else fault))
+                    self._faults.append((row, f"row {self.lines[row]}, {fault}" if line else fault))
             except InputError as e:
-                self._faults.append((row, f"row {row + 2}, {e}" if line else str(e)))
+                self._faults.append((row, f"row {self.lines[row]}, {e}" if line else str(e)))
 
         pool = ThreadPoolExecutor(2)
         try:
@@ -201,7 +211,7 @@ class Draft:
             if a != b:
                 self.fault(
                     row,
-                    f"column 'split': the same picture as row {other + 2} is in {b}, that one in {a}; "
+                    f"column 'split': the same picture as row {self.lines[other]} is in {b}, that one in {a}; "
                     "remove one of them or give both one split",
                 )
         self.raise_faults()

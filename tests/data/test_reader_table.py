@@ -146,6 +146,15 @@ def test_all_faults_at_once(tmp_path, capsys):
     assert not (tmp_path / "out" / "dataset.yaml").exists()
 
 
+def test_faults_name_lines_where_the_table_has_blank_ones(tmp_path, capsys):
+    table = build(tmp_path / "d")
+    table.loc[3, "caries"] = "maybe"
+    lines = table.to_csv(index=False).splitlines()
+    (tmp_path / "d" / "t.csv").write_text("\n".join([*lines[:2], "", "", *lines[2:]]))
+    assert prepare(tmp_path / "d") == 2
+    assert "row 7, column 'caries': found 'maybe'" in capsys.readouterr().err
+
+
 def test_size_bins_become_an_attribute(tmp_path):
     build(tmp_path / "d")
     assert prepare(tmp_path / "d", "--size-bins", "abnormality/caries:0.32,0.35") == 0

@@ -127,7 +127,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     info = _info(args, folder, layers, like)
     sizes = _sizes(args.size_bins, info)
     info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
-    with Draft(Path(out), folder, info, len(table), str(path)) as draft:
+    lines = [int(i) + 2 for i in table.index]
+    with Draft(Path(out), folder, info, len(table), str(path), lines) as draft:
         _fill_columns(draft, table, args)
         stems = _stems(table[args.image[0]])
         draft.each(lambda row: _read_row(draft, row, table, args, layers, folder, stems[row]))
@@ -345,7 +346,7 @@ def _check_crossing(draft: Draft) -> None:
         if split != other:
             draft.fault(
                 row,
-                f"column 'split': subject {subject!r} is in {split!r} here and in {other!r} in row {first + 2}; "
+                f"column 'split': subject {subject!r} is in {split!r} here and in {other!r} in row {draft.lines[first]}; "
                 "a subject belongs to one split",
             )
 
