@@ -28,6 +28,7 @@ from synthrad.study.verdicts import (
     verdict_of,
 )
 
+FEWEST_EXPLORED = 3  # seeds of an exploratory interval: of two it says nothing
 Difference = tuple[Layout, np.ndarray]  # layout of arm minus reference, and the difference per seed
 
 __all__ = ["Comparison", "Comparisons", "Decision", "Endpoint", "Verdict", "compare", "decide", "explore"]
@@ -117,6 +118,7 @@ def compare(
         "task": endpoint.task,
         "net": endpoint.net,
         "generalises_over": generalises_over,
+        "class_name": endpoint.class_name,
     }
     floor = nothing_learned(answers, rows, endpoint, reference, test_to_train, fewest)
     silence = (
@@ -185,11 +187,16 @@ def _comparison(
     silent: bool,
     family: int,
     shared: dict,
+    explored: bool = False,
 ) -> Comparison:
-    low, high = layout.interval(1 - alpha) or (None, None)
+    """One difference as it is printed; where nothing is declared (`explored`) an interval needs FEWEST_EXPLORED seeds."""
+    low, high = _within(layout.interval(1 - alpha))
     p_gain = layout.p_greater() if layout.has_p and not silent else None
     note = ""
-    if low is None and layout.undefined:
+    if explored and layout.seeds < FEWEST_EXPLORED:
+        low = high = None
+        note = f"{layout.seeds} seeds, fewer than {FEWEST_EXPLORED}: no interval"
+    elif low is None and layout.undefined:
         note = f"{layout.undefined:.0%} of the resamples undefined: no interval"
     elif low is None and not layout.has_spread and np.isfinite(layout.variance):
         note = "all seeds and subjects differ by the same amount: no interval"
@@ -208,6 +215,11 @@ def _comparison(
     )
 
 
+def _within(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    """An interval cut to what a difference of two metrics in [0, 1] can be: t with 1 degree of freedom reaches far beyond."""
+    return (max(interval[0], -1.0), min(interval[1], 1.0)) if interval else (None, None)
+
+
 def explore(
     cases: pd.DataFrame,
     reference: str = "real_only",
@@ -217,7 +229,10 @@ def explore(
     generalises_over: str = "downstream seeds",
     fewest: Mapping[str, int] | None = None,
 ) -> list[Comparison]:
-    """Exploratory: every arm against the reference, for every task, net, test set, metric and class: two-sided intervals, no p-value."""
+    """Exploratory: every arm against the reference, for every task, net, test set, metric and class: two-sided intervals, no p-value.
+
+    A class has rows of its own only where there are several.
+    """
     found: list[Comparison] = []
     for (kind, task, net, external), part in cases.groupby(["kind", "task", "net", "external"]):
         if reference not in set(part["arm"]):
@@ -225,7 +240,7 @@ def explore(
         least = (fewest or {}).get(str(task), classification.FEWEST_POSITIVE)
         for metric in segmentation.METRICS if kind == "segmentation" else classification.METRICS:
             named = sorted(set(zip(part["layer"], part["class_name"], strict=True)))
-            for layer, name in [("", ""), *named]:
+            for layer, name in [("", ""), *(named if len(named) > 1 else ())]:  # one class is the mean
                 try:
                     answers, notes = answers_of(
                         part, metric, layer, (name,) if name else (), resamples, rng_seed, None, least, False
@@ -248,6 +263,6 @@ def explore(
                     "class_name": (f"{layer}/{name}" if layer else name) or "macro",
                 }
                 for arm, x in pairs.items():
-                    row = _comparison(arm, reference, *x, alpha, True, 1, shared)
+                    row = _comparison(arm, reference, *x, alpha, True, 1, shared, explored=True)
                     found.append(row)
     return found

@@ -47,6 +47,11 @@ class Endpoint:
         object.__setattr__(self, "classes", tuple(self.classes or ()))
 
     @property
+    def class_name(self) -> str:
+        """Of its differences: the classes it names as layer/class, "macro" for all."""
+        return ", ".join(f"{self.layer}/{c}" if self.layer else c for c in self.classes or ()) or "macro"
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the declaration."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
@@ -57,7 +62,7 @@ class Comparison:
     """An arm against one reference on one metric.
 
     Args:
-        difference: mean of arm minus reference; low, high: two-sided interval or None.
+        difference: mean of arm minus reference; low, high: two-sided interval, cut to [-1, 1], or None.
         p_gain: one-sided p-value or None (exploratory, too few seeds, mechanics, undertrained, nothing learned).
         p_seeds_t: the one-tailed t over seeds with Bonferroni of arXiv 2411.18602; drives nothing.
         generalises_over: what the interval generalises over beside the test subjects.

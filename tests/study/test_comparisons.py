@@ -138,4 +138,23 @@ def test_digest_and_exploration(segmented):
     assert DICE.digest == replace(DICE).digest != replace(DICE, margin=0.04).digest
     found = explore(segmented)
     assert all(c.p_gain is None and c.low < c.high for c in found)
-    assert {c.class_name for c in found} == {"macro", "L/c"}
+    assert {c.class_name for c in found} == {"macro"}  # the only class is the mean
+    two = explore(pd.concat([segmented, segmented.assign(class_name="d")]))
+    assert {c.class_name for c in two} == {"macro", "L/c", "L/d"}
+
+
+def test_the_class_of_the_endpoint_is_named(segmented):
+    found = compare(segmented, replace(DICE, layer="L", classes=("c",)), CONTROLS)
+    assert {m.class_name for m in found.measurements()} == {"L/c"}
+    assert {m.class_name for m in compare(segmented, DICE, CONTROLS).measurements()} == {"macro"}
+
+
+def test_intervals_are_possible_numbers():
+    rows = cases_of("classification")
+    two = explore(rows[rows["seed"] < 2], resamples=50)
+    assert two and all(c.low is None and "2 seeds, fewer than 3" in c.note for c in two)
+    rng = np.random.default_rng(0)
+    wild = rows.assign(probability=np.where(rows["seed"] % 2, 1, -1) * (rows["target"] + 0.1 * rng.random(len(rows))))
+    wild.loc[wild["arm"] == "real_only", "probability"] = rng.random((wild["arm"] == "real_only").sum())
+    found = explore(wild[wild["seed"] < 3], resamples=50)
+    assert min(c.low for c in found) == -1.0 and max(c.high for c in found) == 1.0

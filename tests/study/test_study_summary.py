@@ -57,6 +57,7 @@ def test_a_line_a_judged_arm(facts):
     assert (line["value"], line["low"], line["high"]) == (against.difference, against.low, against.high)
     assert (line["metric"], line["n"], line["seeds"], line["reference"]) == ("dice_difference", SUBJECTS, SEEDS, "real_only")
     assert (line["verdict"], line["detectable_90"], line["classes"]) == ("gain", v.detectable_90, ["caries"])
+    assert {x["class_name"] for x in lines.values()} == {"caries"}
     assert line["hardest"]["reference"] == "matched_augmented" and lines["balanced"]["verdict"] == "harm"
 
 
