@@ -125,6 +125,7 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "arms": arms,
         "references": views.references(arms),
         "show_seeds_only": not mechanics and any(a.seeds_only != "–" for a in arms),
+        "show_detectable": not mechanics and any(a.detectable is not None for a in arms),
         "metric": METRIC_NAMES[end.metric],
         "metric_name": views.endpoint_name(end),
         "level": views.level(end),

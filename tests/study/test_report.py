@@ -133,7 +133,7 @@ def test_mechanics_is_stamped_and_has_no_p(facts):
     html = render(replace(facts, mechanics=True))
     words = Page(html).words
     assert "MECHANICS" in words
-    assert not re.search(r"\bp\s*[=<]|Holm p|drives no verdict", words)
+    assert not re.search(r"\bp\s*[=<]|Holm p|drives no verdict|detectable|power", words)
     assert 'class="verdict gain"' not in html
 
 
@@ -191,6 +191,7 @@ def test_late_best_step_gives_no_verdict(made, facts):
     fits = [{**f, "best_step": 390} if (f["arm"], f["seed"]) == ("real_only", 2) else f for f in facts.fits]
     late = replace(facts, fits=fits, comparisons=compared(read_fake_run(made[0]), undertrained=True))
     html = render(late)
+    assert not re.search("detectable|% power", Page(html).words)  # not judged, so nothing to detect
     assert "UNDERTRAINED" in Page(html).words and "seed 2 at step 390 of 400" in Page(html).words
     assert 'class="verdict gain"' not in html
     assert "UNDERTRAINED" not in render(facts)
