@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
-import difflib
 import hashlib
 import importlib
 import os
@@ -31,7 +30,7 @@ from synthrad.callbacks import (
     newest_valid,
 )
 from synthrad.cases import write_cases
-from synthrad.errors import InputError
+from synthrad.errors import InputError, near
 from synthrad.records import DatasetInfo, write_durably
 
 PACKAGE = Path(__file__).parent
@@ -90,7 +89,7 @@ def explain(message: str) -> InputError:
     key = ".".join(keys) or "command line"
     if unknown := re.search(r"unrecognized arguments?: *(\S+)", message, re.I):
         flag = unknown.group(1).split("=")[0]
-        return InputError(flag, "an unknown key", "a key of the command", _near(flag.lstrip("-"), _trainer_keys()))
+        return InputError(flag, "an unknown key", "a key of the command", near(flag.lstrip("-"), _trainer_keys()))
     if refused := re.search(r"Importing '([^']+)' is not allowed", message):
         return InputError(key, f"a class path {refused.group(1)!r} outside the known packages", ", ".join(ALLOWED),
                           "if it is yours: `synthrad --allow-import PACKAGE ...` or SYNTHRAD_ALLOW_IMPORT=PACKAGE")
@@ -98,18 +97,18 @@ def explain(message: str) -> InputError:
         owner = re.findall(r"Problem with given class_path '([^']+)'", message)
         known = _arguments_of(owner[-1]) if owner else []
         return InputError(f"{key}.{option.group(1)}", "an unknown key", f"one of {', '.join(known)}",
-                          _near(option.group(1), known))
+                          near(option.group(1), known))
     name = re.findall(r"Expected a dot import path string: *(\S+)", message)
     name += re.findall(r"Unable to import.*?'([\w.]+)'|No module named '([\w.]+)'|module '[\w.]+' has no attribute '(\w+)'", message)
     if name:
         found = name[-1] if isinstance(name[-1], str) else next(n for n in name[-1] if n)
         known = sorted(known_classes(KINDS.get(key.split(".")[-1], ("tasks", "nets", "fusion", "datamodules", "generators"))))
-        return InputError(key, f"the class {found!r}", f"one of {', '.join(known)}", _near(found.split(".")[-1], known))
+        return InputError(key, f"the class {found!r}", f"one of {', '.join(known)}", near(found.split(".")[-1], known))
     if required := re.search(r"arguments? are required: *(.+)|Key \"([^\"]+)\" is required", message):
         missing = (required.group(1) or required.group(2)).strip()
         return InputError(key, f"no value for {missing!r}", "one", f"add `{missing}` to a config or as --{key}.{missing}=...")
     if gone := re.search(r"File does not exist: *'?([^'\n]+)'?", message):
-        return InputError(f"--{key}", f"no file {gone.group(1)!r}", "a config file", _near(gone.group(1), _configs()))
+        return InputError(f"--{key}", f"no file {gone.group(1)!r}", "a config file", near(gone.group(1), _configs()))
     if value := re.search(r"Expected an? (<class '([^']+)'>|[^\n.]+)[^\n]*?(?:Got value: *([^\n]+))?(?:\n|$)", message):
         kind = value.group(2) or value.group(1)
         got = re.findall(r"Got value: *([^\n]+)|Given value: *([^\n]+)", message)
@@ -117,12 +116,6 @@ def explain(message: str) -> InputError:
         return InputError(key, shown, f"a value of type {kind}")
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     return InputError(key, "; ".join(lines[1:4]) or message.strip()[:300], "a valid configuration", "see `synthrad fit --help`")
-
-
-def _near(word: str, known: list[str]) -> str:
-    lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(lower[c] for c in close)}?" if close else ""
 
 
 def _configs() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +27,13 @@ class InputErrors(InputError):
         self.faults = faults
         shown = faults[:most] + ([f"... and {len(faults) - most} more"] if len(faults) > most else [])
         ValueError.__init__(self, f"{where}: {len(faults)} fault(s)\n  " + "\n  ".join(shown))
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`did you mean ...?` with the names that are close to a word, whatever their case; "" where none is."""
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(lower[c] for c in close)}?" if close else ""
 
 
 class RunError(RuntimeError):

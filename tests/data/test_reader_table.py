@@ -155,6 +155,17 @@ def test_faults_name_lines_where_the_table_has_blank_ones(tmp_path, capsys):
     assert "row 7, column 'caries': found 'maybe'" in capsys.readouterr().err
 
 
+def test_columns_of_one_name_are_refused_where_they_are_used_and_blanks_in_names_do_not_count(tmp_path, capsys):
+    table = build(tmp_path / "d", note="", other="")
+    table.columns = [" image ", "patient", "mask", "caries", "sex", "age", "note", "note"]
+    table.to_csv(tmp_path / "d" / "t.csv", index=False)
+    assert prepare(tmp_path / "d") == 0
+    table.columns = ["image", "patient", "mask", "caries", "sex", "age", "caries ", "note"]
+    table.to_csv(tmp_path / "d" / "t.csv", index=False)
+    assert prepare(tmp_path / "d") == 2
+    assert "column 'caries' (--labels): twice in the header" in capsys.readouterr().err
+
+
 def test_size_bins_become_an_attribute(tmp_path):
     build(tmp_path / "d")
     assert prepare(tmp_path / "d", "--size-bins", "abnormality/caries:0.32,0.35") == 0
@@ -178,7 +189,10 @@ def test_a_fault_leaves_the_older_manifest_alone(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--labels", "caris"], "'caris'"),
+        (["--labels", "caris"], "did you mean caries?"),
+        (["--subject", "pat"], "did you mean patient?"),
+        (["--labels", "caries", "caries"], "--labels caries caries: the same column twice"),
+        (["--image", "image", "image"], "--image image image: the same column twice"),
         (["--mask-classes", "abnormality:0=x"], "outside 1-65535"),
         (["--mask-classes", "255=x"], "LAYER"),
         (["--mask", "mask", "mask"], "one column a layer"),

@@ -13,7 +13,7 @@ from synthrad.conditioning import size_attribute, size_bins
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
-from synthrad.errors import InputError, InputErrors
+from synthrad.errors import InputError, InputErrors, near
 from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
 from synthrad.records import DatasetInfo, Manifest
 
@@ -201,12 +201,17 @@ def _check_columns(
         "--split": [args.split] * bool(args.split),
         "--age-bands": ["age"] * bool(args.age_bands),
     }
-    faults = [
-        f"column {c!r} ({flag}): missing; the table has {', '.join(map(str, table.columns))}"
-        for flag, columns in flags.items()
-        for c in columns
-        if c not in table.columns
-    ]
+    names = list(table.columns)
+    faults = []
+    for flag, columns in flags.items():
+        if flag != "--mask" and len(set(columns)) < len(columns):
+            faults.append(f"{flag} {' '.join(columns)}: the same column twice; name it once")
+        for c in dict.fromkeys(columns):
+            if c not in names:
+                guess = near(c, names) or "check the header"
+                faults.append(f"column {c!r} ({flag}): missing; the table has {', '.join(names)}; {guess}")
+            elif names.count(c) > 1:
+                faults.append(f"column {c!r} ({flag}): twice in the header; rename one of them")
     if like and (foreign := [c for c in args.labels if c not in like.classes]):
         faults.append(
             f"--labels {' '.join(foreign)}: not classes of {args.like}, which has {', '.join(like.classes)}"
