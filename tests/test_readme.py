@@ -30,3 +30,8 @@ def test_files_exist():
     missing = {p for p in paths if not (ROOT / p).exists()} - {"configs/studies/mine.yaml", "configs/studies/NAME.yaml"}
     assert not missing
     assert "docs/phantoms.png" in paths
+
+
+def test_every_block_works_in_a_fresh_shell():
+    blocks = [b for b in re.findall(r"```\n(.*?)```", TEXT, re.S) if re.search(r"^synthrad ", b, re.M)]
+    assert blocks and all(b.startswith("source .venv/bin/activate") for b in blocks)
