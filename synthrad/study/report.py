@@ -13,7 +13,7 @@ import numpy as np
 
 from synthrad.measurements import Measurement
 from synthrad.records import SPLITS, Manifest, write_durably
-from synthrad.study import plots, views
+from synthrad.study import cards, class_tables, plots, views
 from synthrad.study.pictures import Triplet, draw_triplets
 from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint
 
@@ -113,14 +113,15 @@ def render(facts: ReportFacts) -> str:
 def _context(facts: ReportFacts) -> dict[str, Any]:
     end, mechanics = facts.endpoint, facts.mechanics or facts.comparisons.mechanics
     arms = views.arm_rows(facts.comparisons, facts.arms, facts.measurements)
-    explored = views.explored(facts.explore)
+    explored = class_tables.explored(facts.explore)
     tested = [a.name for a in arms if a.same_as is None]
     return {
         "study": facts.study,
         "title": facts.title,
         "mechanics": mechanics,
         "banners": list(facts.banners),
-        "verdicts": views.verdicts(facts.comparisons, facts.arms, mechanics),
+        "headline": cards.headline(facts.comparisons, facts.arms, mechanics),
+        "verdicts": cards.cards(facts.comparisons, facts.arms, mechanics),
         "question": views.question(facts.comparisons, mechanics),
         "arms": arms,
         "references": views.references(arms),
@@ -132,7 +133,8 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "over": f"test subjects and {facts.comparisons.generalises_over}",
         "relevant": f"{end.smallest_relevant:g}",
         "arm_facts": views.arm_facts(facts.arms),
-        "class_tables": views.class_tables(facts.measurements, tested),
+        "endpoint_tables": class_tables.class_tables([m for m in facts.measurements if class_tables.of_endpoint(m, end)], tested),
+        "class_tables": class_tables.class_tables([m for m in facts.measurements if not class_tables.of_endpoint(m, end)], tested),
         "explore": [list(row.values()) for row in explored],
         "explore_columns": list(explored[0]) if explored else [],
         "filters": views.filter_views(facts.filters),

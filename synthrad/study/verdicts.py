@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from synthrad.errors import InputError
@@ -194,7 +194,7 @@ def verdict_of(
             f"{_span(rows[reference])} against {reference}: harm (the whole interval is below 0)",
         )
     elif decision.call == "none":
-        call, text = "no verdict", f"{_span(hardest)} {against}{least}: no verdict ({_too_few(hardest)})"
+        call, text = "no verdict", f"{_span(hardest)} {against}{least}: no verdict ({why_none(list(rows.values()))})"
     elif decision.call == "gain":
         wide = "; one-sided, the two-sided interval reaches 0" if hardest.low <= 0 else ""
         small = (
@@ -238,7 +238,7 @@ def replacing_verdict_of(
     elif row.high is not None and row.high < 0:
         call, text = "harm", "worse (the whole interval is below 0)"
     elif p_holm is None:
-        call, text = "no verdict", f"no verdict ({_too_few(row)})"
+        call, text = "no verdict", f"no verdict ({why_none([row])})"
     else:
         call = "not shown as good as real"
         text = f"not shown to be as good within {endpoint.margin:g}, TOST {_p(p_holm)}"
@@ -263,14 +263,14 @@ def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _too_few(row: Comparison) -> str:
+def why_none(rows: Sequence[Comparison]) -> str:
+    """Why these comparisons allow no verdict: too few subjects or seeds, else what the first without an interval notes."""
+    row = next((r for r in rows if r.low is None), rows[0])
     if row.subjects < FEWEST_SUBJECTS:
         return f"{row.subjects} test subjects, fewer than {FEWEST_SUBJECTS}"
-    return (
-        f"{row.seeds} seeds, fewer than {FEWEST_SEEDS}"
-        if row.seeds < FEWEST_SEEDS
-        else row.note or "no interval"
-    )
+    if row.seeds < FEWEST_SEEDS:
+        return f"{row.seeds} seed{'' if row.seeds == 1 else 's'}, fewer than {FEWEST_SEEDS}"
+    return row.note or "no interval"
 
 
 def _power_words(detectable: float | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from synthrad.measurements import Measurement
 from synthrad.study.description import REFERENCE
 from synthrad.study.plots import Effect
-from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint, Verdict
+from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint, Verdict
 
 CONTROL_NAMES = {
     "RealOnly": "real only",
@@ -19,15 +19,6 @@ CONTROL_NAMES = {
     "AugmentedReal": "augmented real",
 }
 LATE = 0.8  # share of T after which the best step of RealOnly means undertrained (design, section 4)
-CALLS = {  # Verdict.call -> look of its card
-    "gain": "gain",
-    "as good as real": "gain",
-    "harm": "harm",
-    "no relevant gain": "no_gain",
-    "no gain shown": "no_gain",
-    "not shown as good as real": "no_gain",
-    "no verdict": "not_tested",
-}
 DIFFERENCE = "_difference"  # a comparison written as a measurement: the arms table shows it
 HARM = (
     "declared for each arm by itself, where its whole interval against the reference is below 0; not corrected for the number "
@@ -148,72 +139,6 @@ def arm_facts(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def class_tables(measurements: Sequence[Measurement], arms: Sequence[str]) -> list[dict[str, Any]]:
-    """One table a task, net and subgroup: a row a class and metric, a column an arm; undefined ones with their counts."""
-    tables: dict[tuple[str, str, str], dict[tuple[str, str], dict[str, list[Measurement]]]] = {}
-    for m in measurements:
-        if not m.subject and not m.metric.endswith(DIFFERENCE):
-            rows = tables.setdefault((m.task, m.net, m.subgroup), {})
-            rows.setdefault((m.class_name, m.metric), {}).setdefault(m.arm, []).append(m)
-    out = []
-    for (task, net, subgroup), rows in tables.items():
-        seen = {arm for cells in rows.values() for arm in cells}
-        names = [a for a in arms if a in seen] + sorted(seen - set(arms))
-        order = sorted(rows, key=lambda k: (k[0] not in WHOLE, k[0]))
-        lines = [
-            {
-                "class_name": "all classes" if c in WHOLE else c,
-                "metric": METRIC_NAMES.get(metric, metric.replace("_", " ")),
-                "cells": [_cell(rows[c, metric].get(a, [])) for a in names],
-            }
-            for c, metric in order
-        ]
-        title = f"{task}, {net}" + (f", {subgroup}" if subgroup else "")
-        out.append({"title": title, "arms": names, "rows": lines})
-    return out
-
-
-def _cell(found: Sequence[Measurement]) -> dict[str, Any]:
-    """Mean ± SD over seeds with n; `undefined` with the counts that say why."""
-    defined = [m for m in found if m.value is not None]
-    if not found:
-        return {"text": "–", "note": "", "undefined": True}
-    if not defined:
-        first = found[0]
-        return {"text": "undefined", "note": first.note or f"n = {first.n}", "undefined": True}
-    values = [float(m.value) for m in defined]
-    text = f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
-    if len(values) == 1 and defined[0].low is not None and defined[0].high is not None:
-        text += f" [{defined[0].low:.3f}, {defined[0].high:.3f}]"
-    note = f"n = {defined[0].n}" if defined[0].n else defined[0].note
-    if len(defined) < len(found):
-        note += f"; undefined in {len(found) - len(defined)} of {len(found)} seeds"
-    return {"text": text, "note": note, "undefined": False}
-
-
-def explored(differences: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The rows of the exploratory table; the keys are its columns."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:+.3f}"
-
-    return [
-        {
-            "task": c.task,
-            "net": c.net,
-            "test set": c.external or "own",
-            "metric": c.metric,
-            "class": c.class_name,
-            "arm": c.arm,
-            "difference": number(c.difference),
-            "low": number(c.low),
-            "high": number(c.high),
-            "subjects": c.subjects,
-        }
-        for c in differences
-    ]
-
-
 def endpoint_fits(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list[Mapping[str, Any]]:
     """Fits of the endpoint's task and net."""
     return [f for f in fits if f.get("task") == endpoint.task and f.get("net") == endpoint.net]
@@ -247,63 +172,6 @@ def untested(lines: Sequence[str], mechanics: bool) -> list[str]:
 def level(endpoint: Endpoint) -> str:
     """The confidence level as printed."""
     return f"{100 * (1 - endpoint.alpha):g} %"
-
-
-def verdicts(
-    comparisons: Comparisons, arms: Sequence[Mapping[str, Any]], mechanics: bool
-) -> list[dict[str, str]]:
-    """One card an arm that adds or replaces rows: a plain sentence, then the numbers of `Verdict.words`."""
-    rows = {arm_name(a): a for a in arms}
-    out = []
-    for v in comparisons.verdicts:
-        call = "no verdict" if mechanics else v.call
-        state = (
-            "undertrained" if comparisons.undertrained and not mechanics else CALLS.get(call, "not_tested")
-        )
-        tag = "undertrained" if state == "undertrained" else "mechanics, not judged" if mechanics else call
-        # facts stamped later than the comparisons: their sentence would hold p-values
-        numbers = v.words if comparisons.mechanics or not mechanics else v.hardest.words
-        sentence = _sentence(v, call, state, comparisons, rows.get(v.arm, {}), mechanics)
-        out.append({"arm": v.arm, "state": state, "tag": tag, "words": sentence, "more": numbers})
-    judged = {v.arm for v in comparisons.verdicts}
-    for name, row in rows.items():
-        if name in judged or role_of(row) not in ("adding", "replacing"):
-            continue
-        same = row.get("same_as")
-        why = (
-            f"Adds no row to these data, so it is the same as {same} and was not trained again."
-            if same
-            else "Not compared."
-        )
-        out.append({"arm": name, "state": "not_tested", "tag": "not tested", "words": why, "more": ""})
-    return out
-
-
-def _sentence(
-    v: Verdict, call: str, state: str, comparisons: Comparisons, row: Mapping[str, Any], mechanics: bool
-) -> str:
-    """The verdict without a number that needs statistics to be read."""
-    end, base = comparisons.endpoint, comparisons.reference
-    added = f"{row['rows_added']} synthetic rows" if row.get("rows_added") else "synthetic rows"
-    if mechanics:
-        return "Every step ran. This study is not meant to judge the arm."
-    if state == "undertrained":
-        return f"No verdict: {base} was still improving when it stopped, so longer training may do what the added rows did."
-    if comparisons.floor:
-        return f"No verdict: {comparisons.floor}."
-    held = len(v.comparisons) - 1
-    controls = (
-        f" and than each of its {held} controls" if held > 1 else " and than its control" if held else ""
-    )
-    known = {
-        "gain": f"Adding {added} helped: better than the real images alone{controls}.",
-        "harm": "Harm: worse than the real images alone.",
-        "no relevant gain": f"No relevant gain: an improvement of {end.smallest_relevant:g} or more is ruled out.",
-        "no gain shown": f"No gain shown: adding {added} was not better than the real images alone{controls}.",
-        "as good as real": f"{added.capitalize()} alone were as good as the real images, within {end.margin:g}.",
-        "not shown as good as real": f"{added.capitalize()} alone were not shown to be as good as the real images.",
-    }
-    return known.get(call, "No verdict: too few seeds or test subjects to decide.")
 
 
 def endpoint_name(endpoint: Endpoint) -> str:

@@ -100,8 +100,8 @@ def page(facts) -> Page:
 
 def test_the_verdict_in_words_comes_first(page, facts):
     words = page.words
-    places = [words.index(s) for s in ("Verdict", "What was asked", "Arms and their controls", "Metrics by class",
-                                       "Real, synthetic, nearest", "filter and similarity", "length and cost",
+    places = [words.index(s) for s in ("Verdict", "What was asked", "Arms and their controls",
+                                       "Real, synthetic, nearest", "filter and similarity", "Metrics by class", "length and cost",
                                        "Data", "How to do it again", "What was not tested", "Not a medical device")]  # fmt: skip
     assert places == sorted(places)
     states = [
@@ -148,7 +148,22 @@ def test_the_exploratory_table_has_a_column_a_fact(page):
 
 
 def test_undefined_metrics_show_their_counts(page):
-    assert "undefined" in page.words and "0 of 40 test subjects have it" in page.words
+    assert "Undefined in every arm: periapical: Dice (0 of 40 test subjects have it)." in page.words
+
+
+def test_the_study_is_told_in_one_sentence_before_the_cards(page, facts):
+    line = "Adding synthetic images helped in 1 of 3 arms (matched), and did harm in 1 (balanced)."
+    assert page.words.index("Verdict") < page.words.index(line) < page.words.index("Adding 80 synthetic rows helped")
+    assert "3 arms with synthetic images ran" in Page(render(replace(facts, mechanics=True))).words
+
+
+def test_only_the_rows_of_the_endpoint_are_open(facts):
+    more = [Measurement(m, 0.1, task=TASK, net=NET, arm="matched", seed=0, class_name="macro") for m in ("iou", "ece")]
+    html = render(replace(facts, explore=(), measurements=[*facts.measurements, *more]))
+    part = html[html.index('id="classes"') : html.index('id="training"')]
+    shown, folded = part.split("<details")
+    assert "Dice" in shown and "<td>iou</td>" not in shown
+    assert "2 more rows" in folded and "<td>ECE</td>" in folded and "Dice" not in folded
 
 
 def test_partly_undefined_is_said(facts):

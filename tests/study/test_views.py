@@ -2,6 +2,7 @@
 
 from synthrad.measurements import Measurement
 from synthrad.study import views
+from synthrad.study.class_tables import explored
 from synthrad.study.comparisons import Endpoint
 from synthrad.study.verdicts import Comparison
 
@@ -51,7 +52,7 @@ def test_a_late_reference_is_told_and_another_task_is_not():
 def test_exploratory_rows_name_the_test_set():
     plain = {"p_gain": None, "p_seeds_t": None, "seeds": 5, "subjects": 40, "generalises_over": "downstream seeds"}
     rows = [Comparison("a", "real_only", "dice", -0.01234, -0.02, None, external=e, **plain) for e in ("", "clinic")]
-    own, clinic = views.explored(rows)
+    own, clinic = explored(rows)
     assert (own["test set"], clinic["test set"]) == ("own", "clinic") and list(own) == list(clinic)
     assert (own["difference"], own["low"], own["high"]) == ("-0.012", "-0.020", "")
 
