@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -163,6 +164,11 @@ class _opened:
 
 
 def _fault(path: Path | str, error: Exception) -> InputError:
+    if isinstance(error, Image.DecompressionBombError):
+        pixels = re.search(r"\((\d+) pixels\)", str(error))
+        found = f"a picture of {int(pixels[1]):,} pixels" if pixels else "a picture too large to read"
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow turns its warning into an error
+        return InputError(str(path), found, f"at most {most:,}", "shrink it, or cut out what the task needs")
     found = (
         "no such file" if isinstance(error, FileNotFoundError) else f"a file that cannot be read ({error})"
     )

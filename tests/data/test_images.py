@@ -95,3 +95,11 @@ def test_digest_of_one_file_is_the_files(tmp_path):
     assert files_digest([a]) == file_digest(a)
     assert files_digest([None, None]) == files_digest([]) == ""
     assert len({files_digest(x) for x in ([a, b], [b, a], [a, None], [None, a], [a])}) == 5
+
+
+def test_a_picture_too_large_says_so(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for read in (read_image, image_size):
+        with pytest.raises(InputError, match="400 pixels; expected at most 200.*\n.*shrink it"):
+            read(tmp_path / "a.png")

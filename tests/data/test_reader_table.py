@@ -196,6 +196,7 @@ def test_a_fault_leaves_the_older_manifest_alone(tmp_path):
         (["--mask-classes", "abnormality:0=x"], "outside 1-65535"),
         (["--mask-classes", "255=x"], "LAYER"),
         (["--mask", "mask", "mask"], "one column a layer"),
+        (["--mask-classes", "a:1=x", "a:2=y"], "a layer twice"),
         (["--split", "sex", "--fractions", "1", "0", "0", "0"], "one of them"),
         (["--synthetic"], "both or neither"),
         (["--fractions", "0.5", "0.5", "0.5", "0"], "sum to 1"),
@@ -208,6 +209,19 @@ def test_bad_flags(tmp_path, capsys, flags, words):
     build(tmp_path / "d")
     assert prepare(tmp_path / "d", *flags) == 2
     assert words in capsys.readouterr().err
+
+
+def test_masks_without_classes_ask_for_them(tmp_path, capsys):
+    build(tmp_path / "d")
+    assert prepare(tmp_path / "d", base=["--mask", "mask"]) == 2
+    text = capsys.readouterr().err
+    assert "add --mask-classes LAYER:VALUE=NAME" in text and "repeat a column" not in text
+
+
+def test_grades_are_not_first_of_all_unknown(tmp_path, capsys):
+    build(tmp_path / "d", caries=["0", "1", "2"] * 4)
+    assert prepare(tmp_path / "d") == 2
+    assert "found '2', expected 0, 1 or blank; make a column of 0 and 1 for each grade" in capsys.readouterr().err
 
 
 def test_an_output_folder_with_other_files_is_refused(tmp_path, capsys):

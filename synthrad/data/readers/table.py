@@ -164,12 +164,26 @@ def _check_flags(args: argparse.Namespace) -> None:
 def _layers(args: argparse.Namespace, like: DatasetInfo | None) -> list[Layer]:
     given = dict(parse_values(spec) for spec in args.mask_classes)
     names = args.mask_layers or list(given or (like.layers if like else {}))
-    if len(names) != len(args.mask) or len(given) != len(args.mask_classes):
+    if args.mask and not names:
+        raise InputError(
+            "--mask",
+            f"{' '.join(args.mask)} without the meaning of its pixel values",
+            "a layer with its values and names",
+            "add --mask-classes LAYER:VALUE=NAME, e.g. --mask-classes abnormality:255=caries",
+        )
+    if len(given) != len(args.mask_classes) or len(set(names)) < len(names):
+        raise InputError(
+            "--mask-classes, --mask-layers",
+            f"{' '.join(args.mask_layers or args.mask_classes)}: a layer twice",
+            "each layer once",
+            "join its values with a comma: LAYER:1=A,2=B",
+        )
+    if len(names) != len(args.mask):
         raise InputError(
             "--mask, --mask-classes",
-            f"{len(args.mask)} column(s) for the layers {names}",
+            f"{len(args.mask)} column(s) for {len(names)} layer(s): {', '.join(names)}",
             "one column a layer",
-            "repeat a column that holds two layers; name the layers with --mask-layers",
+            "repeat a column that holds two layers, or name the layers of the columns with --mask-layers",
         )
     layers = []
     for name, column in zip(names, args.mask, strict=True):
@@ -314,10 +328,10 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
     for c in args.labels:
         for row, value in enumerate(table[c].str.strip()):
             if value not in unknown and value not in _NUMBERS:
-                draft.fault(
-                    row,
-                    f"column {c!r}: found {value!r}, expected 0, 1 or blank; add --unknown={value} if it means unknown",
-                )
+                number = value.replace(".", "", 1).isdigit()
+                repair = "make a column of 0 and 1 for each grade that matters, or " if number else ""
+                repair += f"add --unknown={value} if it means unknown"
+                draft.fault(row, f"column {c!r}: found {value!r}, expected 0, 1 or blank; {repair}")
             columns[f"label:{c}"][row] = np.nan if value in unknown else _NUMBERS.get(value, np.nan)
     for a in args.attributes:
         columns[f"attribute:{a}"][:] = ["" if v in unknown else v for v in table[a].str.strip()]
