@@ -298,9 +298,10 @@ class StyleGAN2(L.LightningModule):
         c = encode_condition(condition, len(seeds), self.spec["classes"], self.spec["attributes"])
         zs, noises = [], []
         for seed in seeds:
-            source = torch.Generator().manual_seed(int(seed))
-            zs.append(torch.randn(1, net.z_dim, generator=source))
-            noises.append(net.draw_noise(1, "cpu", source))
+            source = np.random.Generator(np.random.PCG64(int(seed)))  # torch's generator on a CPU keeps 32 bits of a seed
+            draw = lambda *shape: torch.from_numpy(source.standard_normal(shape, dtype=np.float32))  # noqa: B023, E731
+            zs.append(draw(1, net.z_dim))
+            noises.append([draw(1, 1, *shape) for shape in net.noise_shapes])
         noise = [torch.cat(maps).to(self.device) for maps in zip(*noises, strict=True)]
         out = net(torch.cat(zs).to(self.device), c.to(self.device), truncation, noise).float()
         k = len(self.spec["channels"])

@@ -93,6 +93,8 @@ def test_fit_counts_images_stops_and_its_checkpoint_samples(manifest, tmp_path, 
     assert not torch.equal(one.image, other.image)
     swapped = loaded.sample(ask, [9, 6, 4])  # image of seed 6 does not depend on its neighbours
     assert torch.equal(one.image[1], swapped.image[1]) and not torch.equal(one.image[0], swapped.image[0])
+    far = loaded.sample(Condition(labels=np.array([[1, 0]] * 2), attributes=[{}] * 2), [12345, 12345 + 2**32])
+    assert not torch.equal(far.image[0], far.image[1])  # all bits of a seed count
     ema, raw = loaded.generator_ema.const, loaded.generator.const
     assert not torch.equal(ema, raw)
 
