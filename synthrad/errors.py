@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,42 @@ class InputError(ValueError):
         super().__init__("\n".join(lines))
 
 
+class Fault(str):
+    """One of several faults; `kind` is what it shares with others, such as its text without the file's name."""
+
+    kind: str
+
+    @classmethod
+    def of(cls, before: str, fault: str | InputError, numbered: bool = False) -> Fault:
+        """`before` and the fault; where `numbered`, `before` only says which row and is no part of the kind."""
+        made = cls(f"{before}{fault}")
+        kind = getattr(fault, "kind", str(fault))
+        if isinstance(fault, InputError) and not isinstance(fault, InputErrors):
+            kind = "; ".join((fault.found, fault.expected, fault.repair)).replace(fault.where, "")
+        made.kind = kind if numbered else f"{before}{kind}"
+        return made
+
+
 class InputErrors(InputError):
-    """Several faults of one file, collected and shown at once."""
+    """Several faults of one file, collected and shown at once; those of one kind in many rows as one."""
 
     def __init__(self, where: str, faults: list[str], most: int = 30):
         self.faults = faults
-        shown = faults[:most] + ([f"... and {len(faults) - most} more"] if len(faults) > most else [])
+        kinds: dict[str, list[str]] = {}
+        for fault in faults:
+            row = _ROW.match(fault)
+            kinds.setdefault(getattr(fault, "kind", fault[row.end() :] if row else fault), []).append(fault)
+        lines = [f[0] if len(f) == 1 else f"{len(f)} {_counted(f[0])}" for f in kinds.values()]
+        shown = lines[:most] + ([f"... and {len(lines) - most} more"] if len(lines) > most else [])
         ValueError.__init__(self, f"{where}: {len(faults)} fault(s)\n  " + "\n  ".join(shown))
+
+
+def _counted(fault: str) -> str:
+    row = _ROW.match(fault)
+    return f"rows, first row {row[1]}: {fault[row.end() :]}" if row else f"times: {fault}"
+
+
+_ROW = re.compile(r"row (\d+), ")
 
 
 def near(word: str, known: Iterable[str]) -> str:

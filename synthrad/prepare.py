@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     with naming(args.out):
         manifest = args.module.read(getattr(args, "root", None), args.out, args)
-    lines = [*summary(manifest), *same_pictures(manifest)]
+    lines = [*summary(manifest), *warnings(manifest, args), *same_pictures(manifest)]
     if not args.skip_near_copies and (manifest.column("source") == "real").all():
         lines += near_copy_lines(manifest)
     print("\n".join([*lines, f"wrote {args.out}"]))
@@ -81,6 +81,21 @@ def summary(manifest: Manifest) -> list[str]:
         lines.append(f"  {name:<32} " + "  ".join(parts))
     if origin := ("" if not info.lineage.fitted else info.lineage.origin):
         lines.append(f"  synthetic; what its generator was trained on is {origin}")
+    return lines
+
+
+def warnings(manifest: Manifest, args: argparse.Namespace) -> list[str]:
+    """Lines on real sets that no study can use, or whose images may not be as independent as they seem."""
+    if (manifest.column("source") != "real").any():
+        return []
+    splits = set(manifest.column("split"))
+    empty = [s for s in ("train", "val", "test") if s not in splits]
+    lines = [f"  warning: no row in {' and '.join(empty)}: no study can run on this set"] if empty else []
+    if getattr(args, "subject", "named") is None:
+        lines.append(
+            "  warning: no --subject: each image counts as a patient of its own; "
+            "two images of one patient may fall into train and test, and intervals are too narrow"
+        )
     return lines
 
 

@@ -133,3 +133,15 @@ def test_a_full_disk_while_images_are_written_names_the_place(tmp_path, monkeypa
     assert main(words) == 1
     text = capsys.readouterr().err
     assert f"{tmp_path / 'out'}" in text and "Repair: make room" in text
+
+
+def test_sets_that_no_study_can_use_or_without_patients_are_warned_of(tmp_path, capsys):
+    words = build(tmp_path / "d", [picture(np.random.default_rng(i)) for i in range(4)], list("abcd"), ["train"] * 3 + ["val"])
+    assert main([*words, "--split", "split"]) == 0
+    text = capsys.readouterr().out
+    assert "warning: no row in test: no study can run" in text and "no --subject" not in text
+    assert main([*words[:-2], "--fractions", "0.25", "0.25", "0.25", "0.25"]) == 0
+    text = capsys.readouterr().out
+    assert "warning: no --subject: each image counts as a patient" in text and "no row in" not in text
+    assert main([*words[:-2], "--synthetic", "--trained-on", "unknown"]) == 0
+    assert "warning: no " not in capsys.readouterr().out

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_mask
-from synthrad.errors import InputError, InputErrors, naming
+from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
 
 MARK = (
@@ -109,7 +109,10 @@ class Draft:
 
     def fault(self, row: int, text: str) -> None:
         """Note a fault of a row (0 is the first; printed as the line of the file) or, with -1, of the whole."""
-        self._faults.append((row, f"row {self.lines[row]}, {text}" if row >= 0 else text))
+        self._faults.append((row, f"{self._place(row)}{text}" if row >= 0 else text))
+
+    def _place(self, row: int) -> str:
+        return f"row {self.lines[row]}, "
 
     def raise_faults(self) -> None:
         """Raise all faults so far, in order of rows."""
@@ -129,10 +132,9 @@ class Draft:
             try:
                 work(row)
             except InputErrors as e:
-                for fault in e.faults:
-                    self._faults.append((row, f"row {self.lines[row]}, {fault}" if line else fault))
+                self._faults += [(row, Fault.of(self._place(row) * line, f, numbered=True)) for f in e.faults]
             except InputError as e:
-                self._faults.append((row, f"row {self.lines[row]}, {e}" if line else str(e)))
+                self._faults.append((row, Fault.of(self._place(row) * line, e, numbered=True)))
 
         pool = ThreadPoolExecutor(2)
         try:
@@ -146,9 +148,11 @@ class Draft:
         """Check the channel files (relative to root), note their digest; returns (height, width).
 
         Raises:
-            InputError: a file that is missing or unreadable, or channels of different size.
+            InputError: a file that is missing, unreadable or outside the root, or channels of different size.
         """
         paths = [self.root / n for n in names]
+        for path in paths:
+            self._refuse_links_out(path)
         shape: tuple[int, int] | None = None
         for channel, name, path in zip(self.info.channels, names, paths, strict=True):
             pixels = read_image(path)
@@ -165,6 +169,14 @@ class Draft:
             self.columns[f"channel:{channel}"][row] = name
         self.columns["digest"][row] = files_digest(paths)
         return shape
+
+    def _refuse_links_out(self, path: Path) -> None:
+        """Where a link leads out of the root, the set would change with files that the root does not hold."""
+        if (target := path.resolve()) != path and self.root not in target.parents:
+            found = f"a link to {target}, outside {self.root}"
+            raise InputError(
+                str(path), found, "a file inside the root", "give a root that holds both, or put real files there"
+            )
 
     def add_masks(self, row: int, stem: str, masks: Mapping[str, np.ndarray | None]) -> None:
         """Write the layers (pixel k = structure k - 1; None = unknown), note areas and digest."""

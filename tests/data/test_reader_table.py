@@ -166,6 +166,36 @@ def test_columns_of_one_name_are_refused_where_they_are_used_and_blanks_in_names
     assert "column 'caries' (--labels): twice in the header" in capsys.readouterr().err
 
 
+def test_links_out_of_the_root_are_refused_and_a_linked_root_is_not(tmp_path, capsys):
+    build(tmp_path / "d")
+    (tmp_path / "elsewhere.png").write_bytes((tmp_path / "d" / "img" / "3.png").read_bytes())
+    (tmp_path / "d" / "img" / "3.png").unlink()
+    (tmp_path / "d" / "img" / "3.png").symlink_to("../../elsewhere.png")
+    assert prepare(tmp_path / "d") == 2
+    text = capsys.readouterr().err
+    assert f"a link to {tmp_path / 'elsewhere.png'}, outside" in text and "1 fault(s)" in text
+    (tmp_path / "d" / "img" / "3.png").unlink()
+    (tmp_path / "elsewhere.png").rename(tmp_path / "d" / "3.png")
+    (tmp_path / "d" / "img" / "3.png").symlink_to("../3.png")
+    (tmp_path / "link").symlink_to("d")
+    assert prepare(tmp_path / "link") == 0
+
+
+@pytest.mark.parametrize("flags", [["--root", "ROOT"], []])
+def test_the_same_fault_in_many_rows_is_one_line(tmp_path, capsys, flags):
+    table = build(tmp_path / "d", rows=60)
+    if flags:
+        table["mask"] = ""
+        (tmp_path / "wrong").mkdir()
+    else:
+        table["image"] = table["image"].str.replace("/", "\\")
+    table.to_csv(tmp_path / "d" / "t.csv", index=False)
+    assert prepare(tmp_path / "d", *(f.replace("ROOT", str(tmp_path / "wrong")) for f in flags)) == 2
+    text = capsys.readouterr().err
+    assert "60 fault(s)" in text and "60 rows, first row 2: column 'image': " in text and len(text.splitlines()) == 3
+    assert flags or "replace \\ by /" in text
+
+
 def test_size_bins_become_an_attribute(tmp_path):
     build(tmp_path / "d")
     assert prepare(tmp_path / "d", "--size-bins", "abnormality/caries:0.32,0.35") == 0

@@ -13,7 +13,7 @@ from synthrad.conditioning import size_attribute, size_bins
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
-from synthrad.errors import InputError, InputErrors, near
+from synthrad.errors import Fault, InputError, InputErrors, near
 from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
 from synthrad.records import DatasetInfo, Manifest
 
@@ -390,16 +390,17 @@ def _read_row(
         names = [_inside(folder, table[c].iat[row], c) for c in args.image]
         shape = draft.add_image(row, names)
     except InputError as e:
-        faults.append(f"column {args.image[0]!r}: {e}")
+        faults.append(Fault.of(f"column {args.image[0]!r}: ", e))
     masks: dict[str, np.ndarray | None] = {}
     for layer in layers:
         value = table[layer.column].iat[row].strip()
         try:
+            blank = value in ("", *args.unknown)
             masks[layer.name] = (
-                None if value in ("", *args.unknown) else read_layer(folder, value, layer, shape)
+                None if blank else read_layer(folder, _with_slashes(folder, value), layer, shape)
             )
         except InputError as e:
-            faults.append(f"column {layer.column!r}: {e}")
+            faults.append(Fault.of(f"column {layer.column!r}: ", e))
     if faults:
         raise InputErrors("", faults)
     draft.add_masks(row, stem, masks)
@@ -410,6 +411,7 @@ def _inside(folder: Path, value: str, column: str) -> str:
     if not value.strip():
         raise InputError(f"column {column!r}", "a blank", "an image file", "remove the row or fill it in")
     base = folder.resolve()
+    _with_slashes(folder, value)
     path = Path(value) if Path(value).is_absolute() else base / value
     path = Path(*path.parts[:1], *[p for p in path.parts[1:] if p != "."])
     if ".." in path.parts or base not in path.parents:
@@ -420,3 +422,15 @@ def _inside(folder: Path, value: str, column: str) -> str:
             "give the folder of all images with --root",
         )
     return path.relative_to(base).as_posix()
+
+
+def _with_slashes(folder: Path, value: str) -> str:
+    """The value, unless it is a path as Windows writes it and no such file is there."""
+    if "\\" in value and not (folder / value).exists():
+        raise InputError(
+            value,
+            "backslashes",
+            "a path with slashes",
+            "replace \\ by / in the table; drop what --root already says",
+        )
+    return value
