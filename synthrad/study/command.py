@@ -15,7 +15,10 @@ from synthrad.errors import InputError, RunError
 from synthrad.study import failures
 from synthrad.study.locking import Lock, locked
 
+LOG = "snakemake.log"  # in the run folder: pages that nobody needs while all goes well
+
 if TYPE_CHECKING:
+    from synthrad.records import Manifest
     from synthrad.study.description import Study
     from synthrad.study.planning import Plan
 
@@ -52,34 +55,67 @@ def run(argv: list[str]) -> int:
     study = load_study(args.study)
     folder = (args.runs / study.name).resolve()
     if args.verb == "status":
-        return _status(study, folder)
+        return _status(study, args.study, folder)
     if args.verb == "board":
         return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(args.port)])
-    if args.verb == "run" and args.dry_run:
-        return _dry_run(study)
+    if args.verb == "report":
+        return _report(study, args.study, folder)
+    if args.dry_run:
+        return _dry_run(study, args.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", f"study {study.name}") as lock:
         plan = _write_graph(study, args.study, folder)
-        if args.verb == "report":
-            from synthrad.study.jobs import report
-
-            print(report(folder))
-            return 0
         _print_plan(plan)
         return _snakemake(folder, args.cores, lock)
 
 
-def _plan(study: Study) -> tuple[Any, Plan]:
+def _real(study: Study) -> Manifest:
     from synthrad.records import Manifest
-    from synthrad.study.planning import make_plan
 
     manifest = Manifest.read(study.manifest)
-    train = manifest.where(split="train", source="real")
     for split in ("train", "val", "test"):
         if not len(manifest.where(split=split)):
             raise InputError(study.manifest, f"no row in split {split!r}", "train, val and test rows",
                              "prepare it again with --fractions")
-    return manifest, make_plan(study, train)
+    return manifest
+
+
+def _checked(study: Study, path: Path) -> tuple[Manifest, Plan]:
+    """The real manifest and the plan, of a study file that was checked against all that it names."""
+    from synthrad.study.checking import check_pools, check_study
+    from synthrad.study.planning import make_plan
+
+    manifest = _real(study)
+    check_study(study, manifest, str(path))
+    plan = make_plan(study, manifest.where(split="train", source="real"))
+    check_pools(study, manifest, plan, str(path))
+    return manifest, plan
+
+
+def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str, Any]:
+    """All jobs with their identities: what the Snakefile works from, and what tells finished work from stale."""
+    from synthrad.study.description import digest_of
+    from synthrad.study.planning import identities
+
+    ids = identities(study, plan, manifest)
+    sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None}
+               for n, s in study.sources.items() if sum(plan.wanted[n].values())}
+    fits = {key: {"identity": value, "source": plan[key.split("/")[2]].source, "seeds": study.seeds}
+            for key, value in ids["fit"].items()}
+    return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
+            "identity": digest_of(fits, digest_of(study.endpoint.model_dump()), study.model_dump()),
+            "working_folder": str(Path.cwd()), "study_file": str(path)}
+
+
+def _seal(study: Study, path: Path, folder: Path) -> tuple[Path, str]:
+    """File and hash of the declared endpoint; refuses another one than that of the first fit."""
+    from synthrad.study.description import digest_of
+
+    declared, seal = digest_of(study.endpoint.model_dump()), folder / "endpoint.sha256"
+    if seal.exists() and seal.read_text().strip() != declared and list(folder.glob("*/*/*/done.json")):
+        raise InputError(f"{path}: endpoint", "another endpoint than the one declared before the first fit",
+                         f"the endpoint sealed in {seal}", "give the study a new name, or take the old endpoint back")
+    return seal, declared
 
 
 def _write_graph(study: Study, path: Path, folder: Path) -> Plan:
@@ -87,27 +123,30 @@ def _write_graph(study: Study, path: Path, folder: Path) -> Plan:
     import yaml
 
     from synthrad.records import write_durably
-    from synthrad.study.description import digest_of
-    from synthrad.study.planning import identities
 
-    manifest, plan = _plan(study)
-    declared = digest_of(study.endpoint.model_dump())
-    seal = folder / "endpoint.sha256"
-    if seal.exists() and seal.read_text().strip() != declared and list(folder.glob("*/*/*/done.json")):
-        raise InputError(f"{path}: endpoint", "another endpoint than the one declared before the first fit",
-                         f"the endpoint sealed in {seal}", "give the study a new name, or take the old endpoint back")
+    manifest, plan = _checked(study, path)  # before the seal: a misspelt endpoint must not be the declared one
+    graph = _graph(study, path, manifest, plan)
+    seal, declared = _seal(study, path, folder)
     write_durably(seal, f"{declared}\n".encode())
     write_durably(folder / "study.yaml", yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False).encode())
-    ids = identities(study, plan, manifest)
-    sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None}
-               for n, s in study.sources.items() if sum(plan.wanted[n].values())}
-    fits = {key: {"identity": value, "source": plan[key.split("/")[2]].source, "seeds": study.seeds}
-            for key, value in ids["fit"].items()}
-    graph = {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
-             "identity": digest_of(fits, declared, study.model_dump()), "working_folder": str(Path.cwd()),
-             "study_file": str(path)}
     write_durably(folder / "graph.json", json.dumps(graph, indent=1).encode())
     return plan
+
+
+def _report(study: Study, path: Path, folder: Path) -> int:
+    """The report of finished fits; says what is missing, and then writes nothing."""
+    from synthrad.study.jobs import report
+    from synthrad.study.planning import make_plan
+    from synthrad.study.standing import check_whole
+
+    manifest = _real(study)
+    plan = make_plan(study, manifest.where(split="train", source="real"))
+    graph = _graph(study, path, manifest, plan)
+    _seal(study, path, folder)
+    check_whole(folder, graph)
+    with locked(folder / ".lock", f"study {study.name}"):
+        print(report(folder, (study, manifest, plan, graph)))
+    return 0
 
 
 def _print_plan(plan: Plan) -> None:
@@ -117,8 +156,8 @@ def _print_plan(plan: Plan) -> None:
         print(f"  {arm.name:<32} {arm.strategy:<16} {arm.role:<10} {note}")
 
 
-def _dry_run(study: Study) -> int:
-    _, plan = _plan(study)
+def _dry_run(study: Study, path: Path) -> int:
+    _, plan = _checked(study, path)
     _print_plan(plan)
     fits = [f"{t}/{n}/{a.name}" for t, task in study.tasks.items() for n in task.nets for a in plan.fitted()]
     for name, source in study.sources.items():
@@ -139,13 +178,14 @@ def _snakemake(folder: Path, cores: int, lock: Lock) -> int:
         subprocess.run([*base, "--unlock"], check=False, capture_output=True)
     call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
     failures.forget(folder)
-    code, stopped = _wait(lock.start(call, start_new_session=True))  # a session: a signal must reach the jobs too
+    with open(folder / LOG, "wb") as log:  # a session: a signal must reach the jobs too
+        code, stopped = _wait(lock.start(call, start_new_session=True, stderr=log))
     if code and stopped:
         raise RunError(f"stopped by {signal.Signals(stopped).name}; what is finished or saved is kept: the same command "
                        f"resumes ({folder})")
     if code:
         messages, bad_input = failures.read(folder)
-        said = "\n".join(messages) or "a job failed; its message stands above"
+        said = "\n".join(messages) or f"a job failed; its message stands above, that of Snakemake in {folder / LOG}"
         if bad_input:
             print(f"synthrad study: {said}", file=sys.stderr)
             return 2
@@ -174,17 +214,26 @@ def _wait(process: subprocess.Popen) -> tuple[int, int]:
             signal.signal(number, handler)
 
 
-def _status(study: Study, folder: Path) -> int:
-    graph_file = folder / "graph.json"
-    if not graph_file.exists():
-        print(f"{study.name}: not started (synthrad study run ...)")
+def _status(study: Study, path: Path, folder: Path) -> int:
+    """Print what is done under the settings that the file has now, and what is stale."""
+    from synthrad.study.planning import make_plan
+    from synthrad.study.standing import pool_state, report_state, seeds_of
+
+    if not (folder / "graph.json").exists():
+        print(f"{study.name}: not started (synthrad study run {path})")
         return 0
-    graph = json.loads(graph_file.read_text())
-    for source in graph["sources"]:
-        done = (folder / "sources" / source / "pool.json").exists()
-        print(f"source {source:<28} {'done' if done else 'open'}")
+    manifest = _real(study)
+    graph = _graph(study, path, manifest, make_plan(study, manifest.where(split="train", source="real")))
+    states = []
+    for source, spec in graph["sources"].items():
+        states.append(pool_state(folder, source, spec["pool"]))
+        print(f"source {source:<28} {states[-1]}")
     for fit, spec in graph["fits"].items():
-        seeds = sum((folder / fit / f"seed{s}" / "cases.parquet").exists() for s in range(spec["seeds"]))
-        print(f"fit    {fit:<48} {seeds}/{spec['seeds']} seeds")
-    print("report", "done" if (folder / "report.html").exists() else "open")
+        seeds, stale = seeds_of(folder / fit, spec["identity"], spec["seeds"])
+        states += ["stale"] if stale else []
+        print(f"fit    {fit:<48} {seeds}/{spec['seeds']} seeds{f', {stale} stale' if stale else ''}")
+    states.append(report_state(folder, graph))
+    print("report", states[-1])
+    if "stale" in states:
+        print(f"stale: made under other settings than {path} has now; `synthrad study run {path}` does it again")
     return 0

@@ -21,6 +21,7 @@ from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import Plan
 from synthrad.study.pools import pools_of
 from synthrad.study.report import ReportFacts, installed, processor, summarise
+from synthrad.study.standing import check_whole
 from synthrad.study.verdicts import Endpoint
 from synthrad.study.views import LATE
 
@@ -36,8 +37,14 @@ def endpoint_of(study: Study) -> Endpoint:
 
 
 def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Mapping[str, Any]) -> ReportFacts:
-    """Read cases, fits and logs, compare the arms; writes measurements.jsonl and verdicts.json beside the report."""
-    fits = [row for key in graph["fits"] for row in json.loads((folder / key / "done.json").read_text())]
+    """Read cases, fits and logs, compare the arms; writes measurements.jsonl and verdicts.json beside the report.
+
+    Raises:
+        InputError: a fit or a pool is missing, or was made under other settings than `graph` has.
+    """
+    check_whole(folder, graph)
+    fits = [row for key in graph["fits"] for row in json.loads((folder / key / "done.json").read_text())
+            if row["seed"] < study.seeds]
     paths = [folder / key / f"seed{s}" / "cases.parquet" for key in graph["fits"] for s in range(study.seeds)]
     cases, end = read_cases(paths), endpoint_of(study)
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from synthrad import fusion
-from synthrad.errors import InputError, InputErrors, RunError, told
+from synthrad.errors import InputError, RunError, told
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import failures
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.locking import locked
-from synthrad.study.planning import Plan, PlannedArm, make_plan, steps_of, strategy_of
+from synthrad.study.planning import Plan, fuse_arm, make_plan, steps_of, strategy_of
 from synthrad.study.pools import pools_of
 
 PILOT = 128  # images that estimate the accept rate of a filter
@@ -157,7 +157,7 @@ def arms(folder: Path) -> None:
         row = {**asdict(arm), "rows_real": len(train), "cells": {}, "log": []}
         if arm.same_as is None:
             strategy = strategy_of(study, arm)
-            fused = _fused(strategy, arm, train, _pool_of(folder, arm.source, 0))
+            fused = fuse_arm(strategy, arm, train, _pool_of(folder, arm.source, 0))
             row["rows_real"] = int((fused.column("source") == "real").sum())
             row["rows_added"] = len(fused) - (0 if arm.role == "replacing" else len(train))
             if arm.role == "control":
@@ -168,17 +168,6 @@ def arms(folder: Path) -> None:
         facts.append(row)
         _write_json(folder / "arms" / f"{arm.name}.json", row)
     _write_json(folder / "arms.json", facts)
-
-
-def _fused(strategy: Any, arm: PlannedArm, train: Manifest, made: Manifest | None) -> Manifest:
-    """The arm's rows; an error names arm and source, which a strategy does not know."""
-    try:
-        return strategy.fuse(train, made, np.random.default_rng(0))
-    except InputErrors:
-        raise
-    except InputError as e:
-        source = f", source {arm.source!r}" if arm.source else ""
-        raise InputError(f"arms.{arm.name}{source}: {e.where}", e.found, e.expected, e.repair) from e
 
 
 def _pool_of(folder: Path, source: str | None, draw: int) -> Manifest | None:
@@ -208,14 +197,18 @@ def fit(folder: Path, key: str) -> None:
         _write_json(home / "done.json", rows)
 
 
-def report(folder: Path) -> Path:
-    """Gather the cases of every fit, compare, write report.html, summary.jsonl and the study-level scalars."""
+def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None) -> Path:
+    """Gather the cases of every fit, compare, write report.html, summary.jsonl and the study-level scalars.
+
+    Args:
+        opened: as `open_run` returns it, where the study file may have changed since graph.json was written.
+    """
     from synthrad.study.gathering import gather
     from synthrad.study.report import write_report
     from synthrad.study.summary import write_summary
     from synthrad.study.tensorboard import write_study_scalars
 
-    study, manifest, plan, graph = open_run(folder)
+    study, manifest, plan, graph = opened or open_run(folder)
     facts = gather(folder, study, manifest, plan, graph)
     write_study_scalars(folder, facts.measurements, facts.explore)
     write_summary(folder, facts)

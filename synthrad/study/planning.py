@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synthrad.errors import InputError
+import numpy as np
+
+from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
 from synthrad.records import Manifest
 from synthrad.study.description import REFERENCE, Arm, Study, build_strategy, digest_of
@@ -61,6 +63,17 @@ def strategy_of(study: Study, planned: PlannedArm) -> Any:
         return build_strategy(study.arms[planned.name], study.cells, f"arms.{planned.name}")
     like = build_strategy(study.arms[planned.like], study.cells, f"arms.{planned.like}")
     return build_strategy(Arm(strategy=planned.strategy, args={"like": like}), {}, f"arms.{planned.name}")
+
+
+def fuse_arm(strategy: Any, arm: PlannedArm, train: Manifest, made: Manifest | None) -> Manifest:
+    """The arm's rows of its pool `made`; an error names arm and source, which a strategy does not know."""
+    try:
+        return strategy.fuse(train, made, np.random.default_rng(0))
+    except InputErrors:
+        raise
+    except InputError as e:
+        source = f", source {arm.source!r}" if arm.source else ""
+        raise InputError(f"arms.{arm.name}{source}: {e.where}", e.found, e.expected, e.repair) from e
 
 
 def make_plan(study: Study, train: Manifest) -> Plan:

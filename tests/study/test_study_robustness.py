@@ -205,15 +205,20 @@ def test_a_pool_that_cannot_fill_an_arm(lab, tmp_path, monkeypatch, capfd):
     """Through `study run`, Snakemake and all."""
     monkeypatch.setenv("SYNTHRAD_PROJECT", str(lab[0]))
     few = Manifest.read(lab[0] / "made")
-    few.take([i for i in range(len(few)) if i % 2 or i < 4]).write(tmp_path / "few")
-    path = write_study(lab[0], "short", sources={"made": {"manifest": str(tmp_path / "few")}})
+    few = few.take([i for i in range(len(few)) if i % 2 or i < 4])
+    few.with_columns({"score:max_correlation": np.zeros(len(few))}).write(tmp_path / "few")
+    sources = {"made": {"manifest": str(tmp_path / "few"), "filter": str(tmp_path / "all.yaml")}}
+    # without a filter it is told before any job
+    (tmp_path / "all.yaml").write_text("class_path: NoNearDuplicates\n")
+    path = write_study(lab[0], "short", sources=sources)
     argv = ["study", "run", str(path), "--runs", str(tmp_path / "runs"), "--cores", "1"]
     assert main(argv) == 2
     said = capfd.readouterr().err
     last = said[said.rindex("synthrad study:") :]
     for word in ("arms.only", "source 'made'", "cell caries=0: 6 wanted, 2 available", "expected", "Repair: sample 4 more"):
         assert word in last, said
-    assert "Traceback" not in said
+    assert "Traceback" not in said and len(said.splitlines()) < 10, said  # Snakemake's pages are in its log
+    assert "arms" in (tmp_path / "runs" / "short" / command.LOG).read_text()
     assert not list((tmp_path / "runs").glob("short/find/*/*/seed*")), "a fit ran before the arms were checked"
 
 

@@ -1,0 +1,152 @@
+"""What of a study file can be checked against the data before the first job: nets, layers, classes, sets, configs, pools."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from synthrad.errors import InputError, InputErrors
+from synthrad.filter import load_filter, read_yaml
+from synthrad.fusion.pool import check_synthetic
+from synthrad.records import Manifest
+from synthrad.study.description import Source, Study
+from synthrad.study.planning import Plan, fuse_arm, strategy_of
+
+
+def check_study(study: Study, manifest: Manifest, where: str) -> None:
+    """Check all that needs no plan.
+
+    Raises:
+        InputErrors: all faults at once, each with its key.
+    """
+    faults = [f for task in study.tasks for net in study.tasks[task].nets for f in _net_faults(study, manifest, task, net)]
+    faults += _faults("endpoint", _check_endpoint, study, manifest)
+    for name, source in study.sources.items():
+        faults += _faults(f"sources.{name}", _check_source, source, manifest)
+        if source.filter is not None:
+            faults += _faults(f"sources.{name}.filter", load_filter, source.filter)
+    for name, folder in study.external.items():
+        faults += _faults(f"external.{name}", _check_external, folder, manifest)
+    _refuse(where, faults)
+
+
+def check_pools(study: Study, manifest: Manifest, plan: Plan, where: str) -> None:
+    """Fuse every arm of an imported set without a filter: what is missing there no later job can add.
+
+    Raises:
+        InputErrors: arms that their set cannot fill.
+    """
+    train = manifest.where(split="train", source="real")
+    faults = []
+    for arm in plan.fitted():
+        source = study.sources.get(arm.source or "")
+        if arm.role == "control" or source is None or source.generator is not None or source.filter is not None:
+            continue
+        for draw in range(source.draws):
+            made = Manifest.read(source.manifest_of(draw))
+            faults += _faults("", fuse_arm, strategy_of(study, arm), arm, train, made)
+    _refuse(where, faults)
+
+
+def _refuse(where: str, faults: Iterable[str]) -> None:
+    if faults := list(dict.fromkeys(faults)):
+        raise InputErrors(where, faults)
+
+
+def _faults(key: str, check: Callable, *args: Any) -> list[str]:
+    """The fault that a check raises, behind its key."""
+    try:
+        check(*args)
+    except InputError as e:
+        return [f"{key}: {e}" if key else str(e)]
+    return []
+
+
+def _net_faults(study: Study, manifest: Manifest, task: str, net: str) -> list[str]:
+    """Build a net as its fit will, and let it answer once on an empty picture of the study's size."""
+    import torch
+
+    from synthrad.study.one_fit import build_task
+
+    info = manifest.info
+    data = SimpleNamespace(layers=dict(info.layers), classes=info.classes, num_channels=len(info.channels))
+    try:
+        with torch.no_grad():
+            build_task(study.tasks[task], net, data).net.eval()(torch.zeros(1, data.num_channels, *study.size))
+    except InputError as e:
+        return [f"tasks.{task}: {e}"]
+    except Exception as e:  # timm and smp raise what they like for a wrong argument or size
+        return [f"tasks.{task}.nets.{net}: cannot be built for pictures of {study.size[0]} x {study.size[1]}: "
+                f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"]
+    return []
+
+
+def _check_endpoint(study: Study, manifest: Manifest) -> None:
+    task, info = study.tasks[study.endpoint.task], manifest.info
+    if task.kind == "classification":
+        known = list(task.classes or info.classes)
+    else:
+        known = [c for layer in task.layers or info.layers for c in info.layers.get(layer, ())]
+    for name in study.endpoint.classes or ():
+        if name not in known:
+            raise InputError("classes", repr(name), f"some of {', '.join(known)}", _near(name, known))
+
+
+def _check_source(source: Source, manifest: Manifest) -> None:
+    from synthrad.datamodules.fusion import check_same_shape
+
+    if source.generator is not None:
+        _check_generator(source)
+        return
+    for draw in range(source.draws):
+        folder = source.manifest_of(draw)
+        made = Manifest.read(folder)
+        check_same_shape(manifest, made, folder)
+        if not len(made):
+            raise InputError(folder, "no row", "a synthetic set", "sample or import it again")
+        check_synthetic(made, folder)
+
+
+def _check_generator(source: Source) -> None:
+    """The config is there and names a generator; its other keys are checked by `synthrad fit`."""
+    from synthrad import generators
+
+    path = Path(source.generator)
+    if not path.is_file():
+        near = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise InputError(str(path), "no such file", "a config of a generator fit", _near(str(path), near))
+    config = read_yaml(path, "a config of a generator fit")
+    model = config.get("model") if isinstance(config, dict) else None
+    named = model.get("class_path") if isinstance(model, dict) else model
+    if any(o.startswith("--model") and not o.startswith("--model.") for o in source.overrides):
+        return  # the flag replaces what the file says
+    known = {}
+    for found in pkgutil.iter_modules(generators.__path__, f"{generators.__name__}."):
+        module = importlib.import_module(found.name)
+        known |= {n: c for n, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__}
+    expected = f"a generator: {', '.join(n for n in known if not n.startswith('_'))}"
+    if not isinstance(named, str):
+        raise InputError(f"{path}: model.class_path", repr(named), expected)
+    package, _, name = named.rpartition(".")
+    if (not package or package.split(".")[0] == "synthrad") and name not in known:  # a user's own package is the user's affair
+        raise InputError(f"{path}: model.class_path", repr(named), expected, _near(name, list(known)))
+
+
+def _check_external(folder: str, manifest: Manifest) -> None:
+    from synthrad.datamodules.fusion import check_same_shape
+
+    other = Manifest.read(folder)
+    check_same_shape(manifest, other, folder)
+    if not len(other.where(split="test")):
+        raise InputError(folder, "no row in split 'test'", "test rows", "prepare it again with --fractions")
+
+
+def _near(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]}?" if near else ""

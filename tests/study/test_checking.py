@@ -1,0 +1,90 @@
+"""What a study file gets wrong about data, nets and configs is told before the first job, in a dry run as well."""
+
+import pytest
+import yaml
+from test_study_robustness import write_study
+from tiny_set import make
+
+from synthrad.__main__ import main
+from synthrad.records import Manifest
+from synthrad.study.checking import check_pools, check_study
+from synthrad.study.description import load_study
+from synthrad.study.planning import make_plan
+
+UNET = {"kind": "segmentation", "steps": 2, "nets": {"unet": {"class_path": "SmpNet"}}}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checks")
+    make(folder / "real")
+    make(folder / "made", source="synthetic", seed=1, name="made")
+    return folder
+
+
+def check(lab, change):
+    """The study of the lab with some keys changed (None: taken away), checked as `study run` does."""
+    path = write_study(lab, "checked")
+    data = yaml.safe_load(path.read_text())
+    for key, value in change.items():
+        *parents, last = key.split("/")
+        place = data
+        for part in parents:
+            place = place[part]
+        place[last] = value
+    path.write_text(yaml.safe_dump(data).replace("LAB", str(lab)))
+    study = load_study(path)
+    manifest = Manifest.read(study.manifest)
+    check_study(study, manifest, str(path))
+    check_pools(study, manifest, make_plan(study, manifest.where(split="train", source="real")), str(path))
+
+
+def unet(**init_args):
+    return {"tasks/teeth": {**UNET, "nets": {"unet": {"class_path": "SmpNet", "init_args": init_args}}}}
+
+
+def test_a_sound_study_passes(lab):
+    check(lab, {"external": {"elsewhere": "LAB/real"}, **unet(encoder="resnet18")})
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"tasks/find/nets/tiny/class_path": "TimNet"}, ["tasks.find", "nets.tiny.class_path", "did you mean TimmNet"]),
+    ({"tasks/find/nets/tiny/init_args/nme": "x"}, ["tasks.find", "nets.tiny.init_args", "nme"]),
+    ({"tasks/find/nets/tiny/init_args/name": "resnet999"}, ["tasks.find", "'resnet999'", "did you mean"]),
+    ({"tasks/find/nets/tiny/init_args/drop_rate": "much"}, ["tasks.find.nets.tiny: cannot be built"]),
+    (unet(encodr="resnet18"), ["tasks.teeth", "encodr"]),
+    (unet(encoder="resnet999"), ["tasks.teeth", "'resnet999'", "did you mean"]),
+    (unet(arch="Unettt"), ["tasks.teeth", "'Unettt'", "did you mean unet"]),
+    ({**unet(), "size": [48, 48]}, ["tasks.teeth", "48 x 48", "multiples of 32"]),
+    ({"tasks/teeth": {**UNET, "layers": ["toth"]}}, ["tasks.teeth", "toth", "tooth"]),
+    ({"tasks/find/classes": ["cares"]}, ["tasks.find", "cares", "caries"]),
+    ({"endpoint/classes": ["implant"]}, ["endpoint: classes: found 'implant'", "caries"]),
+    ({"tasks/teeth": UNET, "endpoint": {"task": "teeth", "net": "unet", "metric": "dice", "classes": ["crwn"]}},
+     ["endpoint: classes: found 'crwn'", "did you mean crown"]),
+    ({"sources/made/manifest": "LAB/nowhere"}, ["sources.made", "nowhere"]),
+    ({"sources/made/manifest": "LAB/real"}, ["sources.made", "rows of `synthetic`"]),
+    ({"sources/made": {"generator": "LAB/nowhere.yaml"}}, ["sources.made", "nowhere.yaml", "no such file"]),
+    ({"sources/made": {"generator": "LAB/unet.yaml"}}, ["sources.made", "unet.yaml: model.class_path", "StyleGAN2"]),
+    ({"sources/made/filter": "LAB/nowhere.yaml"}, ["sources.made.filter", "nowhere.yaml"]),
+    ({"sources/made/filter": "LAB/unet.yaml"}, ["sources.made.filter", "unet.yaml", "class_path"]),
+    ({"external": {"elsewhere": "LAB/nowhere"}}, ["external.elsewhere", "nowhere"]),
+    ({"external": {"elsewhere": "LAB/made"}}, ["external.elsewhere", "no row in split 'test'"]),
+    ({"arms/matched": {"strategy": "Matched", "args": {"ratio": 100}, "source": "made"}},
+     ["arms.matched", "source 'made'", "wanted", "Repair: sample"]),
+])
+def test_a_fault_is_told_before_the_first_job(lab, change, words):
+    (lab / "unet.yaml").write_text("model: {class_path: synthrad.tasks.segmentation.SegmentationTask}\n")
+    with pytest.raises(ValueError) as e:
+        check(lab, change)
+    for word in [str(lab / "checked.yaml"), *words]:
+        assert word in str(e.value)
+
+
+def test_run_and_dry_run_tell_all_faults_at_once_and_write_no_seal(lab, tmp_path, capfd):
+    path = write_study(lab, "twice", external={"elsewhere": "nowhere"})
+    path.write_text(path.read_text().replace("test_resnet", "test_resnett"))
+    for more in (["--dry-run"], ["--cores", "1"]):
+        assert main(["study", "run", str(path), "--runs", str(tmp_path / "runs"), *more]) == 2
+        said = capfd.readouterr().err
+        assert "2 fault(s)" in said and "did you mean test_resnet" in said and "nowhere" in said
+        assert not list((tmp_path / "runs").glob("*/*.sha256")) and not list((tmp_path / "runs").glob("*/graph.json"))
