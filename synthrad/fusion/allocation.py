@@ -82,14 +82,15 @@ def match_marginals(
         x[from_] -= 1
 
 
-def balance(membership: np.ndarray, deficits: np.ndarray) -> np.ndarray:
+def balance(membership: np.ndarray, deficits: np.ndarray, unwanted: np.ndarray | None = None) -> np.ndarray:
     """Rows to add per cell so that every class reaches its target: first least overshoot, then fewest rows.
 
-    Two integer programs (scipy milp, HiGHS): min sum_c (A x - d)_c subject to A x >= d, then min sum x at that overshoot.
+    Integer programs (scipy milp, HiGHS): min sum_c (A x - d)_c subject to A x >= d, then min sum x at that overshoot.
     Fewest rows alone would pick the rarest, most crowded combinations.
 
     Args:
         membership: A, 0/1 [classes, cells]. deficits: d >= 0, whole, [classes].
+        unwanted: >= 0, [cells]: what a row of the cell adds that nobody asked for; made least before all else.
 
     Returns:
         int [cells].
@@ -99,9 +100,14 @@ def balance(membership: np.ndarray, deficits: np.ndarray) -> np.ndarray:
     enough = LinearConstraint(membership, lb=deficits)
     positives = membership.sum(axis=0).astype(float)
     bounds = Bounds(0, float(deficits.sum()))  # no optimum needs more of one cell
-    first = _solve(positives, [enough], bounds)
-    least = LinearConstraint(positives[None, :], ub=float(positives @ first))
-    return _solve(np.ones(len(positives)), [enough, least], bounds)
+    x, limits = np.zeros(0), [enough]
+    steps = [positives, np.ones(len(positives))]
+    if unwanted is not None and unwanted.any():
+        steps.insert(0, unwanted.astype(float))
+    for cost in steps:
+        x = _solve(cost, limits, bounds)
+        limits = [*limits, LinearConstraint(cost[None, :], ub=float(cost @ x))]
+    return x
 
 
 def _solve(cost: np.ndarray, constraints: list[LinearConstraint], bounds: Bounds) -> np.ndarray:

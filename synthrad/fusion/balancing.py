@@ -20,7 +20,8 @@ class ClassBalanced(FusionStrategy):
     """Lifts rare classes: class c gets to t_c = max(n_c, min(to, cap * n_c)) rows by an integer program over cells.
 
     Classes of fewer than 10 subjects are skipped and rows without any class are not added. Among all ways to reach the
-    targets the one with the least overshoot is taken, among those the one with the fewest rows.
+    targets those with the fewest positives of skipped classes are taken (none, unless a class is only seen together with
+    one), among those the ones with the least overshoot, among those the one with the fewest rows.
 
     Args:
         to: median or max of n_c over the balanced classes, or a number of rows.
@@ -53,10 +54,13 @@ class ClassBalanced(FusionStrategy):
         membership = np.array([[n in cells.positives(c) for c in candidates] for n in names], dtype=int)
         membership = membership.reshape(len(names), len(candidates))
         deficits = np.array([targets[n] - rows[n] for n in names], dtype=int)
-        x = allocation.balance(membership, deficits)
+        others = np.array([sum(p not in targets for p in cells.positives(c)) for c in candidates], dtype=int)
+        x = allocation.balance(membership, deficits, others)
         wanted = Counter({c: int(n) for c, n in zip(candidates, x, strict=True) if n})
         overshoot = int((membership @ x - deficits).sum()) if len(names) else 0
         self.log.append(f"{wanted.total()} rows in {len(wanted)} cells, overshoot {overshoot} class rows")
+        if others @ x:
+            self.log.append(f"{int(others @ x)} positives of skipped classes come with them: no other cells hold what is lifted")
         if wanted:
             self._log_co_occurrence(have, wanted, cells)
         return wanted

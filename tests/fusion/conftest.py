@@ -8,7 +8,7 @@ import pytest
 
 from synthrad.records import DatasetInfo, Manifest, empty_columns
 
-CLASSES = ("a", "b", "c")
+CLASSES = ("a", "b", "c", "d", "e")
 
 
 def make_manifest(

@@ -38,9 +38,16 @@ def test_the_cap_holds_a_class_back_and_rare_subjects_skip_it(manifest_of):
     assert any("cap of 3 times: b" in line for line in arm.log)
 
 
+def rows_with_a_rare_class(draw):
+    """20-60 rows of three classes, and a fourth on at most 9 of them."""
+    rows = draw(st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=20, max_size=60))
+    rare = draw(st.sets(st.integers(0, len(rows) - 1), max_size=9))
+    return [(*row, int(i in rare)) for i, row in enumerate(rows)]
+
+
 @quick
 @given(
-    labels=st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=20, max_size=80),
+    labels=st.composite(rows_with_a_rare_class)(),
     cap=st.floats(1, 4),
     to=st.sampled_from(["median", "max", 25]),
     over=st.sampled_from(["observed", "single"]),
@@ -55,16 +62,30 @@ def test_every_balanced_class_reaches_its_target(manifest_of, labels, cap, to, o
         assert not needs and any("nothing to balance" in line for line in arm.log)
         return
     goal = {"median": np.median(balanced), "max": balanced.max()}.get(to, to)
-    added = np.zeros(3)
+    added = np.zeros(4)
     for cell, number in needs.items():
         classes = Cells().positives(cell)
         assert classes, "a normal row was added"
         assert over == "observed" or len(classes) == 1
-        added += number * np.isin(["a", "b", "c"], classes)
+        added += number * np.isin([*"abcd"], classes)
     targets = np.maximum(n, np.minimum(goal, cap * n))
     assert (n + added >= targets - 1e-6)[n >= 10].all()
     if over == "single":
-        assert (n + added < targets + 1)[n >= 10].all() and not added[n < 10].any()
+        assert (n + added < targets + 1)[n >= 10].all()
+    names = [*"abcd"]
+    short = {c for c, m, t in zip(names, n, targets, strict=True) if m >= 10 and t > m}
+    clean = [set(p) for p in map(Cells().positives, Cells().of(real)) if all(n[names.index(c)] >= 10 for c in p)]
+    if over == "single" or short <= set().union(*clean):  # skipped classes grow only where nothing else helps
+        assert not added[n < 10].any()
+
+
+def test_a_skipped_class_comes_along_only_where_a_class_has_no_cell_without_it(manifest_of):
+    labels = [[1, 0, 1]] * 3 + [[1, 0, 0]] * 11 + [[0, 0, 0]] * 9  # c has 3 subjects
+    arm = ClassBalanced(to=20)
+    assert arm.needs(manifest_of(labels)) == {("a=1", "b=0", "c=0"): 6}
+    assert not any("come with them" in line for line in arm.log)
+    arm.needs(manifest_of([[1, 1, 0]] * 6 + [[0, 1, 1]] * 6))  # b is always seen with a or c, both skipped
+    assert "8 positives of skipped classes come with them: no other cells hold what is lifted" in arm.log
 
 
 def test_single_class_cells_keep_the_observed_attributes(manifest_of):
