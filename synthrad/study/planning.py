@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import numpy as np
 
 from synthrad.errors import InputError, InputErrors
@@ -135,12 +137,12 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         {"generator": {source: hash}, "pool": {source: hash}, "fit": {"task/net/arm": hash}}.
     """
     digest = manifest.digest
-    config = {s.generator: _text(s.generator) for s in study.sources.values() if s.generator}
+    config = {s.generator: _settings(s.generator) for s in study.sources.values() if s.generator}
     out: dict[str, dict[str, str]] = {"generator": {}, "pool": {}, "fit": {}}
     for name, source in study.sources.items():
         made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides)
         imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
-        filtered = source.filter and _text(source.filter)
+        filtered = source.filter and _settings(source.filter)
         out["generator"][name] = made
         out["pool"][name] = digest_of(made, imported, filtered, source.model_dump(), study.size, study.cells,
                                       sorted(map(str, plan.wanted[name].items())))
@@ -155,6 +157,14 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
                     RESULTS_VERSION, digest, pool, arm.strategy, like, arm.role, study.cells, study.size,
                     study.budget, spec, net.model_dump(), externals)
     return out
+
+
+def _settings(path: str) -> Any:
+    """What a config says, without its comments: a better comment must not cost a day of training."""
+    try:
+        return yaml.safe_load(_text(path))
+    except yaml.YAMLError as e:
+        raise InputError(path, f"text that is not YAML ({e})", "a config") from e
 
 
 def _text(path: str) -> str:

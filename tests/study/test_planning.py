@@ -62,6 +62,17 @@ def test_identity_follows_what_decides_the_result_and_nothing_else(real):
         assert other[key + arm] != base[key + arm]
 
 
+def test_a_comment_in_a_config_changes_no_identity_and_a_setting_does(real, tmp_path):
+    def of(text):
+        (tmp_path / "filter.yaml").write_text(text)
+        changed = study(sources={"good": {"manifest": "good", "filter": str(tmp_path / "filter.yaml")}})
+        return identities(changed, make_plan(changed, real.where(split="train")), real)["pool"]
+
+    base = of("class_path: a\ninit_args: {min_dice: 0.7}\n")
+    assert of("# why 0.7\nclass_path: a\ninit_args:\n  min_dice: 0.7\n") == base
+    assert of("class_path: a\ninit_args: {min_dice: 0.8}\n") != base
+
+
 def test_budgets(real):
     equal, exposed = study(), study(budget="real_exposure")
     plan, task = make_plan(equal, real.where(split="train")), equal.tasks["findings"]
