@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import numpy as np
+import yaml
 
 from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
