@@ -6,7 +6,7 @@ Plain numbers in and out; the strategies give them their meaning.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -108,6 +108,18 @@ def balance(membership: np.ndarray, deficits: np.ndarray, unwanted: np.ndarray |
         x = _solve(cost, limits, bounds)
         limits = [*limits, LinearConstraint(cost[None, :], ub=float(cost @ x))]
     return x
+
+
+def spread(rows: Mapping[Cell, int], kinds: Mapping[Cell, Hashable], have: Mapping[Cell, int]) -> Counter[Cell]:
+    """`rows` shared anew among the cells of each kind, in proportion to what these `have`.
+
+    For the program of `balance` such cells are one and the same, and a solver gives all to any one of them.
+    """
+    shared: Counter[Cell] = Counter()
+    for kind in {kinds[c] for c in rows}:
+        same = {c: have[c] for c in kinds if kinds[c] == kind}
+        shared += share_out(same, sum(rows.get(c, 0) for c in same))
+    return shared
 
 
 def _solve(cost: np.ndarray, constraints: list[LinearConstraint], bounds: Bounds) -> np.ndarray:

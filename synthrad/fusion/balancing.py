@@ -21,7 +21,8 @@ class ClassBalanced(FusionStrategy):
 
     Classes of fewer than 10 subjects are skipped and rows without any class are not added. Among all ways to reach the
     targets those with the fewest positives of skipped classes are taken (none, unless a class is only seen together with
-    one), among those the ones with the least overshoot, among those the one with the fewest rows.
+    one), among those the ones with the least overshoot, among those the one with the fewest rows. Cells that differ only in
+    attributes share rows as the real ones do, so that no attribute comes with a class.
 
     Args:
         to: median or max of n_c over the balanced classes, or a number of rows.
@@ -57,6 +58,7 @@ class ClassBalanced(FusionStrategy):
         others = np.array([sum(p not in targets for p in cells.positives(c)) for c in candidates], dtype=int)
         x = allocation.balance(membership, deficits, others)
         wanted = Counter({c: int(n) for c, n in zip(candidates, x, strict=True) if n})
+        wanted = self._spread(wanted, candidates, have, cells)
         overshoot = int((membership @ x - deficits).sum()) if len(names) else 0
         self.log.append(f"{wanted.total()} rows in {len(wanted)} cells, overshoot {overshoot} class rows")
         if others @ x:
@@ -79,6 +81,18 @@ class ClassBalanced(FusionStrategy):
         return (
             known if covered >= set(targets) else useful
         )  # half-labelled rows only where a class has no others
+
+    def _spread(
+        self, wanted: Counter[Cell], candidates: list[Cell], have: Counter[Cell], cells: Cells
+    ) -> Counter[Cell]:
+        labels = {c: c[: len(c) - len(cells.attributes)] for c in {*candidates, *have}}
+        if self.over == "observed":
+            return allocation.spread(wanted, {c: labels[c] for c in candidates}, have)
+        weights: Counter[Cell] = Counter()  # single: rows of the class under the same attributes, whatever else they show
+        for c in candidates:
+            same = [o for o in have if o[len(labels[o]) :] == c[len(labels[c]) :]]
+            weights[c] = sum(have[o] for o in same if set(cells.positives(c)) <= set(cells.positives(o)))
+        return allocation.spread(wanted, {c: labels[c] for c in candidates}, weights)
 
     def _log_co_occurrence(self, have: Counter[Cell], wanted: Counter[Cell], cells: Cells) -> None:
         before: Counter[tuple[str, ...]] = Counter()

@@ -88,6 +88,15 @@ def test_a_skipped_class_comes_along_only_where_a_class_has_no_cell_without_it(m
     assert "8 positives of skipped classes come with them: no other cells hold what is lifted" in arm.log
 
 
+@pytest.mark.parametrize("over", ["observed", "single"])
+def test_a_deficit_is_shared_among_attributes_as_the_real_rows_are(manifest_of, over):
+    labels = [[1, 0]] * 80 + [[0, 1]] * 40
+    real = manifest_of(labels, attributes={"sex": ["F", "M"] * 40 + ["F"] * 30 + ["M"] * 10})
+    arm = ClassBalanced(to="max", cap=1.5, over=over, cells=Cells(attributes=["sex"]))
+    assert arm.needs(real) == {("a=0", "b=1", "sex=F"): 15, ("a=0", "b=1", "sex=M"): 5}
+    assert any("20 rows in 2 cells, overshoot 0" in line for line in arm.log)
+
+
 def test_single_class_cells_keep_the_observed_attributes(manifest_of):
     real = manifest_of([[1, 1]] * 10 + [[1, 0]] * 20, attributes={"sex": ["F"] * 10 + ["M"] * 20})
     needs = ClassBalanced(to="max", over="single", cells=Cells(attributes=["sex"])).needs(real)
