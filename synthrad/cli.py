@@ -7,6 +7,7 @@ import ast
 import copy
 import hashlib
 import importlib
+import logging
 import os
 import re
 import warnings
@@ -153,6 +154,19 @@ def facts_of(manifest: str) -> dict[str, Any]:
     }
 
 
+def digests_of(own: dict[str, Any]) -> dict[str, str]:
+    """Digest of every manifest that a datamodule's arguments name (rows and info, without roots), by its folder."""
+    external = own.get("external") or []
+    folders = [own.get("manifest"), own.get("synthetic"), *(external.values() if hasattr(external, "values") else external)]
+    out = {}
+    for folder in filter(None, folders):
+        path = Path(folder) / "dataset.yaml"
+        info = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+        text = yaml.safe_dump({k: v for k, v in info.items() if k != "roots"})
+        out[str(folder)] = hashlib.sha256(text.encode()).hexdigest()
+    return out
+
+
 def link(model: dict[str, Any], facts: dict[str, Any]) -> None:
     """Fill in what the data decides: a task's layers or classes where the config names none, its net's counts always."""
     own = model.get("init_args") or {}
@@ -198,6 +212,8 @@ class SynthradCLI(LightningCLI):
         # the folder and what only says where or how to run are not part of what is computed
         kept = {k: v for k, v in config.as_dict().items() if k not in ("ckpt_path", "config", "weights_only")}
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in ("default_root_dir", "logger")}
+        if own is not None:
+            kept["digests"] = digests_of(own)  # the same path may hold another split tomorrow
         self.identity = hashlib.sha256(yaml.safe_dump(_plain(kept)).encode()).hexdigest()[:16]
         if config.trainer.get("default_root_dir") is None:
             name = str(model.get("class_path", "model")).split(".")[-1] if model else "model"
@@ -322,6 +338,22 @@ class CheckingCLI(SynthradCLI):
         """Run nothing."""
 
 
+NOISE = re.compile(r"try installing \[lit|`weights_only` was not set")
+SPEAKERS = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    return not NOISE.search(record.getMessage())
+
+
+def hush() -> None:
+    """Leave out what Lightning says of its other products and of choices that are ours, and nothing else."""
+    for name in SPEAKERS:
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(_tells)  # a filter is added once
+    warnings.filterwarnings("ignore", message=".*args parameter is intended.*|.*does not have many workers.*|.*LeafSpec.*|"
+                            "Experiment logs directory .* not empty")  # it holds `identity` and TensorBoard's file
+
+
 def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
     """Parse one command line and, unless `cli` is CheckingCLI, run it.
 
@@ -330,7 +362,7 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
     """
     allow_imports()
     import_named(argv)
-    warnings.filterwarnings("ignore", message=".*args parameter is intended.*|.*does not have many workers.*|.*LeafSpec.*")
+    hush()
     try:
         return cli(
             model_class=LightningModule,

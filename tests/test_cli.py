@@ -1,3 +1,4 @@
+import logging.handlers
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
 from synthrad.cases import read_cases
 from synthrad.errors import InputError
+from synthrad.records import Manifest
 
 BARE = ["fit", "--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionDataModule", "--data.manifest=x"]
 
@@ -42,13 +44,19 @@ def test_arms_are_one_override_and_like_nests():
     assert parsed.config.fit.data.init_args.fusion.init_args.like.init_args.ratio == 2
 
 
-def test_fit_links_counts_resumes_and_tests(tmp_path, capsys):
+def test_fit_links_counts_resumes_and_tests(tmp_path, capsys, recwarn):
+    said = logging.handlers.BufferingHandler(1000)
+    logging.getLogger("lightning.pytorch").addHandler(said)
     make(tmp_path / "real")
     common = ["--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionDataModule", f"--data.manifest={tmp_path / 'real'}",
               "--data.size=[32,32]", "--data.batch_size=2", f"--trainer.default_root_dir={tmp_path / 'run'}",
               "--trainer.accelerator=cpu"]  # fmt: skip
     fit = ["fit", *common, "--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.check_val_every_n_epoch=null"]
     assert main(fit) == 0, capsys.readouterr().err
+    logging.getLogger("lightning.pytorch").removeHandler(said)
+    lines = [r.getMessage() for r in said.buffer] + [str(w.message) for w in recwarn]
+    assert any("max_steps=2" in line for line in lines)
+    assert not [line for line in lines if any(w in line for w in ("litlogger", "litmodels", "weights_only", "not empty"))]
     best = newest_valid(tmp_path / "run", "best") or newest_valid(tmp_path / "run")
     assert main(fit) == 0  # the same command finds nothing left to do
     assert main([*fit, "--model.lr=0.1"]) == 2
@@ -65,3 +73,29 @@ def test_every_strategy_is_known_by_its_bare_name():
                   and issubclass(getattr(fusion, n), fusion.FusionStrategy) and n != "FusionStrategy"}
     assert strategies <= set(cli.known_classes(cli.KINDS["fusion"]))
     assert "FusionStrategy" not in cli.known_classes(cli.KINDS["fusion"])
+
+
+def identity_of(argv):
+    """The identity of a run whose objects are never made."""
+
+    class Linked(cli.SynthradCLI):
+        def instantiate_classes(self):
+            self.before_instantiate_classes()
+
+        def _run_subcommand(self, subcommand):
+            pass
+
+    made = cli.parse(argv, Linked)
+    return made.identity, made.config.fit.data.init_args
+
+
+def test_a_manifest_split_anew_in_place_is_another_run(tmp_path):
+    read = make(tmp_path / "real")
+    argv = ["fit", "--model=ClassificationTask", "--model.net=TimmNet", "--model.net.name=test_resnet",
+            "--data=FusionDataModule", f"--data.manifest={tmp_path / 'real'}"]
+    before, _ = identity_of(argv)
+    assert identity_of(argv)[0] == before
+    table = read.table
+    table["split"] = table["split"].to_numpy()[::-1]
+    Manifest(table, read.info).write(tmp_path / "real")
+    assert identity_of(argv)[0] != before
