@@ -102,6 +102,19 @@ def encode_condition(condition: Condition, n: int, classes: Sequence[str], attri
     return torch.from_numpy(np.concatenate(parts, 1)).float()
 
 
+def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuse to go on with other training images or subjects: the lineage would forget those that were seen before.
+
+    Raises:
+        InputError: two specs whose `fingerprints` or `trained_on` differ.
+    """
+    for key, what in (("fingerprints", "images"), ("trained_on", "subjects")):
+        if mine := set(one[key]) ^ set(other[key]):
+            raise InputError(f"checkpoint: {key}", f"{len(mine)} training {what} that only one of checkpoint and data has",
+                             f"the same {what} in both (a split made anew, or another project key, changes them)",
+                             "give the manifest as it was and the same project folder, or start afresh in a new folder")
+
+
 class StyleGAN2(L.LightningModule):
     """A conditional StyleGAN2-ADA. Everything about the data comes from the datamodule's `spec()` and stays in the checkpoint.
 
@@ -139,7 +152,7 @@ class StyleGAN2(L.LightningModule):
         """Make the nets for a datamodule's spec(): size, channels, classes, layers, attributes.
 
         Raises:
-            InputError: nets of another spec exist already.
+            InputError: nets of another spec, or of other training images and subjects, exist already.
         """
         names = ("size", "channels", "classes", "layers", "attributes")
         if self.spec is not None:
@@ -147,6 +160,7 @@ class StyleGAN2(L.LightningModule):
                 if self.spec[k] != spec[k]:
                     raise InputError(f"checkpoint: {k}", str(self.spec[k]), f"{spec[k]}, as data gives it",
                                      "continue with the dataset and size that it was trained on")
+            check_same_training(self.spec, spec)
             return
         h, p = self.hparams, spec
         self.structures = [len(s) for s in p["layers"].values()]
