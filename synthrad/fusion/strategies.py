@@ -139,8 +139,8 @@ class RealOnly(FusionStrategy):
 class Matched(FusionStrategy):
     """Synthetic rows that follow the real distribution: x_g = largest remainder of ratio * n_g.
 
-    Where there are more than `max_cells` cells, or the pool has no row of a wanted one, the class marginals are matched by least
-    squares instead; a marginal off by more than 0.05 (total variation) is an error.
+    Where there are more than `max_cells` cells, the pool has no row of a wanted one, or the rows are so few that rounding moves
+    the class marginals, these are matched by least squares instead; one that is off by more than 0.05 (total variation) is an error.
 
     Args:
         ratio: synthetic rows per real row.
@@ -168,6 +168,12 @@ class Matched(FusionStrategy):
             start = {c: wanted[c] for c in often}
             wanted = allocation.match_marginals(have, total, dict.fromkeys(often, total), start)
             self._check_distance(have, wanted, "raise max_cells or declare fewer balance classes in `cells`")
+        elif allocation.marginal_distance(have, wanted)[0] > MOST_DISTANCE:
+            self.log.append(f"{total} rows are few for {len(have)} cells: class marginals matched instead")
+            most = {c: int(np.ceil(total * n / len(real) - 1e-9)) for c, n in have.items()}  # so that doses stay nested
+            wanted = allocation.match_marginals(have, total, most, wanted)
+            repair = f"raise Matched.ratio above {self.ratio:g} or declare fewer balance classes in `cells`"
+            self._check_distance(have, wanted, repair)
         return wanted
 
     def _fit_to_pool(
