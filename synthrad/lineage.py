@@ -12,7 +12,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,16 @@ def hash_subjects(dataset_id: str, subjects: Iterable[str], key: bytes) -> froze
     )
 
 
+def hash_values(dataset_id: str, attribute: str, values: Iterable[str], key: bytes) -> frozenset[str]:
+    """Keyed hashes of values of an attribute: to recognise them without storing them."""
+    return hash_subjects(f"{dataset_id}\0attribute {attribute}", values, key)
+
+
+def key_id(key: bytes) -> str:
+    """Which key hashes were made with (12 hex digits); it says nothing of the key itself."""
+    return hashlib.sha256(b"synthrad key id\0" + key).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Fitted:
     """One fitted thing: a generator, an autoencoder, a filter's judge, initial weights.
@@ -57,6 +67,7 @@ class Fitted:
         origin: known = synthrad fitted it; declared = somebody says so; unknown = nobody does.
         trained_on, selected_on: keyed subject hashes (hash_subjects).
         fingerprints: image digests (Record.digest) of the training images.
+        key_id: of the key that the subject hashes were made with; "" in lineages from before it was noted.
     """
 
     kind: str
@@ -66,6 +77,7 @@ class Fitted:
     selected_on: frozenset[str] = frozenset()
     fingerprints: frozenset[str] = frozenset()
     notes: str = ""
+    key_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,11 @@ class Lineage:
         """Digests of all training images of all parts."""
         return frozenset().union(*(f.fingerprints for f in self.fitted))
 
+    def seen_with(self, key: bytes) -> Lineage:
+        """What the holder of `key` can check: a part whose subjects were hashed with another key is of unknown origin."""
+        known = ("", key_id(key))
+        return replace(self, fitted=tuple(f if f.key_id in known else replace(f, origin="unknown") for f in self.fitted))
+
     def __add__(self, other: Lineage) -> Lineage:
         extra = tuple(f for f in other.fitted if f not in self.fitted)
         return Lineage(self.fitted + extra, {**self.settings, **other.settings})
@@ -101,6 +118,8 @@ class Lineage:
         rows = []
         for f in self.fitted:
             row = asdict(f)
+            if not row["key_id"]:
+                del row["key_id"]  # older sets keep their digest
             rows.append({k: sorted(v) if isinstance(v, frozenset) else v for k, v in row.items()})
         return {"fitted": rows, "settings": dict(self.settings)}
 

@@ -1,6 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
-from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 
 
 def test_hashes_depend_on_key_dataset_and_subject():
@@ -41,3 +41,12 @@ def test_a_lineage_is_as_strong_as_its_weakest_part_and_round_trips():
     assert both.settings == {"block_size": 16, "dtype": "float32"}
     assert (both + both).fitted == both.fitted
     assert Lineage.from_dict(both.to_dict()) == both and Lineage.from_dict(None) == Lineage()
+
+
+def test_a_part_hashed_with_another_key_is_of_unknown_origin():
+    old, mine = Fitted("judge"), Fitted("generator", key_id=key_id(b"a"))
+    assert "key_id" not in Lineage((old,)).to_dict()["fitted"][0]  # older sets keep their digest
+    both = Lineage((old, mine))
+    assert Lineage.from_dict(both.to_dict()) == both
+    assert both.seen_with(b"a") == both and both.seen_with(b"b").origin == "unknown"
+    assert Lineage((old,)).seen_with(b"b").origin == "known"

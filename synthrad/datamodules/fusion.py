@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
         InputError: names the split and how many subjects or images meet it.
     """
     lineage = synthetic.info.lineage
-    # who made the set held the key of the place where it was made; without that key nothing can be compared
     key = project_key()
     drawn = set(synthetic.column("digest")) - {""}
     for split in ("val", "audit", "test"):
@@ -50,13 +50,32 @@ def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
                 raise InputError(where, f"a synthetic set whose lineage meets the {split} split: {meets} {what}",
                                  f"a set made without the {split} split of {real.info.name!r}",
                                  "train the generator on split train of this very manifest, then sample again")
+
+
+def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
+    """The set with the origin that its lineage has under this project's key; warns where nobody can check it."""
+    own = synthetic.info.lineage
+    lineage = own.seen_with(project_key())
     if not lineage.fitted:
         origin = "no lineage"
+    elif lineage.origin != own.origin:
+        origin = ("subjects hashed with another project's key (run in the project's folder or set SYNTHRAD_PROJECT to it); "
+                  "here its origin is unknown")
     elif lineage.origin != "known":
         origin = f"lineage {lineage.origin}"
     else:
-        return
+        return synthetic
     warnings.warn(f"{where}: {origin}: nobody can check that test subjects were not used; every table will say so")
+    return Manifest(synthetic.table, replace(synthetic.info, lineage=lineage))
+
+
+def refuse_training_images(real: Manifest, held: Manifest, where: str) -> None:
+    """Raise InputError where an external test set holds images of split train or val, byte for byte."""
+    for split in ("train", "val"):
+        images = set(real.where(split=split).column("digest")) - {""}
+        if meets := len(images & set(held.column("digest"))):
+            raise InputError(where, f"{meets} images that are byte for byte in split {split} of {real.info.name!r}",
+                             "images of another source", "leave them out of the external set")
 
 
 def check_same_shape(first: Manifest, other: Manifest, where: str) -> None:
@@ -140,7 +159,7 @@ class FusionDataModule(LightningDataModule):
         fusion: the arm.
         size: (height, width) of the pictures.
         batch_size: images a batch.
-        seed: of the fusion, the order and the augmentation.
+        seed: of the fusion, the order and the augmentation; None = 0, on the command line --seed_everything.
         num_workers: processes that read; results do not depend on it.
         steps: batches of the whole training; None: an epoch is one pass over the rows.
         external: manifests of other sources, tested on and never selected on: folders, or name -> folder.
@@ -153,7 +172,7 @@ class FusionDataModule(LightningDataModule):
         fusion: FusionStrategy | None = None,
         size: tuple[int, int] = (64, 64),
         batch_size: int = 16,
-        seed: int = 0,
+        seed: int | None = None,
         num_workers: int = 0,
         steps: int | None = None,
         external: list[str] | dict[str, str] | tuple[str, ...] = (),
@@ -161,7 +180,8 @@ class FusionDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise InputError("data.batch_size", str(batch_size), "1 or more")
-        self.folder, self.size, self.batch_size, self.seed = manifest, (int(size[0]), int(size[1])), batch_size, seed
+        self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
+        self.seed = seed or 0
         self.fusion = fusion if fusion is not None else RealOnly()
         self.synthetic_folder, self.num_workers, self.steps = synthetic, num_workers, steps
         self.real = Manifest.read(manifest)
@@ -215,14 +235,23 @@ class FusionDataModule(LightningDataModule):
             val = self._selection()
             self._data["val"] = HeldOutCases(val, ImageCache(val, self.size))
         if stage in (None, "test", "predict") and not self.test_manifests:
-            tests = [("", self.held_out("test"))]
-            for name, folder in self.external.items():
-                other = Manifest.read(folder)
-                check_same_shape(self.real, other, f"data.external {folder}")
-                tests.append((name, self.held_out("test", other)))
+            tests = [("", self.held_out("test")), *self._external_tests()]
             for name, rows in tests:
                 self._data[f"test {name}"] = HeldOutCases(rows, ImageCache(rows, self.size))
             self.test_manifests = tests
+
+    def _external_tests(self) -> list[tuple[str, Manifest]]:
+        """Test rows of the external sets; neither training nor the synthetic set's making may have seen them."""
+        out, pool = [], self._pool() if self.external else None
+        for name, folder in self.external.items():
+            other, where = Manifest.read(folder), f"data.external {folder}"
+            check_same_shape(self.real, other, where)
+            rows = self.held_out("test", other)
+            refuse_training_images(self.real, rows, where)
+            if pool is not None:
+                refuse_leaks(rows, pool, where)
+            out.append((name, rows))
+        return out
 
     def _real_train(self) -> Manifest:
         real = self.real.where(split="train", source="real")
@@ -243,7 +272,7 @@ class FusionDataModule(LightningDataModule):
             raise InputError(where, "no synthetic row", "rows with source synthetic",
                              "import the set with `synthrad prepare table ... --synthetic`")
         refuse_leaks(self.real, synthetic, where)
-        return synthetic
+        return with_checked_origin(synthetic, where)
 
     def _selection(self) -> Manifest:
         """What checkpoints are selected on: real validation images, unless the arm claims to do without (SyntheticOnly)."""
