@@ -43,8 +43,8 @@ class Images:
 class Generator(Protocol):
     """A GAN, a diffusion model, an autoencoder: noise of image k comes from seeds[k] alone."""
 
-    def sample(self, condition: Condition, seeds: Sequence[int]) -> Images:
-        """Draw len(seeds) images."""
+    def sample(self, condition: Condition, seeds: Sequence[int], truncation: float = 1.0) -> Images:
+        """Draw len(seeds) images; truncation in (0, 1]: 1 = as trained, less = closer to the mean picture."""
         ...
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import pandas as pd
 
 from synthrad.conditioning import Condition, Generator
 from synthrad.errors import InputError
-from synthrad.lineage import Fitted, Lineage
+from synthrad.lineage import Fitted, Lineage, hash_values, key_id, project_key
 from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest, write_durably
 
 if TYPE_CHECKING:
@@ -65,10 +66,11 @@ def load_generator(checkpoint: Path | str) -> tuple[Any, DatasetInfo, Lineage, d
     module, name = entry["class"].rsplit(".", 1)
     made = getattr(importlib.import_module(module), name).load_from_checkpoint(
         checkpoint, map_location="cpu", weights_only=True)
-    spec = entry["spec"]
+    # what an older generator was trained without, it never learned
+    spec = {**entry["spec"], "label_dropout": raw.get("hyper_parameters", {}).get("label_dropout", 0.0)}
     info = DatasetInfo.from_dict(dict(spec["info"]), where)
     fitted = Fitted("generator", file_digest(checkpoint), "known", frozenset(spec["trained_on"]),
-                    frozenset(), frozenset(spec["fingerprints"]))
+                    frozenset(), frozenset(spec["fingerprints"]), key_id=spec.get("key_id", ""))
     return made.eval(), info, info.lineage + Lineage((fitted,)), spec
 
 
@@ -115,7 +117,7 @@ def table_conditions(table: pd.DataFrame, info: DatasetInfo, where: str) -> pd.D
         if not found:
             raise InputError(f"{where}: column {name!r}", "neither a class nor an attribute",
                              f"among {[*info.classes, *info.attributes]}", "remove or rename the column")
-        values = table[name].fillna("").astype(str).str.strip()
+        values = table[name].fillna("").astype(str).str.strip().replace("?", "")  # as Cells writes what is unknown
         if found[0].startswith("label:"):
             bad = ~values.isin(["0", "1", "", "0.0", "1.0", "nan"])
             if bad.any():
@@ -140,6 +142,33 @@ def plan_conditions(plan: Sequence[Mapping[str, Any]], info: DatasetInfo, where:
         except (KeyError, TypeError, ValueError) as e:
             raise InputError(where, f"the entry {entry!r}", '{"cell": ["class=1", ...], "number": 12}') from e
     return table_conditions(pd.DataFrame(rows, dtype=object).fillna(""), info, where)
+
+
+def blank_unlearned(conditions: pd.DataFrame, spec: Mapping[str, Any], info: DatasetInfo) -> pd.DataFrame:
+    """Make unknown what the data knows and the generator does not: rare values and attributes that were left out.
+
+    Prints how many.
+
+    Raises:
+        InputError: a value that the training data does not have.
+    """
+    out, key = conditions.copy(), project_key()
+    for a in info.attributes:
+        column, known = f"attribute:{a}", list(spec["attributes"].get(a, []))
+        if column not in out:
+            continue
+        others = sorted(set(out[column].fillna("")) - {"", *known})
+        rare = [v for v in others if hash_values(info.id, a, [v], key) <= set(spec.get("rare", {}).get(a, []))]
+        same_key = spec.get("key_id", "") == key_id(key)
+        if (strange := [v for v in others if v not in rare]) and (same_key or known):
+            raise InputError(f"conditions: attribute {a!r}", repr(strange[0]), f"one of {known} or blank",
+                             "ask only for values that the generator was trained on")
+        if others:
+            gone = out[column].isin(others)
+            print(f"{int(gone.sum())} of {len(out)} conditions ask for values of {a!r} that the generator was not taught "
+                  "(rare in its data, or left out): unknown there", flush=True)
+            out.loc[gone, column] = ""
+    return out
 
 
 def read_conditions(source: str, info: DatasetInfo, train: Manifest | None, number: int, seed: int) -> pd.DataFrame:
@@ -184,10 +213,12 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         the synthetic manifest, read back from `out`.
 
     Raises:
-        InputError: `out` holds another set.
+        InputError: `out` holds another set, or truncation is not in (0, 1].
     """
     from tqdm import tqdm
 
+    if not 0 < truncation <= 1:
+        raise InputError("--truncation", str(truncation), "a number above 0 and at most 1 (1 = as trained)")
     out = Path(out).resolve()
     conditions = _complete(conditions, info)
     settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size,
@@ -359,7 +390,12 @@ def sample_from_checkpoint(checkpoint: Path | str, conditions: pd.DataFrame, see
     """sample_set with the generator, info and lineage of a checkpoint."""
     import torch
 
-    generator, info, lineage, _ = load_generator(checkpoint)
+    generator, info, lineage, spec = load_generator(checkpoint)
+    conditions = blank_unlearned(conditions, spec, info)
+    labels = conditions.reindex(columns=[f"label:{c}" for c in info.classes])
+    if (opened := int(labels.isna().any(axis=1).sum())) and not spec["label_dropout"]:
+        warnings.warn(f"{opened} of {len(conditions)} conditions leave a label open, and {checkpoint} was trained without "
+                      "label_dropout: it may never have seen an open label, so name every label, or train it anew", stacklevel=2)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return sample_set(generator.to(device), checkpoint, conditions, seed, out, info, lineage, block_size, truncation)
 
@@ -372,7 +408,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("synthrad sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--checkpoint", required=True, help="last.ckpt of a trained generator")
     p.add_argument("--out", required=True, help="folder of the synthetic set; the same call continues a stopped one")
-    p.add_argument("--number", type=int, default=500, help="images, for --conditions real (default 500)")
+    p.add_argument("--number", type=int, help="images, for --conditions real alone (default 500)")
     p.add_argument("--seed", type=int, default=0, help="image k draws its noise from this and k alone (default 0)")
     p.add_argument("--conditions", default="real", help="real: as the training rows; each:N: N of each of their distinct "
                    "conditions; a .csv of classes and attributes; a .json plan (default real)")
@@ -386,16 +422,20 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """The command."""
     args = parser().parse_args(argv)
-    for name in ("number", "block_size"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')}", str(getattr(args, name)), "a number of at least 1")
+    if args.number is not None and args.conditions != "real":
+        raise InputError("--number", f"{args.number} with --conditions {args.conditions}, which says itself how many images",
+                         "--number with --conditions real only", "leave --number out")
+    number = 500 if args.number is None else args.number
+    for name, value in (("number", number), ("block-size", args.block_size)):
+        if value < 1:
+            raise InputError(f"--{name}", str(value), "a number of at least 1")
     train = None
     if args.manifest:
         train = Manifest.read(args.manifest).where(split="train", source="real")
     _, info, _, _ = load_generator(args.checkpoint)
     if train is not None:
         check_same_dataset(info, train.info, args.checkpoint)
-    conditions = read_conditions(args.conditions, info, train, args.number, args.seed)
+    conditions = read_conditions(args.conditions, info, train, number, args.seed)
     made = sample_from_checkpoint(args.checkpoint, conditions, args.seed, args.out, args.block_size, args.truncation, args.device)
     print(f"{len(made)} images in {args.out}")
     return 0

@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from synthrad.conditioning import Images
+from synthrad.conditioning import Generator, Images
 from synthrad.errors import InputError
 from synthrad.lineage import Fitted, Lineage
 from synthrad.records import DatasetInfo, Manifest, empty_columns
@@ -16,6 +17,7 @@ from synthrad.sample import (
     plan_conditions,
     read_conditions,
     real_conditions,
+    run,
     sample_set,
     table_conditions,
 )
@@ -111,6 +113,8 @@ def test_conditions():
     assert len(each_condition(real(), 3)) == 4 * 3
     table = table_conditions(pd.DataFrame({"a": ["1", ""], "attribute:sex": ["F", ""]}), INFO, "t.csv")
     assert table["label:a"].tolist()[0] == 1 and table.isna().sum().to_dict() == {"label:a": 1, "label:b": 2, "attribute:sex": 0}
+    plan = plan_conditions([{"cell": ["a=?", "sex=?"], "number": 1}], INFO, "p")  # as Cells writes what is unknown
+    assert plan["label:a"].isna().all() and plan["attribute:sex"].tolist() == [""]
     plan = plan_conditions([{"cell": ["a=1", "sex=F"], "number": 2}, {"cell": ["b=0"], "number": 1}], INFO, "p")
     assert plan["label:a"].tolist()[:2] == [1, 1] and plan["label:b"].tolist()[2] == 0
 
@@ -136,6 +140,23 @@ def test_other_bad_input(tmp_path, checkpoint):
     (tmp_path / "torn.ckpt").write_bytes(checkpoint.read_bytes()[:50])
     with pytest.raises(InputError, match="cannot load"):
         load_generator(tmp_path / "torn.ckpt")
+
+
+@pytest.mark.parametrize("truncation", [-3, 0, 1.01, float("nan")])
+def test_truncation_is_above_0_and_at_most_1(checkpoint, tmp_path, truncation):
+    with pytest.raises(InputError, match="--truncation"):
+        sample_set(Painter(), checkpoint, conditions(), 0, tmp_path / "set", INFO, LINEAGE, truncation=truncation)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("source", ["each:3", "wanted.csv", "plan.json"])
+def test_number_is_refused_where_the_conditions_say_it(checkpoint, tmp_path, source):
+    with pytest.raises(InputError, match="leave --number out"):
+        run(["--checkpoint", str(checkpoint), "--out", str(tmp_path / "set"), "--number", "5", "--conditions", source])
+
+
+def test_the_protocol_has_what_sampling_passes():
+    assert inspect.signature(Generator.sample).parameters.keys() >= {"condition", "seeds", "truncation"}
 
 
 def test_seeds_of_neighbouring_sets_differ():

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 
 from synthrad.cases import Case, collate
@@ -14,7 +15,7 @@ from synthrad.conditioning import Condition
 from synthrad.data.cache import ImageCache
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
-from synthrad.lineage import hash_subjects, project_key
+from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
 from synthrad.records import Manifest
 
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
@@ -29,15 +30,20 @@ class GenerationDataModule(L.LightningDataModule):
         batch_size: images a device and step.
         layers: mask layers to draw with the image; None = all. An image whose mask is unknown in one of them is left
             out (its number is printed).
-        seed: of the order of images.
+        seed: of the order of images; None = 0, on the command line --seed_everything.
         cache: folder of the decoded images; None = beside the manifest.
+        attributes: what a generator can be asked for beside the labels; None = all of the manifest. A value of fewer
+            than `min_subjects` training subjects counts as unknown (exact age, free text: nearly the patient's identity),
+            an attribute with fewer than 2 other values is left out; both are printed.
+        min_subjects: see attributes.
     """
 
     def __init__(self, manifest: str, size: tuple[int, int], batch_size: int = 16, layers: list[str] | None = None,
-                 seed: int = 0, cache: str | None = None):
+                 seed: int | None = None, cache: str | None = None, attributes: list[str] | None = None, min_subjects: int = 10):
         super().__init__()
+        self.attributes, self.min_subjects = attributes, min_subjects
         self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
-        self.layers, self.seed, self.cache_folder = layers, seed, cache
+        self.layers, self.seed, self.cache_folder = layers, seed or 0, cache
         self.train: Manifest | None = None
 
     def prepare(self) -> None:
@@ -45,7 +51,7 @@ class GenerationDataModule(L.LightningDataModule):
         if self.train is not None:
             return
         manifest = Manifest.read(self.folder)
-        chosen = manifest.where(split="train", source="real")
+        every = chosen = manifest.where(split="train", source="real")
         names = list(manifest.info.layers)
         self.layers = names if self.layers is None else list(self.layers)
         if unknown := [x for x in self.layers if x not in names]:
@@ -60,7 +66,7 @@ class GenerationDataModule(L.LightningDataModule):
                              "check the splits, or train without masks (data.layers=[])")
         self.train = chosen
         self._layer_index = [names.index(x) for x in self.layers]
-        self._values = {a: sorted({v for v in chosen.column(f"attribute:{a}") if v}) for a in manifest.info.attributes}
+        self._values, self._rare = self._choose_values(every, chosen)
         self._labels = torch.tensor(chosen.labels, dtype=torch.float32)
         self._attributes = self._one_hot(chosen)
         self._cache = ImageCache(chosen, self.size, self.cache_folder)
@@ -69,13 +75,35 @@ class GenerationDataModule(L.LightningDataModule):
         if len(chosen) * self.size[0] * self.size[1] * planes <= PRELOAD_BYTES:
             self._held = [self._read(i) for i in range(len(chosen))]
 
+    def _choose_values(self, every: Manifest, chosen: Manifest) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Attribute -> values that enough subjects of the chosen rows have, and -> the other values of the training rows."""
+        known = every.info.attributes
+        names = list(known) if self.attributes is None else list(self.attributes)
+        if unknown := [a for a in names if a not in known]:
+            raise InputError("data.attributes", str(unknown), f"among {list(known)}", "name attributes of the manifest")
+        values: dict[str, list[str]] = {}
+        rare: dict[str, list[str]] = {}
+        for a in known:
+            rows = pd.DataFrame({"value": chosen.column(f"attribute:{a}"), "subject": chosen.column("subject")})
+            subjects = rows[rows["value"] != ""].groupby("value")["subject"].nunique()
+            kept = sorted(subjects.index[subjects >= self.min_subjects]) if a in names else []
+            kept = kept if len(kept) > 1 else []
+            rare[a] = sorted(set(every.column(f"attribute:{a}")) - {"", *kept})
+            if kept:
+                values[a] = kept
+            if rare[a] and a in names:
+                what = f"{len(rare[a])} values of {a!r} count as unknown" if kept else f"attribute {a!r} is left out"
+                print(f"GenerationDataModule: {what}: fewer than {self.min_subjects} training subjects"
+                      + ("" if kept else " for all values but at most one"), flush=True)
+        return values, rare
+
     def setup(self, stage: str) -> None:
         """Lightning's hook, on every process."""
         self.prepare()
 
     def _one_hot(self, rows: Manifest) -> torch.Tensor:
         parts = [rows.column(f"attribute:{a}")[:, None] == np.array(values, dtype=object)[None]
-                 for a, values in self._values.items() if values]
+                 for a, values in self._values.items()]
         return torch.from_numpy(np.concatenate(parts, 1)).float() if parts else torch.zeros(len(rows), 0)
 
     def _read(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,19 +118,22 @@ class GenerationDataModule(L.LightningDataModule):
     def spec(self) -> dict[str, Any]:
         """What a generator must know of the data, in plain types: it stays in its checkpoint."""
         self.prepare()
-        info = self.train.info
+        info, key = self.train.info, project_key()
         return {
             "size": list(self.size), "channels": list(info.channels), "classes": list(info.classes),
             "layers": {x: list(info.layers[x]) for x in self.layers}, "attributes": self._values,
             "info": {**info.to_dict(), "roots": {}},
-            "trained_on": sorted(hash_subjects(info.id, self.train.column("subject"), project_key())),
+            # known to the data, not to the generator: a condition may name them; hashed, a rare value may name a patient
+            "rare": {a: sorted(hash_values(info.id, a, v, key)) for a, v in self._rare.items()},
+            "trained_on": sorted(hash_subjects(info.id, self.train.column("subject"), key)), "key_id": key_id(key),
             "fingerprints": sorted(set(self.train.column("digest"))),
         }
 
     def conditions(self, rows: Sequence[int]) -> Condition:
         """Conditions of given training rows, for pictures during training."""
         self.prepare()
-        attributes = [{a: str(self.train.column(f"attribute:{a}")[i]) for a in self._values} for i in rows]
+        columns = {a: self.train.column(f"attribute:{a}") for a in self._values}
+        attributes = [{a: str(c[i]) if c[i] in self._values[a] else "" for a, c in columns.items()} for i in rows]
         return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes)
 
     def train_dataloader(self) -> EndlessLoader:

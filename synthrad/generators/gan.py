@@ -115,6 +115,25 @@ def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> Non
                              "give the manifest as it was and the same project folder, or start afresh in a new folder")
 
 
+def forget(c: Tensor, classes: int, values: Sequence[int], rate: float) -> Tensor:
+    """Condition vectors [n, 2 K + values] in which some images have some labels and attributes made unknown.
+
+    An image is chosen with probability `rate`; the number of parts that it forgets is uniform, so that conditions of
+    one known label and of none are learned too, also where the data knows every label.
+
+    Args:
+        classes: K. values: number of values of each attribute.
+    """
+    parts = classes + len(values)
+    if not rate or not parts:
+        return c
+    gone = torch.rand(len(c), parts, device=c.device) < torch.rand(len(c), 1, device=c.device)
+    gone &= torch.rand(len(c), 1, device=c.device) < rate
+    sizes = torch.tensor(list(values), dtype=torch.long, device=c.device)
+    columns = torch.cat([gone[:, :classes], gone[:, :classes], gone[:, classes:].repeat_interleave(sizes, 1)], 1)
+    return c.masked_fill(columns, 0)
+
+
 class StyleGAN2(L.LightningModule):
     """A conditional StyleGAN2-ADA. Everything about the data comes from the datamodule's `spec()` and stays in the checkpoint.
 
@@ -131,6 +150,8 @@ class StyleGAN2(L.LightningModule):
         ema_half_life_images: of the averaged generator that samples; at most ema_rampup times the images shown.
         ada_target, ada_speed_images, ada_fixed: see gan.augment.AdaptiveProbability.
         augment: strengths that differ from gan.augment.Augment's, e.g. {"flip": 1}.
+        label_dropout: share of images that train with labels and attributes made unknown, see `forget`: without it, a
+            condition that leaves a label open is one that a generator of fully labelled data never saw.
     """
 
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
@@ -138,7 +159,7 @@ class StyleGAN2(L.LightningModule):
                  r1_gamma: float = 1.0, r1_every: int = 16, path_weight: float = 2.0, path_every: int = 4,
                  style_mixing: float = 0.9, ema_half_life_images: float = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
-                 augment: dict[str, float] | None = None):
+                 augment: dict[str, float] | None = None, label_dropout: float = 0.1):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
@@ -223,6 +244,8 @@ class StyleGAN2(L.LightningModule):
         real = torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
         known = ~torch.isnan(batch.labels)
         c = torch.cat([torch.nan_to_num(batch.labels), known.float(), batch.attributes], 1).float()
+        values = [len(v) for v in self.spec["attributes"].values()]
+        c = forget(c, len(self.spec["classes"]), [n for n in values if n], self.hparams.label_dropout)
         h, (opt_g, opt_d) = self.hparams, self.optimizers()
         self._turn(generator=True)
         self._step(opt_g, generator_loss(self._judge(self._draw(c)[0], c)), "loss_g")

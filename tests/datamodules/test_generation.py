@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError
 from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.sample import blank_unlearned
 
 
 @pytest.fixture
@@ -29,8 +32,9 @@ def test_training_rows_with_known_masks_only(manifest, capsys):
     data = GenerationDataModule(manifest, (8, 8), 2)
     spec = data.spec()
     assert "4 of 8" in capsys.readouterr().out
-    assert spec["fingerprints"] == ["d1", "d3", "d5", "d7"] and spec["attributes"] == {"sex": ["M"]}
-    one = GenerationDataModule(manifest, (8, 8), 2, layers=["one"])
+    assert spec["fingerprints"] == ["d1", "d3", "d5", "d7"] and spec["attributes"] == {}
+    one = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], min_subjects=4)
+    assert one.spec()["attributes"] == {"sex": ["F", "M"]} and one.spec()["rare"] == {"sex": []}
     assert len(one.spec()["trained_on"]) == 8 and one.spec()["layers"] == {"one": ["x"]}
     case = one.case(3)
     assert case.masks.shape == (1, 8, 8) and case.masks.unique().tolist() == [1]
@@ -62,3 +66,33 @@ def test_order_continues_in_the_middle_of_an_epoch(manifest):
 def test_unknown_layer(manifest):
     with pytest.raises(InputError, match="three"):
         GenerationDataModule(manifest, (8, 8), 2, layers=["three"]).prepare()
+
+
+def test_rare_values_are_left_out_told_and_only_hashed(manifest, capsys):
+    read = Manifest.read(manifest)
+    table = read.table.assign(**{"attribute:age": ["57", *"aaabbbc", "z", "z"], "attribute:licence": "free"})
+    info = replace(read.info, attributes=("sex", "age", "licence"))
+    Manifest(table, info).write(manifest)
+    data = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], min_subjects=3)
+    spec, said = data.spec(), capsys.readouterr().out
+    assert spec["attributes"] == {"sex": ["F", "M"], "age": ["a", "b"]} and "57" not in str(spec["rare"])
+    assert "2 values of 'age' count as unknown" in said and "'licence' is left out" in said
+    assert data.case(0).attributes.tolist() == [1, 0, 0, 0] and data.conditions([0]).attributes == [{"sex": "F", "age": ""}]
+    ask = pd.DataFrame({"attribute:age": ["57", "a", ""], "attribute:licence": ["free"] * 3})
+    asked = blank_unlearned(ask, spec, info)
+    assert asked["attribute:age"].tolist() == ["", "a", ""] and set(asked["attribute:licence"]) == {""}
+    assert "1 of 3 conditions" in capsys.readouterr().out
+    with pytest.raises(InputError, match="'z'"):  # of another split only
+        blank_unlearned(pd.DataFrame({"attribute:age": ["z"]}), spec, info)
+    only = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], attributes=["sex"], min_subjects=3)
+    assert list(only.spec()["attributes"]) == ["sex"]
+    with pytest.raises(InputError, match="data.attributes"):
+        GenerationDataModule(manifest, (8, 8), 2, layers=["one"], attributes=["height"]).spec()
+
+
+def test_a_value_of_rows_without_masks_is_known_to_the_data(manifest):
+    """Value F stands in rows without a mask only: asking for it is no error in the middle of sampling."""
+    data = GenerationDataModule(manifest, (8, 8), 2, min_subjects=1)
+    spec = data.spec()
+    asked = blank_unlearned(pd.DataFrame({"attribute:sex": ["F", "M"]}), spec, data.train.info)
+    assert spec["attributes"] == {} and set(asked["attribute:sex"]) == {""}

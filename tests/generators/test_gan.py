@@ -9,9 +9,17 @@ from synthrad.callbacks.image_grid import ImageGrid
 from synthrad.conditioning import Condition, Generator
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError, RunError
-from synthrad.generators.gan import StyleGAN2, decode_masks, encode_condition, encode_masks, squash_masks
+from synthrad.gan.augment import Augment
+from synthrad.generators.gan import (
+    StyleGAN2,
+    decode_masks,
+    encode_condition,
+    encode_masks,
+    forget,
+    squash_masks,
+)
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
-from synthrad.sample import load_generator
+from synthrad.sample import load_generator, sample_from_checkpoint
 
 TINY = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "max_images": 32,
         "r1_every": 2, "path_every": 2, "ada_speed_images": 50}
@@ -39,7 +47,7 @@ def manifest(tmp_path):
 
 def fit(manifest, folder, **kwargs):
     torch.manual_seed(0)
-    model, data = StyleGAN2(**{**TINY, **kwargs}), GenerationDataModule(manifest, (16, 16), 4)
+    model, data = StyleGAN2(**{**TINY, **kwargs}), GenerationDataModule(manifest, (16, 16), 4, min_subjects=2)
     trainer = L.Trainer(accelerator="cpu", max_epochs=-1, default_root_dir=folder, logger=False, enable_progress_bar=False,
                         enable_model_summary=False, enable_checkpointing=False, callbacks=[ImageGrid(16, number=4, columns=2)])
     trainer.fit(model, data)
@@ -76,11 +84,40 @@ def test_condition_vector():
         encode_condition(Condition(attributes=[{"sex": "X"}]), 1, "", {"sex": ["F"]})
 
 
+def test_forgetting_shows_every_number_of_known_parts():
+    c = torch.ones(8000, 2 * 2 + 3)  # two classes, an attribute of three values
+    assert forget(c, 2, [3], 0) is c
+    torch.manual_seed(0)
+    seen = forget(c, 2, [3], 0.4)
+    assert torch.equal(seen[:, :2], seen[:, 2:4]) and torch.equal(seen[:, 4], seen[:, 6])
+    known = torch.bincount(seen[:, [0, 1, 4]].sum(1).long(), minlength=4) / len(c)
+    assert known[:3].tolist() == pytest.approx([0.1] * 3, abs=0.015)  # as many with none, with one and with two
+    assert forget(torch.ones(3, 0), 0, [], 0.4).shape == (3, 0)
+
+
+def test_a_fit_forgets_and_says_so(manifest, tmp_path, monkeypatch):
+    from synthrad.generators import gan
+
+    seen = []
+    monkeypatch.setattr(gan, "forget", lambda c, *rest: seen.append(rest) or c)
+    fit(manifest, tmp_path / "run", max_images=4)
+    assert seen == [(2, [2], 0.1)]
+    path = tmp_path / "run" / "last.ckpt"
+    assert load_generator(path)[3]["label_dropout"] == 0.1
+    old = torch.load(path, weights_only=True)
+    del old["hyper_parameters"]["label_dropout"]
+    torch.save(old, path)
+    ask = pd.DataFrame({"label:a": [1.0]})
+    with pytest.warns(UserWarning, match="leave a label open"):
+        sample_from_checkpoint(path, ask, 0, tmp_path / "set", device="cpu")
+    with pytest.raises(InputError, match="truncation"):
+        sample_from_checkpoint(path, ask, 0, tmp_path / "other", truncation=-3, device="cpu")
+
+
 def test_fit_counts_images_stops_and_its_checkpoint_samples(manifest, tmp_path, capsys):
     model, trainer = fit(manifest, tmp_path / "run")
     assert "1 of 12" in capsys.readouterr().out
     assert model.images_seen == 32 and model.steps_done == 8
-    assert model.ada.p > 0 or model.ada.r_t <= 0.6
     assert len(list((tmp_path / "run" / "grids").glob("*.png"))) == 3
     loaded, info, lineage, spec = load_generator(tmp_path / "run" / "last.ckpt")
     assert isinstance(loaded, Generator) and info.classes == ("a", "b") and spec["attributes"] == {"sex": ["F", "M"]}
@@ -101,11 +138,30 @@ def test_fit_counts_images_stops_and_its_checkpoint_samples(manifest, tmp_path, 
 
 def test_resume_continues_counters(manifest, tmp_path):
     fit(manifest, tmp_path / "run")
-    again, data = StyleGAN2(**{**TINY, "max_images": 48}), GenerationDataModule(manifest, (16, 16), 4)
+    again, data = StyleGAN2(**{**TINY, "max_images": 48}), GenerationDataModule(manifest, (16, 16), 4, min_subjects=2)
     trainer = L.Trainer(accelerator="cpu", max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False,
                         enable_checkpointing=False)
     trainer.fit(again, data, ckpt_path=tmp_path / "run" / "last.ckpt", weights_only=True)
     assert again.images_seen == 48 and again.steps_done == 12
+
+
+def test_judged_pictures_are_augmented_and_p_rises_with_a_sure_discriminator(manifest, tmp_path, monkeypatch):
+    seen = []
+
+    class Noted(Augment):
+        def forward(self, pictures, p):
+            seen.append((len(pictures), pictures.requires_grad))
+            return super().forward(pictures, p)
+
+    monkeypatch.setattr("synthrad.generators.gan.Augment", Noted)
+    model, _ = fit(manifest, tmp_path / "run", max_images=4, path_weight=0, r1_gamma=1.0, ada_speed_images=50)
+    assert seen == [(4, True), (4, False), (4, False), (4, False)]  # G's fakes, D's reals and fakes, R1
+    before = model.ada.p
+    for name in ("log", "log_dict"):  # no fit is running
+        monkeypatch.setattr(model, name, lambda *a, **k: None)
+    for _ in range(2 * model.ada.every):
+        model._count(4, torch.ones(4, 1))  # every real picture is called real
+    assert model.ada.r_t > 0.6 and model.ada.p > before and model.ada.p > 0
 
 
 def test_nan_stops_the_run(manifest, tmp_path):
