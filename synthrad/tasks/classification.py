@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from synthrad.errors import InputError
 from synthrad.tasks import training
 
 MOST_WEIGHT = 20.0  # of a positive under pos_weight=balanced: a class with one positive would swamp the others
+NONE = -1.0  # in `thresholds`: none was chosen; a checkpoint refuses NaN as the mark of a fit that failed
 
 
 class ClassificationTask(LightningModule):
@@ -25,7 +27,8 @@ class ClassificationTask(LightningModule):
 
     The best validation is that of the highest macro AUROC over the classes that validation has both values of (if there
     is none: the lowest loss). After each validation the threshold of each class is set to that of the highest F1;
-    thresholds are buffers, so the best checkpoint holds the thresholds of its own validation.
+    thresholds are buffers, so the best checkpoint holds the thresholds of its own validation. A class of which validation has
+    no positive or no negative has none (NaN in the cases): its F1 is undefined, not that of an arbitrary 0.5.
 
     Args:
         net: image [B, C, H, W] to logits [B, K].
@@ -62,7 +65,7 @@ class ClassificationTask(LightningModule):
         self.lr, self.weight_decay, self.warmup, self.pictures = lr, weight_decay, warmup, pictures
         fixed = pos_weight if isinstance(pos_weight, list | tuple) else [1.0] * len(classes)
         self.register_buffer("pos_weight", torch.tensor(fixed, dtype=torch.float32))
-        self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
+        self.register_buffer("thresholds", torch.full((len(classes),), NONE))
         self._place: list[int] = list(range(len(classes)))  # where each class is in Case.labels
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._rows = training.CaseRows()
@@ -135,7 +138,8 @@ class ClassificationTask(LightningModule):
             if 0 < t.sum() < len(t):
                 aurocs.append(binary_auroc(p, t))
                 self.log(f"val/auroc {name}", aurocs[-1])
-            self.thresholds[k] = best_threshold(p, t)
+            threshold = best_threshold(p, t)
+            self.thresholds[k] = NONE if math.isnan(threshold) else threshold
         if loss is not None:
             self.log("val/loss", loss)
             self.log("val/score", torch.stack(aurocs).mean() if aurocs else -loss, prog_bar=True)
@@ -150,7 +154,8 @@ class ClassificationTask(LightningModule):
         facts = training.facts_of(manifest, batch.index.cpu().numpy(), external)
         probability = self(batch.image).float().sigmoid().cpu().numpy()
         labels = batch.labels[:, self._place].cpu().numpy()
-        thresholds = self.thresholds.cpu().numpy()
+        chosen = self.thresholds.cpu().numpy()
+        thresholds = np.where(chosen == NONE, np.nan, chosen)
         for fact, p, t in zip(facts, probability, labels, strict=True):
             for k, name in enumerate(self.classes):
                 self._rows.add("classification", fact, "", name, probability=float(p[k]), target=float(t[k]),
@@ -183,9 +188,9 @@ class ClassificationTask(LightningModule):
 
 
 def best_threshold(probability: Tensor, target: Tensor) -> float:
-    """The threshold of the highest F1 (p >= threshold is positive); 0.5 where there is no positive or no negative."""
+    """The threshold of the highest F1 (p >= threshold is positive); NaN where there is no positive or no negative."""
     if not 0 < int(target.sum()) < len(target):
-        return 0.5
+        return float("nan")
     precision, recall, thresholds = binary_precision_recall_curve(probability, target)
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
     return float(thresholds[f1[:-1].argmax()])

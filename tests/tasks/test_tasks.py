@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from tiny_set import make
@@ -6,6 +8,8 @@ from torch import nn
 from synthrad.cases import CASE_COLUMNS, read_cases
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
+from synthrad.metrics.classification import summarise
+from synthrad.records import Manifest
 from synthrad.study.fitting import fit_and_test
 from synthrad.tasks import ClassificationTask, SegmentationTask
 from synthrad.tasks.classification import best_threshold
@@ -36,7 +40,25 @@ def test_unknown_labels_have_no_part_in_the_loss():
 
 def test_threshold_of_the_highest_f1():
     assert best_threshold(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])) == pytest.approx(0.35)
-    assert best_threshold(torch.tensor([0.1, 0.4]), torch.tensor([0, 0])) == 0.5
+    assert math.isnan(best_threshold(torch.tensor([0.1, 0.4]), torch.tensor([0, 0])))
+
+
+def test_no_threshold_without_validation_positives_and_then_no_f1(tmp_path):
+    real = make(tmp_path / "real")
+    column = f"label:{real.info.classes[0]}"
+    table = real.table
+    table.loc[table["split"] == "val", column] = 0.0
+    Manifest(table, real.info).write(tmp_path / "real")
+    data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=2)
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 2))
+    task = ClassificationTask(net, list(data.classes))
+    fit_and_test(task, data, tmp_path / "run", 2, 2, 0, {"task": "t", "net": "n", "arm": "a"}, "one")
+    cases = read_cases([tmp_path / "run" / "cases.parquet"])
+    chosen = cases.groupby("class_name")["threshold"].count()
+    assert chosen[real.info.classes[0]] == 0 and chosen[real.info.classes[1]] > 0
+    found = {(m.metric, m.class_name): m for m in summarise(cases, fewest={"t": 1})}
+    assert found["f1", real.info.classes[0]].value is None and found["auroc", real.info.classes[0]].value is not None
+    assert found["f1", real.info.classes[0]].note == "undefined: no threshold was chosen on validation"
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "classification"])
