@@ -13,6 +13,7 @@ from typing import Any
 
 from synthrad.errors import InputError, InputErrors
 from synthrad.filter import load_filter, read_yaml
+from synthrad.fusion import Cells
 from synthrad.fusion.pool import check_synthetic
 from synthrad.records import Manifest
 from synthrad.study.description import Source, Study
@@ -27,6 +28,7 @@ def check_study(study: Study, manifest: Manifest, where: str) -> None:
     """
     faults = [f for task in study.tasks for net in study.tasks[task].nets for f in _net_faults(study, manifest, task, net)]
     faults += _faults("endpoint", _check_endpoint, study, manifest)
+    faults += _faults("", Cells(**study.cells).resolve, manifest.where(split="train", source="real"))
     for name, source in study.sources.items():
         faults += _faults(f"sources.{name}", _check_source, source, manifest)
         if source.filter is not None:
