@@ -209,6 +209,8 @@ class SynthradCLI(LightningCLI):
         own = data.get("init_args") if data else None
         if own is not None and "steps" in own and own["steps"] is None and steps and steps > 0:
             own["steps"] = steps
+        if own is not None and "seed" in own and own["seed"] is None:
+            own["seed"] = int(config.get("seed_everything") or 0)
         # the folder and what only says where or how to run are not part of what is computed
         kept = {k: v for k, v in config.as_dict().items() if k not in ("ckpt_path", "config", "weights_only")}
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in ("default_root_dir", "logger")}

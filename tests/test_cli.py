@@ -89,12 +89,16 @@ def identity_of(argv):
     return made.identity, made.config.fit.data.init_args
 
 
-def test_a_manifest_split_anew_in_place_is_another_run(tmp_path):
+def test_a_manifest_split_anew_or_another_seed_is_another_run(tmp_path):
     read = make(tmp_path / "real")
     argv = ["fit", "--model=ClassificationTask", "--model.net=TimmNet", "--model.net.name=test_resnet",
             "--data=FusionDataModule", f"--data.manifest={tmp_path / 'real'}"]
-    before, _ = identity_of(argv)
+    before, data = identity_of(argv)
+    assert data.seed == 0
     assert identity_of(argv)[0] == before
+    # order, augmentation and fusion follow the seed that `synthrad test` writes, unless data.seed is given
+    assert identity_of([*argv, "--seed_everything=1"])[1].seed == 1
+    assert identity_of([*argv, "--seed_everything=1", "--data.seed=5"])[1].seed == 5
     table = read.table
     table["split"] = table["split"].to_numpy()[::-1]
     Manifest(table, read.info).write(tmp_path / "real")
