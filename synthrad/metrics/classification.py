@@ -16,10 +16,9 @@ import pandas as pd
 
 from synthrad.errors import InputError
 from synthrad.measurements import Measurement
-from synthrad.metrics.segmentation import MACRO, check_rows
+from synthrad.metrics.segmentation import MACRO, RARE, RARE_BELOW, check_rows
 
 ECE_BINS = 15
-RARE_BELOW = 0.10  # prevalence among images with a known target
 FEWEST_POSITIVE = 5  # subjects with and without a finding that a class needs for a metric that says anything
 MOST_CELLS = 4_000_000  # resamples x images held at once (32 MB an array)
 
@@ -215,11 +214,13 @@ def _undefined(scores: ClassScores, metric: str, fewest: int) -> str:
     )
 
 
-def summarise(cases: pd.DataFrame, rare_below: float = RARE_BELOW, fewest: Mapping[str, int] | None = None) -> list[Measurement]:
+def summarise(
+    cases: pd.DataFrame, fewest: Mapping[str, int] | None = None, prevalence: Mapping[str, float] | None = None
+) -> list[Measurement]:
     """AUROC, average precision, F1 and ECE of every task, net, arm, seed, class and test set, with macro and rare-class means.
 
-    `macro` is the mean over classes that are defined, `rare` over those of them with prevalence below `rare_below`; the note counts
-    them. `subgroup` is "external:<name>" for an external test set. A class is undefined where fewer than `fewest`[task]
+    `macro` is the mean over classes that are defined, `rare` over those of them whose `prevalence` (class -> share of the training
+    images; None: of the test images) is below 0.1; the note counts them. `n` counts subjects with a known target. `subgroup` is "external:<name>" for an external test set. A class is undefined where fewer than `fewest`[task]
     (default FEWEST_POSITIVE) subjects have it, or lack it.
     """
     rows: list[Measurement] = []
@@ -232,28 +233,27 @@ def summarise(cases: pd.DataFrame, rare_below: float = RARE_BELOW, fewest: Mappi
             "net": str(net),
             "arm": str(arm),
             "seed": int(seeds[0]),
-            "n": len(subjects),
             "unit": "set",
             "subgroup": f"external:{external}" if external else "",
         }
         least = (fewest or {}).get(str(task), FEWEST_POSITIVE)
         values = {name: _values(s, len(subjects), least) for name, s in classes.items()}
+        which = "test" if prevalence is None else "training"
+        shares = {name: s.prevalence for name, s in classes.items()} if prevalence is None else prevalence
+        known_for = {name: set(s.subject) for name, s in classes.items()}
         for metric in (*METRICS, "ece"):
             mine = {name: float(v[metric][0]) for name, v in values.items()}
             for name, value in mine.items():
                 known = not np.isnan(value)
                 note = "" if known else _undefined(classes[name], metric, least)
-                rows.append(
-                    Measurement(metric, value if known else None, class_name=name, note=note, **where)
-                )
+                n = len(known_for[name])
+                rows.append(Measurement(metric, value if known else None, n=n, class_name=name, note=note, **where))
             defined = {name: v for name, v in mine.items() if not np.isnan(v)}
-            rare = [v for name, v in defined.items() if classes[name].prevalence < rare_below]
-            for label, kept in ((MACRO, list(defined.values())), ("rare", rare)):
+            rare = [name for name in defined if shares.get(name, 1.0) < RARE_BELOW]
+            for label, kept in ((MACRO, list(defined)), (RARE, rare)):
                 note = f"{'mean over' if kept else 'undefined:'} {len(kept)} of {len(mine)} classes"
-                note += f" (prevalence below {rare_below:g})" if label == "rare" else ""
-                rows.append(
-                    Measurement(
-                        metric, float(np.mean(kept)) if kept else None, class_name=label, note=note, **where
-                    )
-                )
+                note += f" ({which} prevalence below {RARE_BELOW:g})" if label == RARE else ""
+                value = float(np.mean([defined[name] for name in kept])) if kept else None
+                n = len(set().union(*(known_for[name] for name in kept)))
+                rows.append(Measurement(metric, value, n=n, class_name=label, note=note, **where))
     return rows

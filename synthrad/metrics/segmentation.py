@@ -6,7 +6,7 @@ a reference pixel of a class has no Dice there (NaN); what a net paints on it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,8 @@ from synthrad.errors import InputError
 from synthrad.measurements import Measurement
 
 METRICS = ("dice", "iou")
-MACRO = "macro"
+MACRO, RARE = "macro", "rare"
+RARE_BELOW = 0.10  # prevalence among images where the class is known
 _KEYS = ["layer", "class_name", "subject"]
 
 
@@ -122,8 +123,14 @@ def _name(layer: str, class_name: str) -> str:
     return f"{layer}/{class_name}" if layer else class_name
 
 
-def _score_rows(mine: pd.DataFrame, metric: str, where: dict) -> list[Measurement]:
-    """Per class and macro, of one arm and seed; `where` holds the fields that all share."""
+def _prevalence(rows: pd.DataFrame) -> dict[str, float]:
+    """Share of images with reference pixels of each class."""
+    there = (rows["tp"] + rows["fn"] > 0).groupby([rows["layer"], rows["class_name"]]).mean()
+    return {_name(*map(str, key)): float(v) for key, v in there.items()}
+
+
+def _score_rows(mine: pd.DataFrame, metric: str, where: dict, shares: Mapping[str, float], which: str) -> list[Measurement]:
+    """Per class, macro and rare-class, of one arm and seed; `where` holds the fields that all share."""
     rows = []
     for (layer, name), group in mine.groupby(["layer", "class_name"]):
         known = group["score"].dropna()
@@ -136,21 +143,31 @@ def _score_rows(mine: pd.DataFrame, metric: str, where: dict) -> list[Measuremen
     note = f"{MACRO}: mean over subjects of the mean over the classes defined for the subject"
     value = float(people.mean()) if len(people) else None
     rows.append(Measurement(metric, value, n=len(people), class_name=MACRO, note=note, **where))
+    names = pd.Series([_name(*key) for key in zip(mine["layer"], mine["class_name"], strict=True)], index=mine.index)
+    rare = sorted(n for n in set(names) if shares.get(n, 1.0) < RARE_BELOW)
+    people = mine[names.isin(rare)].groupby("subject")["score"].mean().dropna()
+    note = f"{len(rare)} of {names.nunique()} classes ({which} prevalence below {RARE_BELOW:g})"
+    note = f"{MACRO} over {note}" if len(people) else f"undefined: {note}, 0 subjects with reference pixels"
+    value = float(people.mean()) if len(people) else None
+    rows.append(Measurement(metric, value, n=len(people), class_name=RARE, note=note, **where))
     return rows
 
 
-def summarise(cases: pd.DataFrame) -> list[Measurement]:
-    """Dice, IoU and false positives of every task, net, arm, seed, class and test set.
+def summarise(cases: pd.DataFrame, prevalence: Mapping[str, float] | None = None) -> list[Measurement]:
+    """Dice, IoU and false positives of every task, net, arm, seed, class and test set, with macro and rare-class means.
 
+    `rare` is over classes whose `prevalence` (layer/structure -> share of the training images; None: of the test images) is below 0.1.
     `subgroup` is "external:<name>" for an external test set. Single seeds carry no interval: see study/comparisons.py.
     """
     rows: list[Measurement] = []
     chosen = cases[cases["kind"] == "segmentation"]
     for (task, net, external), part in chosen.groupby(["task", "net", "external"]):
         shared = {"task": str(task), "net": str(net), "subgroup": f"external:{external}" if external else ""}
+        shares, which = (_prevalence(part), "test") if prevalence is None else (prevalence, "training")
         for metric in METRICS:
             for (arm, seed), mine in subject_scores(part, metric).groupby(["arm", "seed"]):
-                rows += _score_rows(mine, metric, {**shared, "arm": str(arm), "seed": int(seed)})
+                where = {**shared, "arm": str(arm), "seed": int(seed)}
+                rows += _score_rows(mine, metric, where, shares, which)
         for row in false_positives(part).itertuples():
             where = {
                 **shared,

@@ -13,6 +13,7 @@ import numpy as np
 from synthrad.cases import read_cases
 from synthrad.measurements import write_measurements
 from synthrad.metrics.similarity import near_copies
+from synthrad.metrics.summary import prevalences
 from synthrad.metrics.summary import summarise as measure
 from synthrad.records import Manifest, write_durably
 from synthrad.study.comparisons import compare, explore
@@ -53,7 +54,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
     comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, undertrained=late and not study.mechanics,
                           mechanics=study.mechanics, replacing=[a.name for a in plan.fitted() if a.role == "replacing"])
-    measurements = [*measure(cases, fewest), *comparisons.measurements()]
+    measurements = [*measure(cases, fewest, prevalences(manifest.where(split="train", source="real"))), *comparisons.measurements()]
     write_measurements(folder / "measurements.jsonl", measurements)
     write_durably(folder / "verdicts.json", json.dumps(
         [{"arm": v.arm, "call": v.call, "p": v.p, "p_holm": v.p_holm, "words": v.words,

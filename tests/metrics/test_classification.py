@@ -71,6 +71,16 @@ def test_summary_and_undefined():
     assert few["auroc", "macro"].value is None and few["auroc", "macro"].note == "undefined: 0 of 1 classes"
 
 
+def test_rare_classes_are_those_rare_in_training_and_n_counts_known_targets():
+    targets = [0.0, 1, 0, 1, 0, 1, np.nan, np.nan]
+    cases = pd.concat([table(targets), table([0.0, 1] * 4).assign(class_name="d")])
+    found = {(m.metric, m.class_name): m for m in summarise(cases, {"t": 1}, {"c": 0.02, "d": 0.5})}
+    assert found["auroc", "rare"].value == found["auroc", "c"].value != found["auroc", "d"].value
+    assert found["auroc", "rare"].note == "mean over 1 of 2 classes (training prevalence below 0.1)"
+    assert [found["auroc", c].n for c in ("c", "d", "rare", "macro")] == [3, 4, 3, 4]
+    assert {m.value for m in summarise(cases, {"t": 1}) if m.class_name == "rare"} == {None}  # both frequent among the test images
+
+
 def test_other_targets_are_refused():
     both = pd.concat([table([0.0, 1, 0, 1]), table([1.0, 1, 0, 1], arm="b")])
     with pytest.raises(InputError, match="other images, targets"):

@@ -6,6 +6,8 @@ import pytest
 
 from synthrad.errors import InputError
 from synthrad.metrics.segmentation import false_positives, subject_matrices, summarise
+from synthrad.metrics.summary import prevalences
+from synthrad.records import DatasetInfo, Manifest, empty_columns
 
 
 @pytest.fixture
@@ -50,6 +52,22 @@ def test_summary(cases):
     assert (
         next(m for m in only if m.metric == "dice").note == "undefined: 0 of 1 subjects have reference pixels"
     )
+
+
+def test_rare_classes(cases):
+    found = {m.class_name: m for m in summarise(cases, {"L/x": 0.5, "L/y": 0.05}) if m.metric == "dice"}
+    assert found["rare"].value == found["L/y"].value == pytest.approx(2 / 3) and found["rare"].n == 1
+    assert found["rare"].note == "macro over 1 of 2 classes (training prevalence below 0.1)"
+    none = next(m for m in summarise(cases) if m.class_name == "rare")
+    assert none.value is None and none.note.startswith("undefined: 0 of 2 classes (test prevalence below 0.1)")
+
+
+def test_prevalences_among_the_images_that_know():
+    info = DatasetInfo("toy", "toy", ("a", "b"), {"l": ("x",)})
+    columns = empty_columns(info, 4)
+    columns |= {"label:a": np.array([1, 0, np.nan, np.nan]), "label:b": np.full(4, np.nan), "area:l/x": np.array([0.1, 0, 0, 0])}
+    found = prevalences(Manifest(pd.DataFrame(columns), info))
+    assert found["a"] == 0.5 and np.isnan(found["b"]) and found["l/x"] == 0.25
 
 
 def test_unknown_class(cases):
