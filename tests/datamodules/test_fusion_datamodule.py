@@ -78,3 +78,8 @@ def test_strong_augmentation_is_fixed_by_the_row(tmp_path):
     assert len(rows) == 6
     assert torch.equal(cases[(rows[0], 3)].image, cases[(rows[0], 3)].image)
     assert not np.allclose(cases[(rows[0], 3)].image, cases[(rows[0], 4)].image)
+    strong = [cases[(i, 3)].image for i in rows]
+    for i in rows:
+        cases.augment[i] = None
+    light = [cases[(i, 3)].image for i in rows]  # the same light draw of the same rows without it
+    assert not any(np.allclose(a, b, atol=1e-3) for a, b in zip(strong, light, strict=True))

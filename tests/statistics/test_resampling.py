@@ -48,10 +48,11 @@ def test_undefined_resamples_forbid_an_interval():
     assert draws.undefined > 0.2 and draws.layout().interval() is None
 
 
-def test_coverage_small():
+@pytest.mark.parametrize("metric", ["f1", "auroc"])
+def test_coverage_small(metric):
     # 1,000 tables with few resamples; the slow form has the settings in which the percentile interval fails
     effects = Effects(0.15, 0.5, 0.4, 0.4, 0.6)
-    found = set_coverage(np.random.default_rng(2), 1000, "f1", 5, 60, effects, resamples=100)
+    found = set_coverage(np.random.default_rng(2), 1000, metric, 5, 60, effects, resamples=100)
     assert 0.93 <= found["coverage"] <= 0.97
 
 
