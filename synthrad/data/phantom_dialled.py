@@ -16,7 +16,7 @@ from synthrad.data.phantom_draw import ATTRIBUTES, SEEDS, Phantom, ToothClasses,
 from synthrad.data.phantom_files import PhantomFolder
 from synthrad.data.phantom_render import Style
 from synthrad.errors import InputError
-from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.records import DatasetInfo, Manifest
 
 Effect = Literal["good", "biased", "label_noise", "useless", "copies"]
@@ -140,7 +140,8 @@ def _lineage(
     fitted = Fitted("generator", origin="known", notes=f"dialled phantom: {effect}")
     if effect == "copies":
         trained_on = hash_subjects(real.info.id, train.column("subject"), project_key())
-        fitted = replace(fitted, trained_on=trained_on, fingerprints=frozenset(train.column("digest")) - {""})
+        seen = frozenset(train.column("digest")) - {""}
+        fitted = replace(fitted, trained_on=trained_on, fingerprints=seen, key_id=key_id(project_key()))
     settings = {"effect": effect, "seed": seed, "conditions": conditions}
     return Lineage((fitted,), settings | ({"rate": rate} if effect == "label_noise" else {}))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from synthrad.cases import read_cases
+from synthrad.lineage import project_key
 from synthrad.measurements import write_measurements
 from synthrad.metrics.similarity import near_copies
 from synthrad.metrics.summary import prevalences
@@ -83,7 +84,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
 def _banners(study: Study, pools: Mapping[str, list[Manifest]]) -> list[str]:
     lines = []
     for name, made in pools.items():
-        origin = made[0].info.lineage.origin
+        origin = made[0].info.lineage.seen_with(project_key()).origin
         if origin != "known":
             lines.append(f"Source {name!r}: the lineage of this set is {origin}. Whether its maker saw test subjects cannot "
                          "be checked here; no release may rest on it.")

@@ -22,7 +22,7 @@ from synthrad.cases import Case, collate
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.transforms import light
 from synthrad.errors import InputError
-from synthrad.lineage import Fitted, hash_subjects, project_key
+from synthrad.lineage import Fitted, hash_subjects, key_id, project_key
 from synthrad.metrics.regions import agreement
 from synthrad.nets.smp_net import SmpNet
 from synthrad.records import Manifest, file_digest, write_durably
@@ -114,6 +114,7 @@ def fit_judges(
                 file_digest(path),
                 trained_on=hash_subjects(train.info.id, seen.column("subject"), key),
                 fingerprints=frozenset(d for d in seen.column("digest") if d),
+                key_id=key_id(key),
                 notes=f"mask judge {fold + 1} of {settings.folds}",
             )
         )

@@ -14,7 +14,7 @@ from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_l
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
 from synthrad.errors import Fault, InputError, InputErrors, near
-from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.records import DatasetInfo, Manifest
 
 if TYPE_CHECKING:
@@ -281,6 +281,7 @@ def _lineage(args: argparse.Namespace) -> Lineage:
                 origin="declared",
                 trained_on=hash_subjects(manifest.info.id, train.column("subject"), project_key()),
                 fingerprints=frozenset(train.column("digest")) - {""},
+                key_id=key_id(project_key()),
                 notes=f"a set made elsewhere, said to be trained on the train split of {manifest.info.name}",
             ),
         )
