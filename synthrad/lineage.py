@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from synthrad.errors import naming
+
 Origin = Literal["known", "declared", "unknown"]
 ORIGINS: tuple[Origin, ...] = ("known", "declared", "unknown")
 
@@ -26,11 +28,11 @@ def project_key(folder: Path | str | None = None) -> bytes:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=path.parent, prefix="key.")  # readable by its owner only
-        with os.fdopen(handle, "w") as f:
-            f.write(secrets.token_hex(32))
-            f.flush()
-            os.fsync(f.fileno())
         try:
+            with naming(path), os.fdopen(handle, "w") as f:
+                f.write(secrets.token_hex(32))
+                f.flush()
+                os.fsync(f.fileno())
             os.link(draft, path)  # the first writer wins: two runs that start together share one key
         except FileExistsError:
             pass

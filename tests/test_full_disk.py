@@ -11,6 +11,7 @@ from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
 from synthrad.callbacks.durable_checkpoint import step_of
 from synthrad.errors import InputError
+from synthrad.lineage import project_key
 from synthrad.records import Manifest
 
 
@@ -60,6 +61,7 @@ def test_fit(trained, tmp_path, monkeypatch, capfd, after):
 @pytest.mark.parametrize("after", [0, 11, 27, 29])  # first file; an image; the table; dataset.yaml
 def test_sample(trained, tmp_path, monkeypatch, capfd, after):
     real, checkpoint = trained
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(real.parent))  # where the fit left the project's key
     command = sample_command(checkpoint, real, tmp_path / "set")
     with monkeypatch.context() as patch:
         full_disk(patch, after)
@@ -87,3 +89,13 @@ def test_a_real_full_device(trained, capfd, monkeypatch):
     assert main(sample_command(checkpoint, real, out)) == 1
     told(capfd)
     assert not (out / "dataset.yaml").exists()
+
+
+def test_the_project_key(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        full_disk(patch, 0)
+        with pytest.raises(OSError, match="No space left") as e:
+            project_key(tmp_path)
+    assert e.value.filename == str(tmp_path / ".synthrad" / "key")
+    assert not list((tmp_path / ".synthrad").iterdir())  # no draft is left
+    assert len(project_key(tmp_path)) == 32
