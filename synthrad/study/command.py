@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +182,7 @@ def _snakemake(folder: Path, cores: int, lock: Lock) -> int:
         subprocess.run([*base, "--unlock"], check=False, capture_output=True)
     call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
     failures.forget(folder)
-    with open(folder / LOG, "wb") as log:  # a session: a signal must reach the jobs too
+    with open(folder / LOG, "wb") as log, told_progress(folder / LOG):  # a session: a signal must reach the jobs too
         code, stopped = _wait(lock.start(call, start_new_session=True, stderr=log))
     if code and stopped:
         raise RunError(f"stopped by {signal.Signals(stopped).name}; what is finished or saved is kept: the same command "
@@ -192,6 +196,33 @@ def _snakemake(folder: Path, cores: int, lock: Lock) -> int:
         raise RunError(f"{said}\n  What is finished is kept: the same command resumes ({folder})")
     print(f"report: {folder / 'report.html'}")
     return 0
+
+
+@contextmanager
+def told_progress(log: Path, every_seconds: float = 1.0) -> Iterator[None]:
+    """Print how many jobs are done, as Snakemake's log says it; the rest of that log is for those who search a fault."""
+    over = threading.Event()
+
+    def follow() -> None:
+        done = 0
+        with open(log, errors="replace") as lines:
+            while True:
+                last = over.is_set()
+                found = re.findall(r"^(\d+) of (\d+) steps", lines.read(), re.M)
+                if found and int(found[-1][0]) > done:
+                    done = int(found[-1][0])
+                    print(f"study: {done} of {found[-1][1]} jobs done", flush=True)
+                if last:
+                    return
+                over.wait(every_seconds)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from synthrad.cases import read_cases
 from synthrad.data.phantom import draw_dialled, write_phantoms
 from synthrad.errors import RunError
 from synthrad.measurements import read_measurements
+from synthrad.study.command import told_progress
 from synthrad.study.locking import locked
 
 STUDY = {
@@ -111,3 +112,15 @@ def test_missing_manifest_is_one_message(lab, capfd):
     assert main(["study", "run", "tiny.yaml"]) == 2
     err = capfd.readouterr().err
     assert "nowhere" in err and "Traceback" not in err
+
+
+def test_progress_is_told_from_the_log_of_snakemake(tmp_path, capsys):
+    log = tmp_path / "snakemake.log"
+    log.write_text("host: x\n")
+    with told_progress(log, every_seconds=0.01):
+        with open(log, "a") as f:
+            f.write("RuleException\n3 of 14 steps (21%) done\n")
+        time.sleep(0.2)
+        with open(log, "a") as f:
+            f.write("4 of 14 steps (29%) done\n14 of 14 steps (100%) done\n")
+    assert capsys.readouterr().out == "study: 3 of 14 jobs done\nstudy: 14 of 14 jobs done\n"
