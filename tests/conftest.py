@@ -23,3 +23,14 @@ def real_data() -> Path:
 def project_folder(tmp_path, monkeypatch):
     """Keep the project key of each test in its own folder."""
     monkeypatch.setenv("SYNTHRAD_PROJECT", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A real set and the checkpoint of a tiny generator of it, made under a project of their own."""
+    from tiny_generator import fitted
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHRAD_PROJECT", str(folder))
+        return fitted(folder)

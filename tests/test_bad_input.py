@@ -1,14 +1,13 @@
 """Bad input through the command line: one clear message with file or key, found, expected, repair; no traceback."""
 
-import errno
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from disks import full_disk
 from PIL import Image
 
 from synthrad.__main__ import main
@@ -312,18 +311,6 @@ def test_a_checkpoint_of_another_dataset_or_none_at_all(data, capsys, monkeypatc
 def score(data: Dataset, drawn: Path) -> int:
     return main(["score", str(drawn), "--real", str(data.out), "--out", str(data.folder / "s"), "--folds", "2",
                  "--steps", "2"])  # fmt: skip
-
-
-def full_disk(monkeypatch, after: int = 0) -> None:
-    real, calls = os.fsync, [0]
-
-    def fsync(handle):
-        calls[0] += 1
-        if calls[0] > after:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(handle)
-
-    monkeypatch.setattr(os, "fsync", fsync)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

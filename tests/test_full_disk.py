@@ -1,11 +1,10 @@
 """A full disk in fit and sample: one message with file and repair, exit code 1; the same command then finishes."""
 
-import errno
-import os
 from pathlib import Path
 
 import pytest
-from tiny_generator import fit_command, fitted, same_weights, sample_command
+from disks import full_disk
+from tiny_generator import fit_command, same_weights, sample_command
 
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
@@ -13,27 +12,6 @@ from synthrad.callbacks.durable_checkpoint import step_of
 from synthrad.errors import InputError
 from synthrad.lineage import project_key
 from synthrad.records import Manifest
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHRAD_PROJECT", str(folder))
-        return fitted(folder)
-
-
-def full_disk(patch, after):
-    """No byte reaches the disk after so many flushes."""
-    real, calls = os.fsync, [0]
-
-    def fsync(handle):
-        calls[0] += 1
-        if calls[0] > after:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(handle)
-
-    patch.setattr(os, "fsync", fsync)
 
 
 def told(capfd, *words):

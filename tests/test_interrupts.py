@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from forks import dying
-from tiny_generator import fit_command, fitted, same_weights, sample_command
+from tiny_generator import fit_command, same_weights, sample_command
 
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
@@ -13,14 +13,6 @@ from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError
 from synthrad.generators.gan import StyleGAN2
 from synthrad.records import Manifest
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHRAD_PROJECT", str(folder))
-        return fitted(folder)
 
 
 @pytest.fixture(autouse=True)

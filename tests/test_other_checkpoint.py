@@ -1,18 +1,9 @@
 """A checkpoint of another dataset or another model: one clear message, exit code 2, nothing written."""
 
-import pytest
-from tiny_generator import fit_command, fitted, sample_command
+from tiny_generator import fit_command, sample_command
 from tiny_set import make
 
 from synthrad.__main__ import main
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHRAD_PROJECT", str(folder))
-        return fitted(folder)
 
 
 def told(capfd, *words):
