@@ -1,17 +1,15 @@
 """StyleGAN2 with adaptive augmentation that draws an image and its mask layers together, as extra channels.
 
-A real picture enters the discriminator as [image channels, mask channels], all in [-1, 1]. A layer of S structures
-is `onehot`, S + 1 channels with background first, read back as the largest of them, or `scalar`, one channel with
-value 2 k / S - 1 for mask pixel k, read back as the nearest k: 1 channel instead of 33 for numbered teeth, but between
-two structures it passes through those numbered between them. Image and `scalar` channels leave the generator linear, as
-images do in the paper; `onehot` channels pass a softmax, because a linear output never reaches the hard edges of a real
-mask and the discriminator would tell the two apart by that alone.
+A real picture enters the discriminator as [image channels, mask channels], all in [-1, 1]; gan.encoding says how a mask
+becomes channels (`onehot` or `scalar`). Image and `scalar` channels leave the generator linear, as images do in the
+paper; `onehot` channels pass a softmax, because a linear output never reaches the hard edges of a real mask and the
+discriminator would tell the two apart by that alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -22,6 +20,14 @@ from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.errors import InputError, RunError
 from synthrad.gan.augment import AdaptiveProbability, Augment
+from synthrad.gan.encoding import (
+    MaskEncoding,
+    decode_masks,
+    encode_condition,
+    encode_masks,
+    forget,
+    squash_masks,
+)
 from synthrad.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -32,74 +38,6 @@ from synthrad.gan.losses import (
     update_average,
 )
 from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
-
-MaskEncoding = Literal["onehot", "scalar"]
-
-
-def encode_masks(masks: Tensor, structures: Sequence[int], encoding: MaskEncoding) -> Tensor:
-    """int64 [N, L, H, W] without unknown layers to float [N, mask channels, H, W] in [-1, 1].
-
-    Args:
-        structures: number of structures of each layer.
-    """
-    parts = []
-    for i, s in enumerate(structures):
-        if encoding == "onehot":
-            parts.append(torch.nn.functional.one_hot(masks[:, i], s + 1).permute(0, 3, 1, 2).float() * 2 - 1)
-        else:
-            parts.append(masks[:, i : i + 1].float() * 2 / s - 1)
-    return torch.cat(parts, 1) if parts else masks.new_zeros((len(masks), 0, *masks.shape[2:]), dtype=torch.float)
-
-
-def squash_masks(channels: Tensor, structures: Sequence[int], encoding: MaskEncoding) -> Tensor:
-    """Mask channels as the discriminator sees them: one-hot layers by 2 softmax(2 x) - 1 (slope 1 at an edge), [N, C, H, W].
-
-    It keeps the order of channels, so that decode_masks gives the same mask before and after.
-    """
-    if encoding == "scalar":
-        return channels
-    layers = channels.split([s + 1 for s in structures], 1) if structures else []
-    return torch.cat([2 * torch.softmax(2 * x, 1) - 1 for x in layers], 1) if layers else channels
-
-
-def decode_masks(channels: Tensor, structures: Sequence[int], encoding: MaskEncoding) -> Tensor:
-    """The inverse of encode_masks: int64 [N, L, H, W]."""
-    parts, start = [], 0
-    for s in structures:
-        if encoding == "onehot":
-            parts.append(channels[:, start : start + s + 1].argmax(1))
-            start += s + 1
-        else:
-            parts.append(((channels[:, start] + 1) / 2 * s).round().clamp(0, s).long())
-            start += 1
-    empty = torch.zeros((len(channels), 0, *channels.shape[2:]), dtype=torch.long, device=channels.device)
-    return torch.stack(parts, 1) if parts else empty
-
-
-def encode_condition(condition: Condition, n: int, classes: Sequence[str], attributes: Mapping[str, Sequence[str]]) -> Tensor:
-    """[n, 2 K + values]: each label as (value, known), then each attribute one-hot over its training values.
-
-    An unknown label is (0, 0); an unknown attribute value (blank or absent) is all zeros.
-
-    Raises:
-        InputError: an attribute value that the generator has never seen.
-    """
-    labels = np.full((n, len(classes)), np.nan) if condition.labels is None else np.asarray(condition.labels, dtype=float)
-    rows = list(condition.attributes) or [{}] * n
-    if labels.shape != (n, len(classes)) or len(rows) != n:
-        raise InputError("condition", f"labels {labels.shape}, {len(rows)} attribute rows", f"({n}, {len(classes)}) and {n}")
-    parts = [np.nan_to_num(labels), (~np.isnan(labels)).astype(float)]
-    for name, values in attributes.items():
-        one_hot = np.zeros((n, len(values)))
-        for i, row in enumerate(rows):
-            value = row.get(name, "")
-            if value and value not in values:
-                raise InputError(f"condition: attribute {name!r}", repr(value), f"one of {list(values)} or blank",
-                                 "ask only for values that the generator was trained on")
-            if value:
-                one_hot[i, list(values).index(value)] = 1
-        parts.append(one_hot)
-    return torch.from_numpy(np.concatenate(parts, 1)).float()
 
 
 def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -115,25 +53,6 @@ def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> Non
                              "give the manifest as it was and the same project folder, or start afresh in a new folder")
 
 
-def forget(c: Tensor, classes: int, values: Sequence[int], rate: float) -> Tensor:
-    """Condition vectors [n, 2 K + values] in which some images have some labels and attributes made unknown.
-
-    An image is chosen with probability `rate`; the number of parts that it forgets is uniform, so that conditions of
-    one known label and of none are learned too, also where the data knows every label.
-
-    Args:
-        classes: K. values: number of values of each attribute.
-    """
-    parts = classes + len(values)
-    if not rate or not parts:
-        return c
-    gone = torch.rand(len(c), parts, device=c.device) < torch.rand(len(c), 1, device=c.device)
-    gone &= torch.rand(len(c), 1, device=c.device) < rate
-    sizes = torch.tensor(list(values), dtype=torch.long, device=c.device)
-    columns = torch.cat([gone[:, :classes], gone[:, :classes], gone[:, classes:].repeat_interleave(sizes, 1)], 1)
-    return c.masked_fill(columns, 0)
-
-
 class StyleGAN2(L.LightningModule):
     """A conditional StyleGAN2-ADA. Everything about the data comes from the datamodule's `spec()` and stays in the checkpoint.
 
@@ -141,7 +60,7 @@ class StyleGAN2(L.LightningModule):
         max_images: stop once this many real images were shown (Trainer.max_steps would count each optimizer's steps).
         channel_base, channel_max: width, see nets.stylegan2.StyleGAN2Generator.
         z_dim, w_dim, mapping_depth: of the mapping network.
-        mask_encoding: onehot or scalar, see the module's docstring.
+        mask_encoding: onehot or scalar, see gan.encoding.
         lr: of both Adam optimizers (betas 0 and 0.99), before the correction for lazy regularisation.
         r1_gamma, r1_every: weight and interval in steps of R1. It is computed at the augmented images, where the
             discriminator works, so that no second derivative of the resampling is needed.
