@@ -3,11 +3,17 @@
 Written from Karras et al. 2020, "Training generative adversarial networks with limited data" (section 3, appendix B).
 Geometry moves image and mask channels together; photometry touches image channels only. Each transform is applied to
 each image independently with probability p (rotations with 1 - sqrt(1 - p) before and after the anisotropic scaling).
+
+Two things differ from the appendix. Pixel blits copy pixels and the general geometry then resamples what they left,
+where the appendix resamples once under the product of both: the same inside, but what is mirrored in at the edges of
+a shifted picture is not. And the low-pass filter of the resampling is another one, see gan.resample.half_band.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +30,17 @@ from synthrad.gan.resample import (
 )
 
 PAD = 16  # mirrored pixels around the image while it is resampled: more than the filters reach
+SPECTRUM = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected power of the four bands, 1/f
+
+
+def _eye(n: int, like: Tensor) -> Tensor:
+    """[n, 3, 3] identities."""
+    return torch.eye(3, device=like.device, dtype=like.dtype).repeat(n, 1, 1)
 
 
 def _shift(x: Tensor, y: Tensor) -> Tensor:
     """[N, 3, 3] translations."""
-    out = torch.eye(3, device=x.device).repeat(len(x), 1, 1)
+    out = _eye(len(x), x)
     out[:, 0, 2], out[:, 1, 2] = x, y
     return out
 
@@ -38,12 +50,11 @@ def _scale(x: Tensor, y: Tensor) -> Tensor:
     return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], 1))
 
 
-def _rotate(angle: Tensor) -> Tensor:
-    """[N, 3, 3] rotations (radians, from x to y)."""
-    out = torch.eye(3, device=angle.device).repeat(len(angle), 1, 1)
-    out[:, 0, 0] = out[:, 1, 1] = angle.cos()
-    out[:, 1, 0] = angle.sin()
-    out[:, 0, 1] = -angle.sin()
+def _rotate(cos: Tensor, sin: Tensor) -> Tensor:
+    """[N, 3, 3] rotations from x to y, given the cosine and sine of their angles."""
+    out = _eye(len(cos), cos)
+    out[:, 0, 0] = out[:, 1, 1] = cos
+    out[:, 1, 0], out[:, 0, 1] = sin, -sin
     return out
 
 
@@ -87,6 +98,113 @@ def warp(images: Tensor, inverse: Tensor) -> Tensor:
     return downsample2x(fine, taps)[:, :, margin : margin + h, margin : margin + w]
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What is decided for each of N images; the neutral value where an image is left alone, None where all are.
+
+    Args:
+        flip: [N] -1 or 1, the factor of x.
+        turns: int64 [N], quarter turns. rotate_before, rotate_after: [N] radians. All turn by minus that, as in the paper.
+        shift, move: [N, 2] pixels along x and y; `shift` is whole.
+        scale, stretch: [N] factors; `stretch` is that of x, its inverse that of y.
+        brightness: [N], added. contrast, saturation: [N] factors.
+        invert: [N] 0 or 1. hue: [N] radians.
+        octaves: [N, 4] gains of the frequency bands.
+        noise: [N, C, H, W], added. cutout: [N, 2] shares of width and height, the centre; far outside = none.
+    """
+
+    flip: Tensor | None = None
+    turns: Tensor | None = None
+    shift: Tensor | None = None
+    scale: Tensor | None = None
+    rotate_before: Tensor | None = None
+    stretch: Tensor | None = None
+    rotate_after: Tensor | None = None
+    move: Tensor | None = None
+    brightness: Tensor | None = None
+    contrast: Tensor | None = None
+    invert: Tensor | None = None
+    hue: Tensor | None = None
+    saturation: Tensor | None = None
+    octaves: Tensor | None = None
+    noise: Tensor | None = None
+    cutout: Tensor | None = None
+
+
+def blit_maps(d: Draws) -> Tensor | None:
+    """[N, 3, 3] maps from output to input, in pixels from the centre, of the pixel blits; None = none was drawn."""
+    inverse = []  # each transform follows those before it, so that its inverse stands on the right
+    if d.flip is not None:
+        inverse.append(_scale(d.flip, torch.ones_like(d.flip)))
+    if d.turns is not None:
+        cos = torch.tensor([1.0, 0, -1, 0], device=d.turns.device)[d.turns]  # exact, unlike cos(pi / 2)
+        sin = torch.tensor([0.0, 1, 0, -1], device=d.turns.device)[d.turns]
+        inverse.append(_rotate(cos, sin))
+    if d.shift is not None:
+        inverse.append(_shift(-d.shift[:, 0], -d.shift[:, 1]))
+    return _product(inverse)
+
+
+def affine_maps(d: Draws) -> Tensor | None:
+    """[N, 3, 3] maps from output to input, in pixels from the centre, of the general geometry; None = none was drawn."""
+    inverse = []
+    if d.scale is not None:
+        inverse.append(_scale(1 / d.scale, 1 / d.scale))
+    if d.rotate_before is not None:
+        inverse.append(_rotate(d.rotate_before.cos(), d.rotate_before.sin()))
+    if d.stretch is not None:
+        inverse.append(_scale(1 / d.stretch, d.stretch))
+    if d.rotate_after is not None:
+        inverse.append(_rotate(d.rotate_after.cos(), d.rotate_after.sin()))
+    if d.move is not None:
+        inverse.append(_shift(-d.move[:, 0], -d.move[:, 1]))
+    return _product(inverse)
+
+
+def _product(maps: list[Tensor]) -> Tensor | None:
+    """The product of [N, 3, 3] maps, the first on the left."""
+    if not maps:
+        return None
+    dtype = reduce(torch.promote_types, [m.dtype for m in maps])
+    return reduce(torch.matmul, [m.to(dtype) for m in maps])
+
+
+def colour(x: Tensor, d: Draws) -> Tensor:
+    """Brightness, contrast, luma flip, and for RGB hue and saturation, of [N, C, H, W] image channels."""
+
+    def each(value: Tensor) -> Tensor:
+        return value[:, None, None, None].to(x.dtype)
+
+    if d.brightness is not None:
+        x = x + each(d.brightness)
+    if d.contrast is not None:
+        x = x * each(d.contrast)
+    if d.invert is not None:  # reflection about the plane orthogonal to the luma axis (1, ..., 1) / sqrt(C)
+        x = x - 2 * each(d.invert) * x.mean(1, keepdim=True)
+    if d.hue is not None:  # rotation about the luma axis (Rodrigues)
+        luma = x.mean(1, keepdim=True)
+        across = (x.roll(1, 1) - x.roll(-1, 1)) / math.sqrt(3)
+        x = luma + (x - luma) * each(d.hue.cos()) + across * each(d.hue.sin())
+    if d.saturation is not None:
+        luma = x.mean(1, keepdim=True)
+        x = luma + (x - luma) * each(d.saturation)
+    return x
+
+
+def corrupt(x: Tensor, d: Draws) -> Tensor:
+    """Image-space filtering of four octave bands, noise and cutout, of [N, C, H, W] image channels."""
+    h, w = x.shape[2:]
+    if d.octaves is not None:
+        x = filter_each(x, d.octaves.to(x.dtype) @ octave_bands().to(x))
+    if d.noise is not None:
+        x = x + d.noise.to(x.dtype)
+    if d.cutout is not None:  # half the width and half the height
+        far_x = ((torch.arange(w, device=x.device) + 0.5) / w - d.cutout[:, :1]).abs() >= 0.25
+        far_y = ((torch.arange(h, device=x.device) + 0.5) / h - d.cutout[:, 1:]).abs() >= 0.25
+        x = x * (far_y[:, :, None] | far_x[:, None])[:, None].to(x.dtype)
+    return x
+
+
 class Augment(nn.Module):
     """The augmentation pipeline; each strength multiplies p, 0 leaves a transform out.
 
@@ -111,118 +229,95 @@ class Augment(nn.Module):
         self.strength = {k: float(v) for k, v in locals().items() if k not in ("self", "image_channels", "__class__")}
         if image_channels != 3 and (hue or saturation):
             raise ValueError(f"hue and saturation need 3 image channels, not {image_channels}")
-        self.register_buffer("bands", octave_bands(), persistent=False)
 
     def forward(self, images: Tensor, p: float) -> Tensor:
         """[N, C, H, W] to the same shape; p in [0, 1]. Randomness from torch's global state."""
-        if p <= 0:
-            return images
-        for move, inverse in ((blit, self.draw_blits(images, p)), (warp, self.draw_affine(images, p))):
-            moved = (inverse != torch.eye(3, device=images.device)).flatten(1).any(1).nonzero()[:, 0]
-            if len(moved):  # the others stay as they are, bit for bit
-                images = images.index_copy(0, moved, move(images[moved], inverse[moved]).to(images.dtype))
-        photo, masks = images[:, : self.image_channels], images[:, self.image_channels :]
-        photo = self.corrupt(self.colour(photo, p), p)
-        return torch.cat([photo, masks], 1)
+        return self.apply_draws(images, self.draw(images, p)) if p > 0 else images
+
+    def apply_draws(self, images: Tensor, d: Draws) -> Tensor:
+        """Images [N, C, H, W] under decisions that draw() made; float32 or float64, whatever the autocast.
+
+        With 8 bits of mantissa, a position in a picture of 256 pixels would be wrong by up to half a pixel.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            images = images.to(torch.promote_types(images.dtype, torch.float32))
+            for move, inverse in ((blit, blit_maps(d)), (warp, affine_maps(d))):
+                if inverse is None:
+                    continue
+                still = torch.eye(3, device=inverse.device, dtype=inverse.dtype)
+                moved = (inverse != still).flatten(1).any(1).nonzero()[:, 0]
+                if len(moved):  # the others stay as they are, bit for bit
+                    images = images.index_copy(0, moved, move(images[moved], inverse[moved]))
+            photo, masks = images[:, : self.image_channels], images[:, self.image_channels :]
+            return torch.cat([corrupt(colour(photo, d), d), masks], 1)
+
+    def draw(self, images: Tensor, p: float) -> Draws:
+        """Decide for each of [N, C, H, W] images; a transform of strength 0 is None."""
+        return Draws(**self._draw_geometry(images, p), **self._draw_photometry(images, p))
 
     def _on(self, n: int, name: str, p: float, device: torch.device) -> Tensor:
         """[N] bool: images that get a transform."""
         return torch.rand(n, device=device) < p * self.strength[name]
 
-    def draw_blits(self, images: Tensor, p: float) -> Tensor:
-        """[N, 3, 3] maps from output to input, in pixels from the centre, of the pixel blits (appendix B)."""
+    def _draw_geometry(self, images: Tensor, p: float) -> dict[str, Tensor]:
         n, _, h, w = images.shape
-        device = images.device
-        one, zero = torch.ones(n, device=device), torch.zeros(n, device=device)
-        g = torch.eye(3, device=device).repeat(n, 1, 1)
-        if self.strength["flip"]:
-            half = torch.rand(n, device=device) < 0.5
-            g = g @ _scale(torch.where(self._on(n, "flip", p, device) & half, -one, one), one)
-        if self.strength["rotate90"]:
-            turns = torch.randint(4, (n,), device=device) if h == w else 2 * torch.randint(2, (n,), device=device)
-            turns = torch.where(self._on(n, "rotate90", p, device), turns, 0)
-            cos = torch.tensor([1.0, 0, -1, 0], device=device)[turns]  # exact, unlike cos(pi / 2)
-            sin = torch.tensor([0.0, 1, 0, -1], device=device)[turns]
-            turn = torch.eye(3, device=device).repeat(n, 1, 1)
-            turn[:, 0, 0], turn[:, 1, 1], turn[:, 1, 0], turn[:, 0, 1] = cos, cos, sin, -sin
-            g = g @ turn
-        if self.strength["shift"]:
-            t = (torch.rand(2, n, device=device) * 2 - 1) * 0.125
-            on = self._on(n, "shift", p, device)
-            g = g @ _shift(torch.where(on, (t[0] * w).round(), zero), torch.where(on, (t[1] * h).round(), zero))
-        return g
-
-    def draw_affine(self, images: Tensor, p: float) -> Tensor:
-        """[N, 3, 3] maps from output to input, in pixels from the centre, of the general geometry (appendix B)."""
-        n, _, h, w = images.shape
-        device = images.device
-        one, zero = torch.ones(n, device=device), torch.zeros(n, device=device)
-        g = torch.eye(3, device=device).repeat(n, 1, 1)
-        if self.strength["scale"]:
-            s = torch.where(self._on(n, "scale", p, device), torch.exp2(0.2 * torch.randn(n, device=device)), one)
-            g = g @ _scale(1 / s, 1 / s)
-        turning = 1 - math.sqrt(1 - min(p * self.strength["rotate"], 1.0))  # P(before or after) = p
-        for step in ("rotate", "stretch", "rotate"):
-            if step == "rotate" and turning:
-                angle = (torch.rand(n, device=device) * 2 - 1) * math.pi
-                g = g @ _rotate(torch.where(torch.rand(n, device=device) < turning, angle, zero))
-            elif step == "stretch" and self.strength["stretch"]:
-                s = torch.where(self._on(n, "stretch", p, device), torch.exp2(0.2 * torch.randn(n, device=device)), one)
-                g = g @ _scale(1 / s, s)
-        if self.strength["move"]:
-            on, t = self._on(n, "move", p, device), 0.125 * torch.randn(2, n, device=device)
-            g = g @ _shift(torch.where(on, w * t[0], zero), torch.where(on, h * t[1], zero))
-        return g
-
-    def colour(self, x: Tensor, p: float) -> Tensor:
-        """Brightness, contrast, luma flip, and for RGB hue and saturation, of [N, C, H, W] image channels."""
-        n, c, device = len(x), x.shape[1], x.device
+        device, out = images.device, {}
+        size = torch.tensor([w, h], device=device)
 
         def pick(name: str, value: Tensor, neutral: float) -> Tensor:
-            chosen = torch.where(self._on(n, name, p, device), value, torch.full_like(value, neutral))
-            return chosen[:, None, None, None].to(x.dtype)
+            on = self._on(n, name, p, device)
+            return torch.where(on.reshape(n, *[1] * (value.ndim - 1)), value, neutral)
 
-        if self.strength["brightness"]:
-            x = x + pick("brightness", 0.2 * torch.randn(n, device=device), 0.0)
-        if self.strength["contrast"]:
-            x = x * pick("contrast", torch.exp2(0.5 * torch.randn(n, device=device)), 1.0)
-        if self.strength["invert"]:  # reflection about the plane orthogonal to the luma axis (1, ..., 1) / sqrt(C)
-            flipped = pick("invert", torch.randint(2, (n,), device=device).float(), 0.0)
-            x = x - 2 * flipped * x.mean(1, keepdim=True)
-        if self.strength["hue"]:  # rotation about the luma axis (Rodrigues)
-            angle = pick("hue", (torch.rand(n, device=device) * 2 - 1) * math.pi, 0.0)
-            luma = x.mean(1, keepdim=True)
-            across = (x.roll(1, 1) - x.roll(-1, 1)) / math.sqrt(3)
-            x = luma + (x - luma) * angle.cos() + across * angle.sin()
-        if self.strength["saturation"]:
-            luma = x.mean(1, keepdim=True)
-            x = luma + (x - luma) * pick("saturation", torch.exp2(torch.randn(n, device=device)), 1.0)
-        assert x.shape[1] == c
-        return x
+        def lognormal(octaves: float) -> Tensor:
+            return torch.exp2(octaves * torch.randn(n, device=device))
 
-    def corrupt(self, x: Tensor, p: float) -> Tensor:
-        """Image-space filtering of four octave bands, noise and cutout, of [N, C, H, W] image channels."""
-        n, _, h, w = x.shape
-        device = x.device
-        if self.strength["filter"] and min(h, w) >= self.bands.shape[1] // 2:
-            power = torch.tensor([10.0, 1, 1, 1], device=device) / 13  # expected spectrum 1/f (appendix B)
-            gain = torch.ones(n, 4, device=device)
+        if self.strength["flip"]:
+            out["flip"] = pick("flip", 1 - 2 * torch.randint(2, (n,), device=device).to(torch.get_default_dtype()), 1.0)
+        if self.strength["rotate90"]:
+            turns = torch.randint(4, (n,), device=device) if h == w else 2 * torch.randint(2, (n,), device=device)
+            out["turns"] = pick("rotate90", turns, 0)
+        if self.strength["shift"]:
+            out["shift"] = pick("shift", ((torch.rand(n, 2, device=device) * 2 - 1) * 0.125 * size).round(), 0.0)
+        if self.strength["scale"]:
+            out["scale"] = pick("scale", lognormal(0.2), 1.0)
+        turning = 1 - math.sqrt(1 - min(p * self.strength["rotate"], 1.0))  # P(before or after) = p
+        for name in ("rotate_before", "rotate_after") if turning else ():
+            angle = (torch.rand(n, device=device) * 2 - 1) * math.pi
+            out[name] = torch.where(torch.rand(n, device=device) < turning, angle, 0.0)
+        if self.strength["stretch"]:
+            out["stretch"] = pick("stretch", lognormal(0.2), 1.0)
+        if self.strength["move"]:
+            out["move"] = pick("move", 0.125 * torch.randn(n, 2, device=device) * size, 0.0)
+        return out
+
+    def _draw_photometry(self, images: Tensor, p: float) -> dict[str, Tensor]:
+        n, _, h, w = images.shape
+        device, out = images.device, {}
+
+        def normal() -> Tensor:
+            return torch.randn(n, device=device)
+
+        values = {"brightness": (lambda: 0.2 * normal(), 0.0), "contrast": (lambda: torch.exp2(0.5 * normal()), 1.0),
+                  "invert": (lambda: torch.randint(2, (n,), device=device).to(torch.get_default_dtype()), 0.0),
+                  "hue": (lambda: (torch.rand(n, device=device) * 2 - 1) * math.pi, 0.0),
+                  "saturation": (lambda: torch.exp2(normal()), 1.0)}
+        for name, (value, neutral) in values.items():
+            if self.strength[name]:
+                out[name] = torch.where(self._on(n, name, p, device), value(), neutral)
+        if self.strength["filter"] and min(h, w) >= octave_bands().shape[1] // 2:
+            power = torch.tensor(SPECTRUM, device=device, dtype=torch.get_default_dtype())
+            out["octaves"] = torch.ones(n, 4, device=device)
             for band in range(4):
                 t = torch.ones(n, 4, device=device)
-                drawn = torch.exp2(torch.randn(n, device=device))
-                t[:, band] = torch.where(self._on(n, "filter", p, device), drawn, torch.ones_like(drawn))
-                gain = gain * t / (power * t.square()).sum(1, keepdim=True).sqrt()
-            x = filter_each(x, gain @ self.bands)
+                t[:, band] = torch.where(self._on(n, "filter", p, device), torch.exp2(normal()), 1.0)
+                out["octaves"] = out["octaves"] * t / (power * t.square()).sum(1, keepdim=True).sqrt()
         if self.strength["noise"]:
-            sigma = torch.where(self._on(n, "noise", p, device), 0.1 * torch.randn(n, device=device).abs(), 0.0)
-            x = x + torch.randn_like(x) * sigma[:, None, None, None].to(x.dtype)
+            sigma = torch.where(self._on(n, "noise", p, device), 0.1 * normal().abs(), 0.0)
+            out["noise"] = torch.randn(n, self.image_channels, h, w, device=device) * sigma[:, None, None, None]
         if self.strength["cutout"]:
-            centre = torch.rand(2, n, 1, device=device)
-            far_y = ((torch.arange(h, device=device) + 0.5) / h - centre[0]).abs() >= 0.25
-            far_x = ((torch.arange(w, device=device) + 0.5) / w - centre[1]).abs() >= 0.25
-            keep = far_y[:, :, None] | far_x[:, None] | ~self._on(n, "cutout", p, device)[:, None, None]
-            x = x * keep[:, None].to(x.dtype)
-        return x
+            on = self._on(n, "cutout", p, device)[:, None]
+            out["cutout"] = torch.where(on, torch.rand(n, 2, device=device), torch.inf)
+        return out
 
 
 class AdaptiveProbability:

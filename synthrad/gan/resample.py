@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,8 +13,9 @@ HALF_TAPS = 12
 SYM2_HALF_BAND = (-1 / 32, 0.0, 9 / 32, 0.5, 9 / 32, 0.0, -1 / 32)
 
 
+@cache
 def half_band() -> Tensor:
-    """[12] symmetric low-pass filter of sum 1 for a change of resolution by 2: a sinc under a Hann window.
+    """float64 [12], symmetric low-pass filter of sum 1 for a change of resolution by 2: a sinc under a Hann window.
 
     The ADA paper takes the symlet of 6 vanishing moments; that one is not symmetric, so that mirroring between the two
     resolutions would also move a picture.
@@ -20,8 +23,6 @@ def half_band() -> Tensor:
     t = torch.arange(HALF_TAPS, dtype=torch.float64) - (HALF_TAPS - 1) / 2
     taps = torch.sinc(t / 2) * torch.cos(torch.pi * t / HALF_TAPS).square()
     return taps / taps.sum()
-
-
 
 
 def _along(x: Tensor, taps: Tensor, axis: int) -> tuple[Tensor, list[int], list[int]]:
@@ -71,8 +72,9 @@ def filter_each(x: Tensor, taps: Tensor) -> Tensor:
     return F.conv2d(y, kernel[:, None, None, :], groups=n * c).reshape(n, c, h, w)
 
 
+@cache
 def octave_bands() -> Tensor:
-    """[4, 43] filters that pass up to pi/8, pi/8-pi/4, pi/4-pi/2, pi/2-pi and sum to the unit impulse."""
+    """float64 [4, 43], filters that pass up to pi/8, pi/8-pi/4, pi/4-pi/2, pi/2-pi and sum to the unit impulse."""
     half = torch.tensor(SYM2_HALF_BAND, dtype=torch.float64)
 
     def stretch(f: Tensor, factor: int) -> Tensor:
@@ -87,4 +89,4 @@ def octave_bands() -> Tensor:
     low.append(convolve(low[1], stretch(half, 2)))
     low.append(convolve(low[2], stretch(half, 4)))
     full = [F.pad(f, [(43 - len(f)) // 2] * 2) for f in low]
-    return torch.stack([full[3], full[2] - full[3], full[1] - full[2], full[0] - full[1]]).float()
+    return torch.stack([full[3], full[2] - full[3], full[1] - full[2], full[0] - full[1]])

@@ -25,7 +25,7 @@ def test_half_band_filter_passes_low_and_stops_high():
 
 def test_bands_sum_to_the_impulse_and_pass_their_octaves():
     bands = rs.octave_bands()
-    impulse = torch.zeros(43)
+    impulse = torch.zeros(43, dtype=torch.float64)
     impulse[21] = 1
     torch.testing.assert_close(bands.sum(0), impulse)
     response = torch.fft.rfft(bands, 4096).abs()
