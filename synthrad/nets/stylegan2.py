@@ -7,6 +7,7 @@ discriminator by projection (Miyato and Koyama 2018).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -34,11 +35,17 @@ def check_size(size: Sequence[int]) -> tuple[int, int]:
     return h, w
 
 
+@functools.lru_cache(maxsize=32)
+def _low_pass(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[4, 4] low-pass kernel of sum `gain`, made once: a copy to a GPU in every call would wait for it."""
+    with torch.inference_mode(False), torch.no_grad():
+        taps = torch.tensor(FIR, dtype=dtype, device=device)
+        return torch.outer(taps, taps) * (gain / taps.sum() ** 2)
+
+
 def _kernel(x: Tensor, gain: float) -> Tensor:
     """[C, 1, 4, 4] depthwise low-pass kernel of sum `gain`, like x in channels, type and device."""
-    taps = torch.tensor(FIR, dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps) * (gain / taps.sum() ** 2)
-    return kernel.expand(x.shape[1], 1, 4, 4)
+    return _low_pass(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
 
 
 def smooth(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
@@ -61,11 +68,26 @@ def unit_moment(x: Tensor) -> Tensor:
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
+def _convolve(x: Tensor, weight: Tensor, style: Tensor, up: bool) -> Tensor:
+    """Convolution with weights scaled by style (eq. 1): scaling a weight's input channels equals scaling the input."""
+    y = x * style.to(x.dtype)[:, :, None, None]
+    if up:
+        return smooth(F.conv_transpose2d(y, weight.transpose(0, 1), stride=2), pad=1, gain=4.0)
+    return F.conv2d(y, weight, padding=weight.shape[2] // 2)
+
+
+def demodulation(weight: Tensor, style: Tensor) -> Tensor:
+    """[N, O] factors of eq. 3, 1 / norm of each image's scaled kernels: the norm is sqrt(sum_i s_i^2 sum_k w_oik^2), a matrix product.
+
+    In the type of the weights also under autocast: a norm of 8 bits would show as a wrong gain of whole channels.
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        power = style.to(weight.dtype).square() @ weight.square().sum((2, 3)).t()
+        return (power + 1e-8).rsqrt()
+
+
 def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, up: bool = False) -> Tensor:
     """Convolution whose weights are scaled by style, then demodulated (eq. 1 and 3), without making them per image.
-
-    Scaling a weight's input channels equals scaling the input, and dividing its output channel by the norm of eq. 3
-    equals dividing the output; that norm is sqrt(sum_i s_i^2 sum_k w_oik^2), a matrix product.
 
     Args:
         x: [N, I, H, W]. weight: [O, I, k, k], k odd. style: [N, I].
@@ -74,19 +96,15 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = 
     Returns:
         [N, O, H, W], or [N, O, 2H, 2W] with `up` (k must be 3).
     """
-    y = x * style[:, :, None, None]
-    if up:
-        y = smooth(F.conv_transpose2d(y, weight.transpose(0, 1), stride=2), pad=1, gain=4.0)
-    else:
-        y = F.conv2d(y, weight, padding=weight.shape[2] // 2)
-    if demodulate:
-        power = style.square() @ weight.square().sum((2, 3)).t()
-        y = y * (power + 1e-8).rsqrt()[:, :, None, None]
-    return y
+    y = _convolve(x, weight, style, up)
+    return y * demodulation(weight, style).to(y.dtype)[:, :, None, None] if demodulate else y
 
 
 class EqualLinear(nn.Module):
-    """Linear layer of equalized learning rate: weights ~ N(0, 1) in storage, scaled by lr_mult / sqrt(inputs) in use."""
+    """Linear layer of equalized learning rate: weights ~ N(0, 1) in storage, scaled by lr_mult / sqrt(inputs) in use.
+
+    Computed in the type of its weights also under autocast: styles and logits cost little and 8 bits would show in them.
+    """
 
     def __init__(self, inputs: int, outputs: int, bias: float = 0.0, lr_mult: float = 1.0, activate: bool = False):
         super().__init__()
@@ -96,29 +114,38 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs] to [N, outputs]."""
-        x = F.linear(x, self.weight * self.scale, self.bias * self.lr_mult)
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.linear(x.to(self.weight.dtype), self.weight * self.scale, self.bias * self.lr_mult)
         return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
 
 
 class EqualConv(nn.Module):
-    """Convolution of equalized learning rate, with bias and leaky ReLU, or plain; `down` halves the resolution."""
+    """Convolution of equalized learning rate, with bias and leaky ReLU, or plain; `down` halves the resolution.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, down: bool = False, activate: bool = True):
+    Args:
+        gain: of the output, by default sqrt(2) after a leaky ReLU, else 1. It scales weights and bias instead of a
+            picture: leaky ReLU commutes with it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, down: bool = False, activate: bool = True,
+                 gain: float | None = None):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
+        self.gain = (SQRT2 if activate else 1.0) if gain is None else gain
         self.scale, self.down = 1 / math.sqrt(inputs * kernel**2), down
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H, W], or half of it."""
-        weight = self.weight * self.scale
+        weight = self.weight * (self.scale * self.gain)
+        bias = None if self.bias is None else self.bias * self.gain
         if self.down and weight.shape[2] == 1:
-            x = F.conv2d(downsample(x), weight)
+            x = F.conv2d(downsample(x), weight, bias)
         elif self.down:
-            x = F.conv2d(smooth(x, pad=2), weight, stride=2)
+            x = F.conv2d(smooth(x, pad=2), weight, bias, stride=2)
         else:
-            x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
-        return x if self.bias is None else F.leaky_relu(x + self.bias[:, None, None], 0.2) * SQRT2
+            x = F.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
+        return x if bias is None else F.leaky_relu(x, 0.2, inplace=True)
 
 
 class Mapping(nn.Module):
@@ -159,9 +186,13 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """x [N, inputs, h, w], w [N, w_dim], noise [N, 1, H, W] of the output's size."""
-        x = modulated_conv(x, self.weight, self.affine(w), up=self.up)
-        x = x + noise * self.noise_strength + self.bias[:, None, None]
-        return F.leaky_relu(x, 0.2) * SQRT2
+        style = self.affine(w)
+        y = _convolve(x, self.weight, style, self.up)
+        # the gain of the activation enters demodulation, noise and bias; the picture is passed over three times
+        demodulate = (demodulation(self.weight, style) * SQRT2).to(y.dtype)[:, :, None, None]
+        y = torch.addcmul((self.bias * SQRT2).to(y.dtype)[:, None, None], y, demodulate)
+        y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
+        return F.leaky_relu(y, 0.2, inplace=True)
 
 
 class ToImage(nn.Module):
@@ -175,8 +206,9 @@ class ToImage(nn.Module):
         self.scale = 1 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """[N, inputs, H, W] to [N, outputs, H, W]."""
-        return modulated_conv(x, self.weight * self.scale, self.affine(w), demodulate=False) + self.bias[:, None, None]
+        """[N, inputs, H, W] to [N, outputs, H, W], in the type of the weights."""
+        x = modulated_conv(x, self.weight * self.scale, self.affine(w), demodulate=False)
+        return x.to(self.bias.dtype) + self.bias[:, None, None]
 
 
 class StyleGAN2Generator(nn.Module):
@@ -233,7 +265,8 @@ class StyleGAN2Generator(nn.Module):
             x = conv(x, ws[:, i], eta)
             if i % 2 == 0:  # the last convolution of a resolution
                 layer = self.to_image[i // 2](x, ws[:, i + 1])
-                image = layer if image is None else upsample(image) + layer
+                with torch.autocast(ws.device.type, enabled=False):  # the picture itself is never of 8 bits
+                    image = layer if image is None else upsample(image).add_(layer)
         return image
 
     def forward(self, z: Tensor, c: Tensor, truncation: float = 1.0, noise: Sequence[Tensor] | None = None) -> Tensor:
@@ -251,7 +284,8 @@ def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
     n, _, h, w = x.shape
     g = max(d for d in range(1, min(group, n) + 1) if n % d == 0)
     y = x.reshape(g, n // g, -1)
-    spread = (y.var(0, unbiased=False) + 1e-8).sqrt().mean(1)
+    y = y.float() if y.dtype in (torch.bfloat16, torch.float16) else y
+    spread = (y.var(0, unbiased=False) + 1e-8).sqrt().mean(1).to(x.dtype)
     return torch.cat([x, spread.repeat(g)[:, None, None, None].expand(-1, 1, h, w)], 1)
 
 
@@ -261,12 +295,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.conv0 = EqualConv(inputs, inputs, 3)
-        self.conv1 = EqualConv(inputs, outputs, 3, down=True)
-        self.skip = EqualConv(inputs, outputs, 1, down=True, activate=False)
+        self.conv1 = EqualConv(inputs, outputs, 3, down=True, gain=1.0)  # sqrt(2) / sqrt(2): the sum keeps unit variance
+        self.skip = EqualConv(inputs, outputs, 1, down=True, activate=False, gain=1 / SQRT2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, 2H, 2W] to [N, outputs, H, W]."""
-        return (self.conv1(self.conv0(x)) + self.skip(x)) / SQRT2
+        return self.skip(x).add_(self.conv1(self.conv0(x)))
 
 
 class StyleGAN2Discriminator(nn.Module):
