@@ -43,24 +43,42 @@ def _low_pass(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.outer(taps, taps) * (gain / taps.sum() ** 2)
 
 
-def _kernel(x: Tensor, gain: float) -> Tensor:
-    """[C, 1, 4, 4] depthwise low-pass kernel of sum `gain`, like x in channels, type and device."""
-    return _low_pass(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
+class _Filter(torch.autograd.Function):
+    """The low-pass filter with its derivatives of every order: each is the filter with other strides.
+
+    Torch's second derivative of a depthwise convolution runs one convolution a channel.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, gain: float, up: bool, stride: int, pad: int) -> Tensor:
+        kernel = _low_pass(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
+        if up:
+            return F.conv_transpose2d(x, kernel, stride=stride, padding=pad, groups=x.shape[1])
+        return F.conv2d(x, kernel, stride=stride, padding=pad, groups=x.shape[1])
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        ctx.settings = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        gain, up, stride, pad = ctx.settings  # the kernel is symmetric: a convolution's transpose is the transposed convolution
+        return _Filter.apply(gradient, gain, not up, stride, pad), None, None, None, None
 
 
 def smooth(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """Low-pass [N, C, H, W] with `pad` zeros on every side: [N, C, H + 2 pad - 3, W + 2 pad - 3]."""
-    return F.conv2d(x, _kernel(x, gain), padding=pad, groups=x.shape[1])
+    return _Filter.apply(x, gain, False, 1, pad)
 
 
 def upsample(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, C, 2H, 2W]: zeros between pixels, then the low-pass filter with gain 4."""
-    return F.conv_transpose2d(x, _kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])
+    return _Filter.apply(x, 4.0, True, 2, 1)
 
 
 def downsample(x: Tensor) -> Tensor:
     """[N, C, 2H, 2W] to [N, C, H, W]: the low-pass filter, computed at every other pixel only."""
-    return F.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
+    return _Filter.apply(x, 1.0, False, 2, 1)
 
 
 def unit_moment(x: Tensor) -> Tensor:
@@ -173,24 +191,46 @@ class Mapping(nn.Module):
         return self.layers(torch.cat(parts, 1))
 
 
-class StyledConv(nn.Module):
-    """Modulated convolution, per-pixel noise, bias, leaky ReLU."""
+class MaskModulation(nn.Module):
+    """Scale and shift of each pixel's features by a mask around it (Park et al. 2019, SPADE, eq. 1 and fig. 3).
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool):
+    The normalization of SPADE is what demodulation does here. The last convolution starts at zero: untrained, a mask
+    changes nothing.
+    """
+
+    def __init__(self, mask_channels: int, outputs: int, hidden: int = 64):
+        super().__init__()
+        self.hidden = EqualConv(mask_channels, hidden, 3)
+        self.last = EqualConv(hidden, 2 * outputs, 3, activate=False)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [N, outputs, H, W], mask [N, mask_channels, H', W'] of at least that size to x (1 + scale) + shift."""
+        mask = F.adaptive_avg_pool2d(mask, x.shape[2:])  # one-hot channels become shares of the pixel
+        scale, shift = self.last(self.hidden(mask)).to(x.dtype).chunk(2, 1)
+        return torch.addcmul(x + shift, x, scale)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, modulation by a mask if there is one, per-pixel noise, bias, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool, mask_channels: int = 0):
         super().__init__()
         self.affine = EqualLinear(w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.up = up
+        self.by_mask = MaskModulation(mask_channels, outputs) if mask_channels else None
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        """x [N, inputs, h, w], w [N, w_dim], noise [N, 1, H, W] of the output's size."""
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x [N, inputs, h, w], w [N, w_dim], noise [N, 1, H, W] of the output's size, mask as StyleGAN2Generator.synthesize."""
         style = self.affine(w)
         y = _convolve(x, self.weight, style, self.up)
         # the gain of the activation enters demodulation, noise and bias; the picture is passed over three times
         demodulate = (demodulation(self.weight, style) * SQRT2).to(y.dtype)[:, :, None, None]
         y = torch.addcmul((self.bias * SQRT2).to(y.dtype)[:, None, None], y, demodulate)
+        y = y if self.by_mask is None else self.by_mask(y, mask)
         y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
         return F.leaky_relu(y, 0.2, inplace=True)
 
@@ -215,16 +255,18 @@ class StyleGAN2Generator(nn.Module):
     """Skip generator (fig. 7b): each resolution adds to the upsampled image of the one below.
 
     Args:
-        size: (h, w), powers of two of ratio at most 2. out_channels: image channels and mask channels together.
+        size: (h, w), powers of two of ratio at most 2. out_channels: image channels and drawn mask channels together.
         c_dim: length of the condition vector, 0 = unconditional.
+        mask_channels: of a mask that is given, 0 = none (mask to image, see MaskModulation).
         channel_base, channel_max: a resolution of height r has min(channel_base // r, channel_max) feature maps
             (by the shorter side). The paper's 256 px net is 32768 and 512 (16384 and 512: about half the work).
     """
 
     def __init__(self, size: Sequence[int], out_channels: int, c_dim: int = 0, z_dim: int = 512, w_dim: int = 512,
-                 channel_base: int = 16384, channel_max: int = 512, mapping_depth: int = 8):
+                 channel_base: int = 16384, channel_max: int = 512, mapping_depth: int = 8, mask_channels: int = 0):
         super().__init__()
         h, w = check_size(size)
+        self.mask_channels = mask_channels
         self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
         sides = [4 * 2**i for i in range(int(math.log2(min(h, w))) - 1)]
         shape = (4 * h // min(h, w), 4 * w // min(h, w))
@@ -232,10 +274,11 @@ class StyleGAN2Generator(nn.Module):
         self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_depth)
         self.register_buffer("w_mean", torch.zeros(w_dim))
         self.const = nn.Parameter(torch.randn(1, width[0], *shape))
-        convs = [StyledConv(width[0], width[0], w_dim, up=False)]
+        convs = [StyledConv(width[0], width[0], w_dim, False, mask_channels)]
         self.noise_shapes = [shape]
         for i in range(1, len(sides)):
-            convs += [StyledConv(width[i - 1], width[i], w_dim, up=True), StyledConv(width[i], width[i], w_dim, up=False)]
+            convs += [StyledConv(width[i - 1], width[i], w_dim, True, mask_channels),
+                      StyledConv(width[i], width[i], w_dim, False, mask_channels)]
             self.noise_shapes += [(shape[0] * 2**i, shape[1] * 2**i)] * 2
         self.convs = nn.ModuleList(convs)
         self.to_image = nn.ModuleList(ToImage(c, out_channels, w_dim) for c in width)
@@ -249,11 +292,12 @@ class StyleGAN2Generator(nn.Module):
         """Pull w towards its training mean: psi 1 leaves it, 0 gives the mean image."""
         return w if psi == 1 else torch.lerp(self.w_mean.to(w), w, psi)
 
-    def synthesize(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor] | None = None, mask: Tensor | None = None) -> Tensor:
         """Styles to images.
 
         Args:
             ws: [N, num_ws, w_dim]. noise: as draw_noise makes it; None draws it from torch's global state.
+            mask: [N, mask_channels, h, w] in [-1, 1], where the net was made for one.
 
         Returns:
             [N, out_channels, h, w]; trained on [-1, 1], not clipped to it.
@@ -262,17 +306,18 @@ class StyleGAN2Generator(nn.Module):
         x = self.const.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image = None
         for i, (conv, eta) in enumerate(zip(self.convs, noise, strict=True)):
-            x = conv(x, ws[:, i], eta)
+            x = conv(x, ws[:, i], eta, mask)
             if i % 2 == 0:  # the last convolution of a resolution
                 layer = self.to_image[i // 2](x, ws[:, i + 1])
                 with torch.autocast(ws.device.type, enabled=False):  # the picture itself is never of 8 bits
                     image = layer if image is None else upsample(image).add_(layer)
         return image
 
-    def forward(self, z: Tensor, c: Tensor, truncation: float = 1.0, noise: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor, truncation: float = 1.0, noise: Sequence[Tensor] | None = None,
+                mask: Tensor | None = None) -> Tensor:
         """z [N, z_dim] and condition [N, c_dim] to images [N, out_channels, h, w]."""
         w = self.truncate(self.mapping(z, c), truncation)
-        return self.synthesize(w[:, None].expand(-1, self.num_ws, -1), noise)
+        return self.synthesize(w[:, None].expand(-1, self.num_ws, -1), noise, mask)
 
 
 def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:

@@ -112,3 +112,28 @@ def test_unconditional_nets():
 def test_sizes_that_are_refused(size):
     with pytest.raises(InputError, match="powers of two"):
         sg.check_size(size)
+
+
+def test_a_given_mask_moves_pixels_where_it_differs_and_starts_without_effect():
+    torch.manual_seed(0)
+    g = sg.StyleGAN2Generator((16, 32), 1, z_dim=8, w_dim=8, channel_base=128, channel_max=8, mapping_depth=2, mask_channels=2)
+    z, none, noise = torch.randn(2, 8), torch.zeros(2, 0), g.draw_noise(2, "cpu")
+    mask = torch.full((2, 2, 16, 32), -1.0)
+    other = mask.clone()
+    other[:, :, :, :4] = 1
+    torch.testing.assert_close(g(z, none, noise=noise, mask=mask), g(z, none, noise=noise, mask=other))
+    for conv in g.convs[-2:]:  # the last resolution, which sees 6 pixels around
+        conv.by_mask.last.weight.data.normal_()
+    change = (g(z, none, noise=noise, mask=mask) - g(z, none, noise=noise, mask=other)).abs().amax((0, 1, 2))
+    assert (change[:4] > 1e-3).all() and (change[12:] == 0).all()
+
+
+def test_mask_modulation_is_spade_without_its_normalization():
+    torch.manual_seed(0)
+    block = sg.MaskModulation(2, 3, hidden=4).double()
+    block.last.weight.data.normal_()
+    x, mask = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 2, 8, 8).double()
+    small = mask.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    hidden = torch.relu(h := torch.nn.functional.conv2d(small, block.hidden.weight / (2 * 9) ** 0.5, padding=1)) - 0.2 * torch.relu(-h)
+    scale, shift = torch.nn.functional.conv2d(2**0.5 * hidden, block.last.weight / (4 * 9) ** 0.5, padding=1).split(3, 1)
+    torch.testing.assert_close(block(x, mask), x * (1 + scale) + shift)

@@ -1,0 +1,329 @@
+"""Time one training iteration and sampling of StyleGAN2-ADA against a plain formulation of the same nets.
+
+    python benchmarks/bench_gan.py                         64, 128 and 256 px on a CPU
+    python benchmarks/bench_gan.py --sizes 256 --rounds 3
+    python benchmarks/bench_gan.py --device cuda --sizes 256 512 --compile
+
+Both formulations (nets of synthrad.nets.stylegan2, and benchmarks/plain_stylegan2.py) get the same weights, pictures and
+augmentation, and take turns in one process. Phases: generator, discriminator, path length (half a batch, every 4th
+iteration), R1 (every 16th). Peak memory is taken in a process of its own for each. First, outputs and gradients are held
+against plain float64: a speed counts only if they agree. Appends JSON lines to benchmarks/results/gan.jsonl and prints
+one line a goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parent))
+import plain_stylegan2 as plain  # noqa: E402
+
+from synthrad.gan import losses  # noqa: E402
+from synthrad.gan.augment import Augment  # noqa: E402
+from synthrad.nets import stylegan2 as ours  # noqa: E402
+from synthrad.study.report import processor  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results" / "gan.jsonl"
+EVERY = {"generator": 1, "discriminator": 1, "path": 4, "r1": 16}
+REFERENCE_GFLOP = {(64, 16384): 205, (128, 16384): 304, (256, 16384): 404, (256, 32768): 1216}  # an image, counted in the public implementation
+CHANNELS = 3  # one of image, two of mask
+
+
+class Iteration:
+    """The phases of one training iteration for one formulation at one size."""
+
+    def __init__(self, kind: str, size: int, base: int, batch: int, device: str, dtype: torch.dtype = torch.float32,
+                 low: torch.dtype | None = None, compile_nets: bool = False, ada: float = 0.5):
+        torch.manual_seed(0)
+        width = {"channel_base": base, "mapping_depth": 2}
+        if kind == "plain":
+            self.g = plain.Generator((size, size), CHANNELS, 0, **width)
+            self.d = plain.Discriminator((size, size), CHANNELS, 0, **width)
+        else:
+            self.g = ours.StyleGAN2Generator((size, size), CHANNELS, 0, **width)
+            self.d = ours.StyleGAN2Discriminator((size, size), CHANNELS, 0, **width)
+        layout = torch.contiguous_format if kind == "plain" else torch.channels_last
+        for net in (self.g, self.d):
+            net.to(device=device, dtype=dtype).to(memory_format=layout)
+        self.optimizers = [torch.optim.Adam(net.parameters(), lr=0.0025, betas=(0.0, 0.99)) for net in (self.g, self.d)]
+        self.synthesize, self.judge = self.g.synthesize, self.d
+        if compile_nets:  # first derivatives only: torch.compile has no second ones
+            self.synthesize, self.judge = torch.compile(self.g.synthesize), torch.compile(self.d)
+        self.batch, self.device, self.dtype, self.low = batch, device, dtype, low
+        self.augment, self.ada = Augment(1).to(device), ada
+        self.real = torch.randn(batch, CHANNELS, size, size, device=device, dtype=dtype)
+        self.c = torch.zeros(batch, 0, device=device, dtype=dtype)
+        self.mean = torch.zeros((), device=device, dtype=dtype)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device, self.low) if self.low else contextlib.nullcontext()
+
+    def styles(self, n: int) -> Tensor:
+        w = self.g.mapping(torch.randn(2 * n, self.g.z_dim, device=self.device, dtype=self.dtype), self.c.repeat(2, 1)[:2 * n])
+        first, other = w.chunk(2)
+        keep = torch.rand(n, self.g.num_ws, 1, device=self.device) < 0.5
+        return torch.where(keep, first[:, None], other[:, None])
+
+    def noise(self, n: int) -> list[Tensor]:
+        return [x.to(self.dtype) for x in self.g.draw_noise(n, self.device)]
+
+    def turn(self, generator: bool) -> None:
+        self.g.requires_grad_(generator)
+        self.d.requires_grad_(not generator)
+
+    def generator(self) -> None:
+        self.turn(True)
+        fake = self.synthesize(self.styles(self.batch), self.noise(self.batch))
+        losses.generator_loss(self.judge(self.augment(fake, self.ada), self.c)).backward()
+
+    def discriminator(self) -> None:
+        self.turn(False)
+        with torch.no_grad():
+            fake = self.synthesize(self.styles(self.batch), self.noise(self.batch))
+        losses.generator_loss(-self.judge(self.augment(fake, self.ada), self.c)).backward()  # fakes first: half the memory
+        losses.generator_loss(self.judge(self.augment(self.real, self.ada), self.c)).backward()
+
+    def path(self) -> None:
+        self.turn(True)
+        n = max(1, self.batch // 2)
+        ws = self.styles(n) * 1
+        lengths = losses.path_lengths(self.g.synthesize(ws, self.noise(n)), ws)
+        losses.path_penalty(lengths, self.mean)[0].backward()
+
+    def r1(self) -> None:
+        self.turn(False)
+        seen = self.augment(self.real, self.ada).detach().requires_grad_() * 1
+        losses.r1_penalty(self.d(seen, self.c), seen, 1.0).backward()
+
+    def step(self, phase: str) -> None:
+        """A phase with its optimizer's step."""
+        optimizer = self.optimizers[phase in ("discriminator", "r1")]
+        optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            getattr(self, phase)()
+        optimizer.step()
+
+    @torch.no_grad()
+    def sample(self) -> None:
+        """Pictures as `synthrad sample` computes them; the plain nets with grouped kernels."""
+        self.g.grouped = True
+        with self.autocast():
+            z = torch.randn(self.batch, self.g.z_dim, device=self.device, dtype=self.dtype)
+            self.g(z, self.c, noise=self.noise(self.batch))
+        self.g.grouped = False
+
+
+def seconds(call: Callable[[], None], device: str) -> float:
+    """Wall-clock seconds of one call."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def gflop(it: Iteration) -> float:
+    """GFLOP an image of one iteration without augmentation, each phase by its frequency."""
+    ada, it.ada, total = it.ada, 0.0, 0.0
+    for phase, every in EVERY.items():
+        with FlopCounterMode(display=False) as counter:
+            getattr(it, phase)()
+        total += counter.get_total_flops() / every
+    it.ada = ada
+    return total / it.batch / 1e9
+
+
+def convolution_peak(device: str, dtype: torch.dtype) -> float:
+    """GFLOP/s of the best of a few 3x3 convolutions, 5 calls each."""
+    best = 0.0
+    for channels, side in ((128, 128), (256, 64), (512, 32)):
+        x = torch.randn(8, channels, side, side, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        call = lambda: torch.nn.functional.conv2d(x, w, padding=1)  # noqa: B023, E731
+        call()
+        best = max(best, 2 * 9 * channels**2 * side**2 * 8 / min(seconds(call, device) for _ in range(5)) / 1e9)
+    return best
+
+
+def gradients(it: Iteration) -> dict[str, Tensor]:
+    """Gradients of every phase, phases and draws seeded alike for every formulation."""
+    found = {}
+    it.ada = 0.0
+    draw, randn_like = torch.randn, torch.randn_like
+    # every type draws the numbers that float64 draws, rounded
+    torch.randn = lambda *a, dtype=None, **k: draw(*a, dtype=torch.float64, **k).to(dtype or it.dtype)
+    torch.randn_like = lambda x, **k: randn_like(x.double(), **k).to(x.dtype)
+    try:
+        for phase in EVERY:
+            torch.manual_seed(1)
+            it.g.zero_grad()
+            it.d.zero_grad()
+            getattr(it, phase)()
+            net = it.d if phase in ("discriminator", "r1") else it.g
+            found |= {f"{phase} {n}": p.grad.double() for n, p in net.named_parameters() if p.grad is not None}
+    finally:
+        torch.randn, torch.randn_like = draw, randn_like
+    return found
+
+
+def largest_error(size: int, base: int, device: str) -> float:
+    """Of our float32 gradients relative to plain float64 ones, each phase by its largest gradient; 2 images."""
+    oracle = Iteration("plain", size, base, 2, device, torch.float64)
+    made = Iteration("ours", size, base, 2, device)
+    made.g.load_state_dict(oracle.g.state_dict())
+    made.d.load_state_dict(oracle.d.state_dict())
+    made.real = oracle.real.float()
+    truth, found = gradients(oracle), gradients(made)
+    worst = 0.0
+    for phase in EVERY:
+        names = [n for n in truth if n.startswith(phase)]
+        scale = max(truth[n].abs().max() for n in names)
+        worst = max(worst, max(((found[n] - truth[n]).abs().max() / scale).item() for n in names))
+    return worst
+
+
+def peak_gib(args: argparse.Namespace, variant: str, size: int) -> float:
+    """GiB that one iteration takes beyond the imports, in a fresh process."""
+    command = [sys.executable, __file__, "--memory-of", variant, "--sizes", str(size), "--device", args.device,
+               "--channel-base", str(args.channel_base), "--batch", str(batch_of(args, size))]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def measure_memory(it: Callable[[], Iteration], device: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    made = it()
+    for phase in EVERY:
+        made.step(phase)
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+
+
+def batch_of(args: argparse.Namespace, size: int) -> int:
+    return args.batch or (8 if size <= 128 or args.device == "cuda" else 4)
+
+
+def make(variant: str, args: argparse.Namespace, size: int) -> Iteration:
+    kind, _, low = variant.partition("_")
+    return Iteration(kind, size, args.channel_base, batch_of(args, size), args.device,
+                     low={"bf16": torch.bfloat16, "fp16": torch.float16}.get(low),
+                     compile_nets=args.compile and kind == "ours")
+
+
+def time_size(args: argparse.Namespace, size: int) -> list[dict]:
+    """All rounds of one size: one line a variant and phase."""
+    variants = ["plain", "ours", "ours_bf16"] + (["plain_bf16"] if args.device == "cuda" else [])
+    iterations = {v: make(v, args, size) for v in variants}
+    for it in iterations.values():  # the first calls choose algorithms
+        for phase in (*EVERY, "sample"):
+            it.sample() if phase == "sample" else it.step(phase)
+    times: dict[str, dict[str, list[float]]] = {v: {p: [] for p in (*EVERY, "sample")} for v in variants}
+    for r in range(args.rounds):
+        for v in variants if r % 2 == 0 else variants[::-1]:
+            for phase in times[v]:
+                it = iterations[v]
+                call = it.sample if phase == "sample" else lambda it=it, phase=phase: it.step(phase)
+                times[v][phase].append(seconds(call, args.device) / it.batch)
+        print(f"{size} px: round {r + 1} of {args.rounds}", flush=True)
+    lines = []
+    for v in variants:
+        whole = [sum(times[v][p][r] / every for p, every in EVERY.items()) for r in range(args.rounds)]
+        base = [sum(times["plain"][p][r] / every for p, every in EVERY.items()) for r in range(args.rounds)]
+        for phase, own, reference in [("iteration", whole, base), *[(p, times[v][p], times["plain"][p]) for p in times[v]]]:
+            ratios = [a / b for a, b in zip(own, reference, strict=True)]
+            lines.append({"bench": "gan", "size": size, "variant": v, "phase": phase, "seconds_an_image": statistics.median(own),
+                          "spread": [min(own), max(own)], "ratio": statistics.median(ratios), "ratio_spread": [min(ratios), max(ratios)]})
+    return lines
+
+
+def measure(args: argparse.Namespace, size: int) -> list[dict]:
+    """Validity, oracle, times and memory of one size."""
+    base = args.channel_base
+    common = {"batch": batch_of(args, size), "channel_base": base, "rounds": args.rounds, "ada_p": 0.5, "compiled": args.compile}
+    lines = time_size(args, size)
+    peak = convolution_peak(args.device, torch.float32)
+    work = gflop(make("plain", args, size))
+    took = next(x for x in lines if x["variant"] == "plain" and x["phase"] == "iteration")["seconds_an_image"]
+    expected = REFERENCE_GFLOP.get((size, base))
+    check = {"bench": "gan", "size": size, "variant": "plain", "phase": "validity", "gflop_an_image": work, "expected_gflop": expected,
+             "convolution_peak_gflops": peak, "share_of_peak": work / took / peak, "gradient_error": largest_error(min(size, 64), base, args.device)}
+    check["void"] = bool(check["share_of_peak"] < 0.3 or (expected and abs(work / expected - 1) > 0.05) or check["gradient_error"] > 1e-5)
+    lines.append(check)
+    memory = {v: peak_gib(args, v, size) for v in ("plain", "ours", "ours_bf16")}
+    lines += [{"bench": "gan", "size": size, "variant": v, "phase": "memory", "peak_gib": m, "ratio": m / memory["plain"]}
+              for v, m in memory.items()]
+    return [{**x, **common} for x in lines]
+
+
+def goals(lines: list[dict], device: str) -> None:
+    """One line a goal: name, value, goal, met or short."""
+    found = {(x["size"], x["variant"], x["phase"]): x for x in lines}
+    wanted = [("ours", "iteration", 0.75, 0.65), ("ours_bf16", "iteration", 0.50, 0.40), ("ours", "path", 0.65, 0.45),
+              ("ours", "sample", 1 / 1.5, 1 / 2), ("ours", "memory", 1.0, 1.0), ("ours_bf16", "memory", 1.0, 0.7)]
+    if device == "cuda":
+        wanted = [("ours", "iteration", 0.8, 0.6), ("ours", "sample", 1 / 1.5, 1 / 2)]
+    for size in sorted({x["size"] for x in lines}):
+        check = found[size, "plain", "validity"]
+        void = " VOID" if check["void"] else ""
+        print(f"gan_{size}_valid gflop {check['gflop_an_image']:.0f} of {check['expected_gflop']}, share of peak "
+              f"{check['share_of_peak']:.2f}, gradient error {check['gradient_error']:.1e}{void}")
+        for variant, phase, goal, stretch in wanted:
+            value = found[size, variant, phase]["ratio"]
+            name = f"gan_{size}_{phase}_{variant.partition('_')[2] or 'fp32'}"
+            print(f"{name} {value:.2f} <={goal:.2f} {'met' if value <= goal else 'short'}{void}")
+            print(f"{name} {value:.2f} <={stretch:.2f} stretch")
+
+
+def main() -> int:
+    """The command."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--channel-base", type=int, default=16384)
+    p.add_argument("--batch", type=int, default=0, help="images an iteration; 0 = 8 up to 128 px and on a GPU, else 4")
+    p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    p.add_argument("--threads", type=int, default=0, help="0 = as torch chooses")
+    p.add_argument("--compile", action="store_true", help="torch.compile for the main phases and sampling of ours")
+    p.add_argument("--dry-run", action="store_true", help="write no results")
+    p.add_argument("--memory-of", help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.memory_of:
+        print(measure_memory(lambda: make(args.memory_of, args, args.sizes[0]), args.device))
+        return 0
+    name = torch.cuda.get_device_name() if args.device == "cuda" else processor()
+    stamp = {"date": date.today().isoformat(), "device": name, "threads": torch.get_num_threads(), "cores": os.cpu_count(),
+             "torch": version("torch"), "synthrad": version("synthrad")}
+    lines = []
+    for size in args.sizes:
+        made = [{**x, **stamp} for x in measure(args, size)]
+        lines += made
+        if not args.dry_run:  # each size as it is done: a stopped run keeps what it has
+            RESULTS.parent.mkdir(parents=True, exist_ok=True)
+            with RESULTS.open("a") as file:
+                file.writelines(json.dumps(x) + "\n" for x in made)
+    goals(lines, args.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
