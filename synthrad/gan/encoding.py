@@ -66,12 +66,14 @@ def encode_condition(condition: Condition, n: int, classes: Sequence[str], attri
     An unknown label is (0, 0); an unknown attribute value (blank or absent) is all zeros.
 
     Raises:
-        InputError: an attribute value that the generator has never seen.
+        InputError: an attribute value that the generator has never seen, or a label that is not 0, 1 or unknown.
     """
     labels = np.full((n, len(classes)), np.nan) if condition.labels is None else np.asarray(condition.labels, dtype=float)
     rows = list(condition.attributes) or [{}] * n
     if labels.shape != (n, len(classes)) or len(rows) != n:
         raise InputError("condition", f"labels {labels.shape}, {len(rows)} attribute rows", f"({n}, {len(classes)}) and {n}")
+    if (strange := labels[~(np.isin(labels, (0, 1)) | np.isnan(labels))]).size:
+        raise InputError("condition: labels", str(strange[0]), "0, 1 or NaN (unknown)")
     parts = [np.nan_to_num(labels), (~np.isnan(labels)).astype(float)]
     for name, values in attributes.items():
         one_hot = np.zeros((n, len(values)))

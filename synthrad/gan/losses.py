@@ -29,30 +29,39 @@ def r1_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:
     return gamma / 2 * gradient.square().sum((1, 2, 3)).mean()
 
 
-def path_lengths(images: Tensor, ws: Tensor, noise: Tensor | None = None) -> Tensor:
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor | None = None, create_graph: bool = True) -> Tensor:
     """|J^T y| of eq. 4 with y ~ N(0, I) / sqrt(H W), a root mean square over the styles of all layers.
 
     Args:
         images: [N, C, H, W], computed from ws [N, layers, D], which must require a gradient.
         noise: y times sqrt(H W); None draws it.
+        create_graph: off where the lengths themselves are all that is wanted.
 
     Returns:
         [N].
     """
     noise = torch.randn_like(images) if noise is None else noise
     noise = noise / math.sqrt(images.shape[2] * images.shape[3])
-    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=create_graph)
     return (gradient.square().sum(2).mean(1) + 1e-12).sqrt()
 
 
-def path_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> tuple[Tensor, Tensor]:
+def path_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01, batch_mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Eq. 4: mean squared distance of path lengths from their running mean.
+
+    Args:
+        batch_mean: mean length of the whole batch, where `lengths` are a part of it.
 
     Returns:
         the penalty, and the new running mean (detached).
     """
-    fresh = mean.lerp(lengths.detach().mean(), decay)
+    fresh = mean.lerp((lengths.detach().mean() if batch_mean is None else batch_mean).to(mean.dtype), decay)
     return (lengths - fresh).square().mean(), fresh
+
+
+def ramped_half_life(half_life_images: float, images_seen: int, rampup: float) -> float:
+    """Half life of the averaged generator: at most `rampup` times the images shown so far, at least 1 image."""
+    return min(half_life_images, max(images_seen * rampup, 1.0))
 
 
 def half_life_decay(images: int, half_life_images: float) -> float:

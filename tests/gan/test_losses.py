@@ -4,6 +4,99 @@ import pytest
 import torch
 
 from synthrad.gan import losses
+from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+
+NARROW = {"channel_base": 32, "channel_max": 4, "mapping_depth": 1}
+
+
+def real_nets():
+    """A generator and a discriminator in float64 whose every weight matters (biases and noise strengths too)."""
+    torch.manual_seed(0)
+    g = StyleGAN2Generator((8, 8), 2, c_dim=2, z_dim=3, w_dim=3, **NARROW).double()
+    d = StyleGAN2Discriminator((8, 8), 2, c_dim=2, group=2, **NARROW).double()
+    for p in [*g.parameters(), *d.parameters()]:
+        p.data += 0.1 * torch.randn_like(p)
+    return g, d
+
+
+def slope_along(value, parameters, step=1e-6):
+    """Central difference of a scalar function along a random direction of the parameters, and that direction."""
+    direction = [torch.randn_like(p) for p in parameters]
+    ends = []
+    for sign in (1, -1):
+        for p, v in zip(parameters, direction, strict=True):
+            p.data += sign * step * v
+        ends.append(float(value()))
+        for p, v in zip(parameters, direction, strict=True):
+            p.data -= sign * step * v
+    return (ends[0] - ends[1]) / (2 * step), direction
+
+
+def numeric_gradient(value, x, step=1e-6):
+    """Central differences of a function of x by each entry of it: [*outputs, *x.shape]."""
+    columns = []
+    for i in range(x.numel()):
+        shift = torch.zeros_like(x).view(-1)
+        shift[i] = step
+        with torch.no_grad():
+            columns.append((value(x + shift.view(x.shape)) - value(x - shift.view(x.shape))) / (2 * step))
+    return torch.stack(columns, -1).reshape(*columns[0].shape, *x.shape)
+
+
+def test_r1_and_its_gradient_through_the_real_discriminator():
+    _, d = real_nets()
+    x, c, gamma = torch.randn(2, 2, 8, 8).double(), torch.tensor([[1.0, 0], [0, 1]]).double(), 3.0
+    penalty = lambda: losses.r1_penalty(d(y := x.clone().requires_grad_(), c), y, gamma)  # noqa: E731
+    gradient = numeric_gradient(lambda y: d(y, c).sum(), x)
+    slow = sum(gamma / 2 * sum(v**2 for v in g.flatten().tolist()) for g in gradient) / 2  # eq. of Mescheder et al. 2018, mean over images
+    assert penalty().item() == pytest.approx(slow, rel=1e-6)
+    parameters = list(d.parameters())
+    double = torch.autograd.grad(penalty(), parameters, allow_unused=True)
+    numeric, direction = slope_along(penalty, parameters)
+    found = sum((g * v).sum() for g, v in zip(double, direction, strict=True) if g is not None).item()
+    assert found == pytest.approx(numeric, rel=1e-5) and abs(found) > 1e-3
+
+
+def test_path_lengths_and_their_gradient_through_the_real_generator():
+    g, _ = real_nets()
+    z, c, y = torch.randn(2, 3).double(), torch.tensor([[1.0, 0], [0, 1]]).double(), torch.randn(2, 2, 8, 8).double()
+    noise = [m.double() for m in g.draw_noise(2, "cpu")]
+    styles = lambda: g.mapping(z, c)[:, None].repeat(1, g.num_ws, 1)  # noqa: E731
+
+    def lengths(create_graph=True):
+        ws = styles()
+        return losses.path_lengths(g.synthesize(ws, noise), ws, y, create_graph)
+
+    jacobian = numeric_gradient(lambda ws: g.synthesize(ws, noise), styles().detach())  # [2, 2, 8, 8, 2, layers, 3]
+    for i in range(2):
+        assert jacobian[i, :, :, :, 1 - i].abs().max() == 0  # each picture has its own styles
+        product = torch.einsum("chw,chwld->ld", y[i] / math.sqrt(8 * 8), jacobian[i, :, :, :, i])  # J^T y, y ~ N(0, I) / sqrt(H W)
+        slow = math.sqrt(sum(row.square().sum().item() for row in product) / g.num_ws)
+        assert lengths()[i].item() == pytest.approx(slow, rel=1e-6)
+    assert torch.equal(lengths(False), lengths())
+    mean = torch.tensor(0.3).double()
+    whole = lambda: losses.path_penalty(lengths(), mean, batch_mean=torch.tensor(0.5))[0]  # noqa: E731
+    parameters = list(g.parameters())
+    double = torch.autograd.grad(whole(), parameters, allow_unused=True)
+    numeric, direction = slope_along(whole, parameters)
+    found = sum((d * v).sum() for d, v in zip(double, direction, strict=True) if d is not None).item()
+    assert found == pytest.approx(numeric, rel=1e-5) and abs(found) > 1e-3
+
+
+def test_running_mean_of_path_lengths_is_a_hand_loop():
+    batches = torch.rand(20, 4).double() * 3
+    mean, by_hand = torch.zeros(()).double(), 0.0
+    for lengths in batches:
+        penalty, mean = losses.path_penalty(lengths, mean)
+        by_hand = by_hand + 0.01 * (sum(lengths.tolist()) / 4 - by_hand)
+        assert mean.item() == pytest.approx(by_hand) and not mean.requires_grad
+        assert penalty.item() == pytest.approx(sum((v - by_hand) ** 2 for v in lengths.tolist()) / 4)
+        halves = [losses.path_penalty(h, torch.tensor(by_hand), 0.0, torch.tensor(9.0))[0] for h in lengths.view(2, 2)]
+        assert sum(halves).item() / 2 == pytest.approx(penalty.item())
+
+
+def test_half_life_rises_with_the_images():
+    assert [losses.ramped_half_life(1000, n, 0.05) for n in (0, 16, 100, 10_000, 10**6)] == [1, 1, 5, 500, 1000]
 
 
 def test_logistic_losses():
