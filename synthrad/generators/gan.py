@@ -8,7 +8,8 @@ discriminator would tell the two apart by that alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning as L
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
-from synthrad.errors import InputError, RunError
-from synthrad.gan.augment import AdaptiveProbability, Augment
+from synthrad.errors import InputError
+from synthrad.gan.augment import AdaptiveProbability
 from synthrad.gan.encoding import (
     MaskEncoding,
     decode_masks,
@@ -35,9 +36,16 @@ from synthrad.gan.losses import (
     path_lengths,
     path_penalty,
     r1_penalty,
+    ramped_half_life,
     update_average,
 )
+from synthrad.gan.settings import Auto, Settings, lazy_adam, settle
+from synthrad.gan.styles import Centres, Latents, draw_cuts, mix_styles, parts
+from synthrad.generators import guards, preflight
+from synthrad.generators.finetuning import Start, frozen_parts, start_from
+from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart, unsynced
 from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from synthrad.records import DatasetInfo
 
 
 def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -61,28 +69,42 @@ class StyleGAN2(L.LightningModule):
         channel_base, channel_max: width, see nets.stylegan2.StyleGAN2Generator.
         z_dim, w_dim, mapping_depth: of the mapping network.
         mask_encoding: onehot or scalar, see gan.encoding.
-        lr: of both Adam optimizers (betas 0 and 0.99), before the correction for lazy regularisation.
+        lr: of both Adam optimizers (betas 0 and 0.99), before the correction for lazy regularisation. For lr, r1_gamma and
+            ema_half_life_images, "auto" derives the number from size and batch, see gan.settings.settle; it is printed.
         r1_gamma, r1_every: weight and interval in steps of R1. It is computed at the augmented images, where the
             discriminator works, so that no second derivative of the resampling is needed.
         path_weight, path_every: weight and interval of path length regularisation, on half a batch; weight 0 is off.
         style_mixing: probability that an image takes its styles from two latents.
-        ema_half_life_images: of the averaged generator that samples; at most ema_rampup times the images shown.
+        ema_half_life_images: of the averaged generator that samples; at most ema_rampup times the images shown (init_from: no ramp).
         ada_target, ada_speed_images, ada_fixed: see gan.augment.AdaptiveProbability.
         augment: strengths that differ from gan.augment.Augment's, e.g. {"flip": 1}.
         label_dropout: share of images that train with labels and attributes made unknown, see `forget`: without it, a
             condition that leaves a label open is one that a generator of fully labelled data never saw.
+        accumulate: parts that a batch is worked through in, for less memory; gradients are added up before each step. The
+            result is that of 1 (but for the order of augmentation draws) if a part holds a multiple of 4 images: the
+            discriminator compares images of one part only, in groups of 4. On several processes it compares those of
+            one process, so that N processes of batch B group other images than one process of batch N B.
+        init_from: checkpoint of a StyleGAN2 of the same size and width to start from, of another dataset perhaps, see
+            generators.finetuning; what it was trained on becomes part of this generator's lineage.
+        freeze_d: with init_from, blocks of the discriminator that stay as they are, from the highest resolution down.
     """
 
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
-                 w_dim: int = 512, mapping_depth: int = 8, mask_encoding: MaskEncoding = "onehot", lr: float = 0.0025,
-                 r1_gamma: float = 1.0, r1_every: int = 16, path_weight: float = 2.0, path_every: int = 4,
-                 style_mixing: float = 0.9, ema_half_life_images: float = 10_000, ema_rampup: float = 0.05,
+                 w_dim: int = 512, mapping_depth: int = 8, mask_encoding: MaskEncoding = "onehot", lr: float | Auto = 0.0025,
+                 r1_gamma: float | Auto = 1.0, r1_every: int = 16, path_weight: float = 2.0, path_every: int = 4,
+                 style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
-                 augment: dict[str, float] | None = None, label_dropout: float = 0.1):
+                 augment: dict[str, float] | None = None, label_dropout: float = 0.1,
+                 accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.spec: dict[str, Any] | None = None
+        self.settings: Settings | None = None
+        self.start: Start | None = None
+        self._frozen: list[nn.Module] = []
+        self._styles_seen: list[tuple[Tensor, int]] = []
+        self._centres = Centres()
         self.ada = AdaptiveProbability(ada_target, ada_speed_images, ada_fixed)
         self.images_seen, self.steps_done = 0, 0
 
@@ -114,7 +136,7 @@ class StyleGAN2(L.LightningModule):
         self.discriminator = StyleGAN2Discriminator(p["size"], channels, c_dim, **width)
         for net in (self.generator, self.generator_ema, self.discriminator):
             net.to(memory_format=torch.channels_last)  # on a CPU the convolutions then take half the time
-        self.augment = Augment(len(p["channels"]), **(h.augment or {}))
+        self.augment = preflight.make_augment(len(p["channels"]), h.augment)
         self.register_buffer("path_mean", torch.zeros(()))
         self.spec = {k: spec[k] for k in spec}
 
@@ -124,17 +146,41 @@ class StyleGAN2(L.LightningModule):
         if source is None or not hasattr(source, "spec"):
             raise InputError("data", type(source).__name__, "a datamodule with spec()",
                              "train with data: synthrad.datamodules.generation.GenerationDataModule")
-        self.build(source.spec())
+        preflight.check_options(self.hparams)
+        spec, rows = source.spec(), getattr(source, "train", None)
+        self.build({**spec, "absent": preflight.absent_classes(rows)})
+        if stage == "fit":
+            h, processes = self.hparams, self.trainer.world_size
+            preflight.check_data(rows, source.batch_size, processes, h.accumulate)
+            batch = source.batch_size * processes
+            self.settings = settle(self.spec["size"], batch, h.lr, h.r1_gamma, h.ema_half_life_images)
 
     def on_fit_start(self) -> None:
-        """A fit that had reached max_images stays as it is when it is run again."""
+        """Start from another generator's weights where one is named; say what was derived and what was kept.
+
+        A fit that had reached max_images stays as it is when it is run again.
+        """
+        check_wrapping(self.trainer.strategy.model)
+        if self.hparams.init_from and not self.steps_done:  # a resumed fit has its own weights by now
+            self.start, lineage = start_from(self, self.hparams.init_from)
+            info = DatasetInfo.from_dict(self.spec["info"], "data")
+            self.spec["info"] = replace(info, lineage=info.lineage + lineage).to_dict()
+        self._frozen = frozen_parts(self.discriminator, self.hparams.freeze_d, self.start is not None and self.start.whole_input)
+        if self.trainer.is_global_zero:
+            print(f"StyleGAN2: {self.settings.batch_images} images a step; {self.settings}", flush=True)
         if self.images_seen >= self.hparams.max_images:
             self.trainer.should_stop = True
 
+    def on_train_start(self) -> None:
+        """Let processes draw different pictures; a resumed fit gets its random state back after this."""
+        seed_apart(self.trainer.global_rank)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a sampler and a resumed run need, in plain types (weights_only)."""
+        """Add what a sampler and a resumed run need, in plain types (weights_only); refuse what is not finite."""
+        guards.check_checkpoint(checkpoint)
         checkpoint["synthrad"] = {"class": f"{type(self).__module__}.{type(self).__qualname__}", "spec": self.spec,
-                                  "images_seen": self.images_seen, "steps_done": self.steps_done, "ada": self.ada.state_dict()}
+                                  "images_seen": self.images_seen, "steps_done": self.steps_done, "ada": self.ada.state_dict(),
+                                  "start": self.start and asdict(self.start)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the nets before Lightning loads their weights; continue the counters."""
@@ -142,68 +188,69 @@ class StyleGAN2(L.LightningModule):
             raise InputError("checkpoint", "no `synthrad` entry", "a checkpoint of a synthrad generator", "give its last.ckpt")
         state = checkpoint["synthrad"]
         self.build(state["spec"])
+        self.spec["info"] = {**self.spec["info"], "lineage": state["spec"]["info"].get("lineage")}  # with that of init_from
+        self.start = Start(**state["start"]) if state.get("start") else None
         self.images_seen, self.steps_done = state["images_seen"], state["steps_done"]
         self.ada.load_state_dict(state["ada"])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for generator and discriminator, corrected for lazy regularisation (section 3.1)."""
-
-        def adam(net: nn.Module, every: int) -> torch.optim.Adam:
-            c = every / (every + 1) if every else 1.0
-            return torch.optim.Adam(net.parameters(), lr=self.hparams.lr * c, betas=(0.0, 0.99**c), eps=1e-8)
-
-        h = self.hparams
-        return [adam(self.generator, h.path_every if h.path_weight else 0),
-                adam(self.discriminator, h.r1_every if h.r1_gamma else 0)]
+        """Adam for generator and discriminator, corrected for lazy regularisation."""
+        h, made = self.hparams, self.settings
+        return [lazy_adam(self.generator.parameters(), made.lr, h.path_every if h.path_weight else 0),
+                lazy_adam(self.discriminator.parameters(), made.lr, h.r1_every if made.r1_gamma else 0)]
 
     # ---- training
 
     def training_step(self, batch: Case, batch_idx: int) -> None:
         """One generator step and one discriminator step, each with its lazy regularisation."""
-        real = torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
-        known = ~torch.isnan(batch.labels)
-        c = torch.cat([torch.nan_to_num(batch.labels), known.float(), batch.attributes], 1).float()
-        values = [len(v) for v in self.spec["attributes"].values()]
-        c = forget(c, len(self.spec["classes"]), [n for n in values if n], self.hparams.label_dropout)
+        guards.check_batch(batch.image, batch.attributes, self.images_seen)
+        real, c = self._encode(batch)
         h, (opt_g, opt_d) = self.hparams, self.optimizers()
         self._turn(generator=True)
-        self._step(opt_g, generator_loss(self._judge(self._draw(c)[0], c)), "loss_g")
+        latents = self._latents(len(c))
+        self._step(opt_g, "loss_g", len(c), lambda p: generator_loss(self._judge(self._draw(latents.part(p), c[p])[0], c[p])))
         if h.path_weight and self.steps_done % h.path_every == 0:
-            images, ws = self._draw(c[: max(1, len(c) // 2)], styles_grad=True)
-            penalty, mean = path_penalty(path_lengths(images, ws), self.path_mean)
-            self.path_mean.copy_(mean)
-            # + 0 * images: DDP wants every parameter in the graph
-            self._step(opt_g, penalty * h.path_weight * h.path_every + 0 * images.sum(), "loss_path")
+            self._regularise_paths(opt_g, c[: max(1, len(c) // 2)], real.shape[1:])
         self._turn(generator=False)
-        with torch.no_grad():
-            fake = self._draw(c)[0]
-        logits = self._judge(real, c)
-        self._step(opt_d, discriminator_loss(logits, self._judge(fake, c)), "loss_d")
-        if h.r1_gamma and self.steps_done % h.r1_every == 0:
-            seen = self.augment(real, self.ada.p).detach().requires_grad_(True)
-            penalty = r1_penalty(self.discriminator(seen, c), seen, h.r1_gamma)
-            self._step(opt_d, penalty * h.r1_every, "loss_r1")
-        self._count(len(real), logits.detach())
+        logits = self._teach(opt_d, real, c)
+        if self.settings.r1_gamma and self.steps_done % h.r1_every == 0:
+            self._regularise_gradient(opt_d, real, c)
+        self._count(len(real), logits)
+
+    def _encode(self, batch: Case) -> tuple[Tensor, Tensor]:
+        """Real pictures [N, channels, h, w] and their conditions [N, c_dim], some of them forgotten."""
+        real = torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
+        known = ~torch.isnan(batch.labels)
+        c = torch.cat([torch.nan_to_num(batch.labels), known, batch.attributes], 1).to(real.dtype)
+        values = [len(v) for v in self.spec["attributes"].values()]
+        return real, forget(c, len(self.spec["classes"]), [n for n in values if n], self.hparams.label_dropout)
 
     def _turn(self, generator: bool) -> None:
         """Let gradients reach one of the nets only."""
         self.generator.requires_grad_(generator)
         self.discriminator.requires_grad_(not generator)
+        for part in self._frozen:
+            part.requires_grad_(False)
 
-    def _draw(self, c: Tensor, styles_grad: bool = False) -> tuple[Tensor, Tensor]:
-        """Fake pictures [N, channels, h, w] of random z, and their styles [N, num_ws, w_dim]."""
-        g, n = self.generator, len(c)
-        w, other = g.mapping(torch.randn(2 * n, g.z_dim, device=c.device), c.repeat(2, 1)).chunk(2)
-        with torch.no_grad():
-            g.w_mean.lerp_(w.detach().float().mean(0), 0.002)
-        cut = torch.randint(1, g.num_ws, (n,), device=c.device)
-        mixed = torch.rand(n, device=c.device) < self.hparams.style_mixing
-        cut = torch.where(mixed, cut, g.num_ws)
-        first = torch.arange(g.num_ws, device=c.device)[None] < cut[:, None]
-        ws = torch.where(first[:, :, None], w[:, None], other[:, None])
+    def _latents(self, n: int) -> Latents:
+        """What is random in n fake pictures, drawn for the whole batch before it is worked through in parts."""
+        g = self.generator
+        z = torch.randn(2 * n, g.z_dim, device=self.device).unflatten(0, (2, n))
+        return Latents(z, draw_cuts(n, g.num_ws, self.hparams.style_mixing, self.device), g.draw_noise(n, self.device))
+
+    def _directions(self, n: int, shape: Sequence[int]) -> Tensor:
+        """Random pictures [n, *shape] that path lengths are measured along."""
+        return torch.randn(n, *shape, device=self.device)
+
+    def _draw(self, latents: Latents, c: Tensor, styles_grad: bool = False) -> tuple[Tensor, Tensor]:
+        """Fake pictures [N, channels, h, w] and their styles [N, num_ws, w_dim]."""
+        g = self.generator
+        w, other = g.mapping(latents.z.flatten(0, 1), c.repeat(2, 1)).chunk(2)
+        self._styles_seen.append((w.detach().mean(0), len(c)))
+        ws = mix_styles(w, other, latents.cuts, g.num_ws)
         if styles_grad and not ws.requires_grad:
             ws.requires_grad_(True)
-        images = g.synthesize(ws)
+        images = g.synthesize(ws, latents.noise)
         k = len(self.spec["channels"])
         masks = squash_masks(images[:, k:], self.structures, self.hparams.mask_encoding)
         return torch.cat([images[:, :k], masks], 1), ws
@@ -211,25 +258,93 @@ class StyleGAN2(L.LightningModule):
     def _judge(self, pictures: Tensor, c: Tensor) -> Tensor:
         return self.discriminator(self.augment(pictures, self.ada.p), c)
 
-    def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor, name: str) -> None:
-        """Backward and step, unless the loss is not a number: weights stay as they were."""
-        if not torch.isfinite(loss):
-            raise RunError(f"{name} is {loss.item()} after {self.images_seen:,} images; the weights were not updated. "
-                           "Repair: resume from the last checkpoint with a lower model.lr or a higher model.r1_gamma.")
+    def _regularise_paths(self, optimizer: torch.optim.Optimizer, c: Tensor, shape: torch.Size) -> None:
+        """A step on the path length penalty. In several parts, the lengths of all are measured first: it needs their mean."""
+        h, n, means = self.hparams, len(c), []
+        latents, noise = self._latents(n), self._directions(n, shape)
+
+        def lengths(p: slice, create_graph: bool) -> tuple[Tensor, Tensor]:
+            images, ws = self._draw(latents.part(p), c[p], styles_grad=True)
+            return path_lengths(images, ws, noise[p], create_graph), images
+
+        measured = None
+        if len(parts(n, h.accumulate)) > 1:
+            measured = mean_of_ranks(torch.cat([lengths(p, False)[0].detach() for p in parts(n, h.accumulate)]).mean())
+            self._styles_seen.clear()
+
+        def loss(p: slice) -> Tensor:
+            here, images = lengths(p, True)
+            whole = mean_of_ranks(here.detach().mean()) if measured is None else measured
+            penalty, mean = path_penalty(here, self.path_mean, batch_mean=whole)
+            means.append(mean)
+            return penalty * h.path_weight * h.path_every + 0 * images.sum()  # every parameter takes part, if with 0
+
+        self._step(optimizer, "loss_path", n, loss)
+        self.path_mean.copy_(means[-1])
+
+    def _teach(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> Tensor:
+        """A discriminator step; returns its logits of the real pictures [N]."""
+        latents, logits = self._latents(len(c)), []
+
+        def loss(p: slice) -> Tensor:
+            with torch.no_grad():
+                fake = self._draw(latents.part(p), c[p])[0]
+            judged = self._judge(real[p], c[p])
+            logits.append(judged.detach())
+            return discriminator_loss(judged, self._judge(fake, c[p]))
+
+        self._step(optimizer, "loss_d", len(c), loss)
+        return torch.cat(logits)
+
+    def _regularise_gradient(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> None:
+        """A step on R1."""
+
+        def loss(p: slice) -> Tensor:
+            seen = self.augment(real[p], self.ada.p).detach().requires_grad_(True)
+            return r1_penalty(self.discriminator(seen, c[p]), seen, self.settings.r1_gamma) * self.hparams.r1_every
+
+        self._step(optimizer, "loss_r1", len(c), loss)
+
+    def _step(self, optimizer: torch.optim.Optimizer, name: str, n: int, loss: Callable[[slice], Tensor]) -> None:
+        """Add up the gradients of a batch of n, part by part, and step, unless one is not a number.
+
+        Args:
+            loss: mean loss of those pictures of the batch that a slice names.
+        """
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
+        slices, total = parts(n, self.hparams.accumulate), torch.zeros((), device=self.device)
+        for p in slices:
+            share = loss(p) * (len(range(n)[p]) / n)
+            with unsynced(self.trainer.strategy.model, quiet=p is not slices[-1]):
+                self.manual_backward(share)
+            total = total + share.detach()
+        total = mean_of_ranks(total)
+        guards.check_loss(name, total, self.images_seen)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        guards.check_gradients(name, optimizer, scaler, self.images_seen)
         optimizer.step()
-        self.log(name, loss.detach(), prog_bar=name in ("loss_g", "loss_d"))
+        self._track_styles()
+        self.log(name, total, prog_bar=name in ("loss_g", "loss_d"))
+
+    def _track_styles(self) -> None:
+        """Take the styles of the pictures drawn for a step into their running mean."""
+        if self._styles_seen:
+            images = sum(n for _, n in self._styles_seen)
+            mean = mean_of_ranks(sum(w * (n / images) for w, n in self._styles_seen))
+            self.generator.w_mean.lerp_(mean.to(self.generator.w_mean.dtype), 0.002)
+            self._styles_seen.clear()
 
     def _count(self, batch_images: int, real_logits: Tensor) -> None:
         """Average, adapt p, count images, and stop at max_images."""
         h, total = self.hparams, batch_images * self.trainer.world_size
-        sign = self.trainer.strategy.reduce(real_logits.sign().mean(), reduce_op="mean")
-        self.ada.update(float(sign), total)
+        self.ada.update(float(mean_of_ranks(real_logits.sign().float().mean())), total)
         self.images_seen += total
         self.steps_done += 1
-        half_life = min(h.ema_half_life_images, max(self.images_seen * h.ema_rampup, 1.0))
+        half_life = self.settings.ema_half_life_images
+        if self.start is None:  # the average that a fine-tuning starts from is a good one
+            half_life = ramped_half_life(half_life, self.images_seen, h.ema_rampup)
         update_average(self.generator_ema, self.generator, half_life_decay(total, half_life))
+        guards.check_weights(self.generator_ema, "the averaged generator", self.images_seen)
         self.log_dict({"ada_p": self.ada.p, "ada_r_t": self.ada.r_t})
         self.log("images", float(self.images_seen), prog_bar=True)
         if self.images_seen >= h.max_images:
@@ -243,7 +358,7 @@ class StyleGAN2(L.LightningModule):
 
         Args:
             condition: labels and attributes; what is missing is unknown.
-            truncation: 1 = as trained; less = closer to the mean picture.
+            truncation: 1 = as trained; less = closer to the mean picture of the image's own condition.
 
         Returns:
             image [n, C, h, w] clipped to [-1, 1], masks int64 [n, L, h, w].
@@ -252,6 +367,7 @@ class StyleGAN2(L.LightningModule):
             raise InputError("generator", "no nets", "a trained generator", "load it from its checkpoint")
         net = self.generator_ema
         c = encode_condition(condition, len(seeds), self.spec["classes"], self.spec["attributes"])
+        preflight.check_asked(condition, self.spec)
         zs, noises = [], []
         for seed in seeds:
             source = np.random.Generator(np.random.PCG64(int(seed)))  # torch's generator on a CPU keeps 32 bits of a seed
@@ -259,6 +375,10 @@ class StyleGAN2(L.LightningModule):
             zs.append(draw(1, net.z_dim))
             noises.append([draw(1, 1, *shape) for shape in net.noise_shapes])
         noise = [torch.cat(maps).to(self.device) for maps in zip(*noises, strict=True)]
-        out = net(torch.cat(zs).to(self.device), c.to(self.device), truncation, noise).float()
+        c = c.to(self.device)
+        w = net.mapping(torch.cat(zs).to(self.device), c)
+        if truncation != 1:
+            w = torch.lerp(self._centres.of(net.mapping, net.z_dim, c), w, truncation) if net.c_dim else net.truncate(w, truncation)
+        out = net.synthesize(w[:, None].expand(-1, net.num_ws, -1), noise).float()
         k = len(self.spec["channels"])
         return Images(out[:, :k].clamp(-1, 1), decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_gan
 import torch
 from PIL import Image
 
@@ -10,6 +13,7 @@ from synthrad.conditioning import Condition, Generator
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError, RunError
 from synthrad.gan.augment import Augment
+from synthrad.gan.encoding import encode_condition
 from synthrad.generators.gan import StyleGAN2
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import load_generator, sample_from_checkpoint
@@ -106,7 +110,7 @@ def test_judged_pictures_are_augmented_and_p_rises_with_a_sure_discriminator(man
             seen.append((len(pictures), pictures.requires_grad))
             return super().forward(pictures, p)
 
-    monkeypatch.setattr("synthrad.generators.gan.Augment", Noted)
+    monkeypatch.setattr("synthrad.generators.preflight.Augment", Noted)
     model, _ = fit(manifest, tmp_path / "run", max_images=4, path_weight=0, r1_gamma=1.0, ada_speed_images=50)
     assert seen == [(4, True), (4, False), (4, False), (4, False)]  # G's fakes, D's reals and fakes, R1
     before = model.ada.p
@@ -130,3 +134,111 @@ def test_another_dataset_is_refused(manifest, tmp_path):
         with pytest.raises(InputError, match=what):
             model.on_load_checkpoint({"synthrad": {"spec": {**model.spec, key: model.spec[key][1:]}}})
     model.build(dict(model.spec))
+
+
+def small(steps=1, **kwargs):
+    """A model after a few steps on made-up pictures, ready to sample."""
+    return tiny_gan.fit(steps=steps, **kwargs)[0].eval()
+
+
+def labels(*rows):
+    return Condition(labels=np.array(rows, dtype=float))
+
+
+def test_truncation_pulls_towards_the_mean_style_of_the_images_own_condition():
+    model, seeds = small(3), [5, 6, 7]
+    net, ask = model.generator_ema, labels([1, 0], [0, 1], [1, 0])
+    drawn = {psi: model.sample(ask, seeds, truncation=psi).image for psi in (1.0, 0.5, 1e-6)}
+    with torch.no_grad():
+        z, noises = [], []
+        for seed in seeds:  # what sample() documents: all noise from the seed, z first
+            source = np.random.Generator(np.random.PCG64(seed))
+            z.append(torch.from_numpy(source.standard_normal((1, net.z_dim), dtype=np.float32)))
+            noises.append([torch.from_numpy(source.standard_normal((1, 1, *s), dtype=np.float32)) for s in net.noise_shapes])
+        z, noise = torch.cat(z), [torch.cat(m) for m in zip(*noises, strict=True)]
+        c = encode_condition(ask, 3, model.spec["classes"], {})
+        assert torch.equal(drawn[1.0], net(z, c, 1.0, noise)[:, :1].clamp(-1, 1))  # as it was before conditions had centres
+        fixed = np.random.Generator(np.random.PCG64(0)).standard_normal((1024, net.z_dim), dtype=np.float32)
+        centre = torch.stack([sum(net.mapping(torch.from_numpy(v[None]), row[None])[0] for v in fixed) / 1024 for row in c])
+        for psi in (0.5, 1e-6):
+            w = centre + psi * (net.mapping(z, c) - centre)
+            slow = net.synthesize(w[:, None].repeat(1, net.num_ws, 1), noise)[:, :1].clamp(-1, 1)
+            torch.testing.assert_close(drawn[psi], slow, atol=1e-5, rtol=0)
+    assert not torch.allclose(centre[0], centre[1], atol=1e-3)
+    alone = model.sample(labels([0, 1]), [6], truncation=0.5).image
+    torch.testing.assert_close(alone[0], drawn[0.5][1], atol=1e-6, rtol=0)  # whatever is drawn beside it
+
+
+def test_truncation_without_a_condition_pulls_towards_the_tracked_mean():
+    model = small(2, model=None, data=tiny_gan.Pictures(info=replace(tiny_gan.INFO, classes=())))
+    net = model.generator_ema
+    assert net.c_dim == 0 and net.w_mean.norm() > 0
+    a, b = (model.sample(Condition(), [1, 2], truncation=psi).image for psi in (0.5, 1.0))
+    assert not torch.equal(a, b)
+    net.w_mean += 1
+    assert not torch.equal(model.sample(Condition(), [1, 2], truncation=0.5).image, a)
+    assert torch.equal(model.sample(Condition(), [1, 2], truncation=1.0).image, b)
+
+
+class History(L.Callback):
+    """The generator's weights after each step."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_train_batch_end(self, trainer, model, *rest):
+        self.weights.append({k: v.detach().clone().double() for k, v in model.generator.named_parameters()})
+
+
+def test_averaged_generator_is_a_hand_loop_over_images():
+    history = History()
+    model, _ = tiny_gan.fit(steps=6, callbacks=[history], ema_half_life_images=2.0, ema_rampup=0.05)
+    by_hand, images = None, 0
+    torch.manual_seed(0)
+    start = StyleGAN2(**tiny_gan.TINY)
+    start.build(tiny_gan.Pictures().spec())
+    by_hand = {k: v.detach().double() for k, v in start.generator.named_parameters()}
+    for weights in history.weights:
+        images += 8
+        half_life = min(2.0, max(0.05 * images, 1.0))  # rises to 2 images
+        keep = 2.0 ** (-8 / half_life)
+        by_hand = {k: keep * by_hand[k] + (1 - keep) * weights[k] for k in weights}
+    for name, value in model.generator_ema.named_parameters():
+        torch.testing.assert_close(value.double(), by_hand[name], atol=1e-6, rtol=1e-6)
+    assert torch.equal(model.generator_ema.w_mean, model.generator.w_mean)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_mean_style_is_tracked_over_the_first_latent_of_all_that_is_drawn(monkeypatch, accumulate):
+    seen = []
+    honest = StyleGAN2._latents
+
+    def noted(self, n):
+        seen.append((honest(self, n), n))
+        with torch.no_grad():  # of the weights as they are then
+            c = self.conditions[:n]
+            w = self.generator.mapping(seen[-1][0].z[0], c)
+            self.by_hand = self.by_hand + (1 - 0.998) * (w.double().mean(0) - self.by_hand)
+        return seen[-1][0]
+
+    def encoded(self, batch):
+        real, self.conditions = encode(self, batch)
+        return real, self.conditions
+
+    encode = StyleGAN2._encode
+    monkeypatch.setattr(StyleGAN2, "_latents", noted)
+    monkeypatch.setattr(StyleGAN2, "_encode", encoded)
+    model = StyleGAN2(**tiny_gan.TINY, max_images=24, accumulate=accumulate)
+    model.by_hand = torch.zeros(8, dtype=torch.float64)
+    tiny_gan.fit(model=model)
+    assert [n for _, n in seen] == [8, 4, 8, 8, 8, 8, 4, 8]  # a step draws for G, at times for path lengths (half), for D
+    torch.testing.assert_close(model.generator.w_mean.double(), model.by_hand, atol=1e-6, rtol=1e-5)
+
+
+def test_bf16_trains(capsys):
+    model = small(3, precision="bf16-mixed")
+    assert all(torch.isfinite(p).all() and p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_ada_follows_the_papers_target_by_default():
+    assert StyleGAN2().ada.target == 0.6 and StyleGAN2().ada.adapts and StyleGAN2().ada.every == 4

@@ -1,0 +1,96 @@
+"""What can be known to be wrong before the first step of a generator is said before it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from synthrad.conditioning import Condition
+from synthrad.errors import InputError, near
+from synthrad.gan.augment import Augment
+from synthrad.records import Manifest
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that cannot be meant.
+
+    Raises:
+        InputError: names the option.
+    """
+    least = {"max_images": 1, "r1_every": 1, "path_every": 1, "accumulate": 1, "freeze_d": 0, "r1_gamma": 0, "path_weight": 0,
+             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1}
+    for name, bound in least.items():
+        value = options.get(name)
+        if value not in (None, "auto") and not value >= bound:
+            raise InputError(f"model.{name}", str(value), f"a number of at least {bound}")
+    for name in ("style_mixing", "label_dropout", "ada_fixed", "ada_target"):
+        value = options.get(name)
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"model.{name}", str(value), "a number from 0 to 1")
+    if options.get("freeze_d") and not options.get("init_from"):
+        raise InputError("model.freeze_d", f"{options['freeze_d']} without model.init_from", "0 for a discriminator that starts from "
+                         "random weights", "name the checkpoint to start from, or set freeze_d to 0")
+
+
+def make_augment(image_channels: int, strengths: Mapping[str, float] | None) -> Augment:
+    """The augmentation pipeline of a config's strengths.
+
+    Raises:
+        InputError: an unknown transform, a negative strength, or colours of pictures that are not RGB.
+    """
+    known = [n for n in inspect.signature(Augment.__init__).parameters if n not in ("self", "image_channels")]
+    for name, value in (strengths or {}).items():
+        if name not in known:
+            raise InputError(f"model.augment.{name}", "an unknown transform", f"one of {', '.join(known)}", near(name, known))
+        if not 0 <= value < float("inf"):
+            raise InputError(f"model.augment.{name}", str(value), "a factor of p: 0 = off, 1 = as often as the paper")
+    try:
+        return Augment(image_channels, **(strengths or {}))
+    except ValueError as e:
+        raise InputError("model.augment", str(e), "no hue and no saturation for pictures that are not RGB") from e
+
+
+def check_data(train: Manifest | None, batch_size: int, processes: int, accumulate: int) -> None:
+    """Refuse a batch that cannot be divided into its parts, or that has more images than there are.
+
+    Args:
+        train: the training rows, where the datamodule has them as a manifest.
+
+    Raises:
+        InputError: names the option.
+    """
+    if batch_size % accumulate:
+        raise InputError("model.accumulate", f"{accumulate} parts of data.batch_size={batch_size}", "a divisor of it",
+                         "every part must hold as many images")
+    if train is not None and len(train) < batch_size * processes:
+        raise InputError("data.batch_size", f"{batch_size} on {processes} process(es), with {len(train)} training images",
+                         f"at most {len(train) // processes}: a step must not show an image twice",
+                         "lower it, or add training images")
+
+
+def absent_classes(train: Manifest | None) -> list[str]:
+    """Label classes that no training image is known to have; says so in a warning."""
+    if train is None or not len(train.info.classes):
+        return []
+    shown = np.nansum(train.labels, axis=0)
+    absent = [c for c, n in zip(train.info.classes, shown, strict=True) if not n]
+    if absent:
+        warnings.warn(f"no training image is known to have {', '.join(map(repr, absent))}: the generator cannot learn to draw "
+                      "it, and `synthrad sample` will refuse to ask for it", stacklevel=2)
+    return absent
+
+
+def check_asked(condition: Condition, spec: Mapping[str, Any]) -> None:
+    """Refuse to draw a class that the generator has never seen.
+
+    Raises:
+        InputError: names the class.
+    """
+    for name in spec.get("absent", []):  # older checkpoints do not say
+        if condition.labels is not None and (np.asarray(condition.labels)[:, spec["classes"].index(name)] == 1).any():
+            raise InputError(f"condition: label {name!r}", "1", "0 or unknown: no training image was known to have it",
+                             "leave it out, or train a generator on images that have it")
