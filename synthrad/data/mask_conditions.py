@@ -1,0 +1,252 @@
+"""Masks as conditions: which mask each image of a synthetic set is drawn from, at the generator's size.
+
+A set drawn from real masks shows the anatomy of the patients whose masks they are, whatever the generator paints into
+it. So its lineage names those patients and their images, each row names its mask by digest, and a mask of another split
+than train is refused. Moving the masks makes them no copies; it makes nobody anonymous.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthrad.cases import Case
+from synthrad.data.conditions import complete, condition_text, with_known_masks
+from synthrad.data.images import fit, read_mask
+from synthrad.data.transforms import light
+from synthrad.errors import InputError
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
+from synthrad.records import HERE, Manifest, file_digest
+
+TRANSFORMS = ("none", "flip", "affine")
+ATTEMPTS = 10  # moves tried for one that loses no structure
+
+
+@dataclass(frozen=True)
+class MaskConditions:
+    """The masks of a set, read as they are needed.
+
+    Args:
+        paths: one tuple an image, one file a layer. digests: one an image, by the rule of data.images.files_digest
+            over these files.
+        layers: layer -> number of structures, in the generator's order.
+        size: (height, width) of the generator. policy: the dataset's resize policy, as the cache of images has it.
+        seed: of the set. transform: one of TRANSFORMS.
+        lineage: the patients whose masks they are, and these settings.
+    """
+
+    paths: Sequence[tuple[str, ...]]
+    digests: Sequence[str]
+    layers: Mapping[str, int]
+    size: tuple[int, int]
+    policy: str
+    seed: int
+    transform: str
+    lineage: Lineage = field(default_factory=Lineage)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the masks: the same files elsewhere are the same set."""
+        return {"masks": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(), "mask_transform": self.transform}
+
+    def batch(self, numbers: Sequence[int]) -> np.ndarray:
+        """Masks of images `numbers`: int64 [n, L, h, w]; 0 background, k the k-th structure of its layer."""
+        return np.stack([self._moved(k) for k in numbers])
+
+    def check(self, number: int) -> None:
+        """Read the mask of one image.
+
+        Raises:
+            InputError: a file that is no mask, holds a value beyond its layer's structures or has another size than
+                the other layers'.
+        """
+        self._read(number)
+
+    def _read(self, k: int) -> np.ndarray:
+        """[L, H, W] int64 as stored."""
+        read = []
+        for path, (layer, structures) in zip(self.paths[k], self.layers.items(), strict=True):
+            mask = read_mask(path)
+            if mask.max(initial=0) > structures:
+                raise InputError(path, f"the value {int(mask.max())}", f"0 to {structures}, the structures of layer {layer!r}",
+                                 "give a mask whose pixel k is the k-th structure of its layer")
+            if read and mask.shape != read[0].shape:
+                raise InputError(path, f"{mask.shape[1]} x {mask.shape[0]} pixels",
+                                 f"{read[0].shape[1]} x {read[0].shape[0]}, as {self.paths[k][0]} has",
+                                 "draw all layers of an image on one grid")
+            read.append(mask.astype(np.int64))
+        return np.stack(read)
+
+    def _fit(self, masks: np.ndarray) -> np.ndarray:
+        return np.stack([fit(m, self.size, self.policy, nearest=True) for m in masks])
+
+    def _moved(self, k: int) -> np.ndarray:
+        """Moved on the stored grid and then resized, so that nothing enters the border of a letterboxed picture.
+
+        A move that would lose a structure is tried anew, and after ATTEMPTS the mask stays where it is: an image whose
+        condition names a finding must keep it.
+        """
+        masks = self._read(k)
+        still = self._fit(masks)
+        if self.transform == "none":
+            return still
+        for attempt in range(ATTEMPTS):
+            rng = np.random.default_rng([self.seed, 4, k, attempt])
+            if self.transform == "flip":
+                return self._fit(masks[..., ::-1]) if rng.random() < 0.5 else still
+            moved = self._fit(_affine(masks, rng))
+            if all(set(np.unique(a)) >= set(np.unique(b)) for a, b in zip(moved, still, strict=True)):
+                return moved
+        return still
+
+
+def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Mapping[str, Sequence[str]],
+                    size: Sequence[int], seed: int, transform: str = "none") -> MaskConditions:
+    """Find the mask of every condition: the file that it names, else one of a training row of its labels and attributes.
+
+    Args:
+        conditions: a table; columns mask:<layer> name files relative to the manifest's folder, or absolute; blank or
+            absent is chosen, see `choose`.
+        real: the manifest of the real images, all splits. layers: of the generator, with their structures.
+        seed: of the set.
+        transform: none; flip mirrors every other image, at random; affine moves, turns and scales as the light
+            augmentation does (data.transforms.light: 5 degrees, 8 % scale, 4 % shift).
+
+    Raises:
+        InputError: no manifest; a condition without a training row; a file that is missing, broken or another split's.
+    """
+    if transform not in TRANSFORMS:
+        raise InputError("--mask-transform", repr(transform), f"one of {', '.join(TRANSFORMS)}")
+    if real is None:
+        raise InputError("--manifest", "nothing", "the real manifest: this generator draws from masks", "add --manifest REAL")
+    if unknown := [x for x in layers if x not in real.info.layers]:
+        raise InputError("--manifest", f"no mask layer {unknown[0]!r}", f"the generator's layers {list(layers)}",
+                         "give the manifest that the generator was trained on")
+    train = real.where(split="train", source="real")
+    here = Path(real.info.roots[HERE])
+    names = choose(conditions, train, list(layers), seed)
+    paths = [tuple(os.path.normpath(here / p) for p in row) for row in names.itertuples(index=False)]
+    digest = _digests(paths)
+    of_train = {p: i for i, p in enumerate(_paths(train, layers))}
+    rows = sorted({of_train[p] for p in paths if p in of_train})
+    given = sorted({p for p in paths if p not in of_train})
+    made = MaskConditions(paths, [_joined([digest[f] for f in p]) for p in paths], {x: len(s) for x, s in layers.items()},
+                          (int(size[0]), int(size[1])), real.info.resize, seed, transform)
+    for p in given:
+        made.check(paths.index(p))
+    if given:
+        _refuse_held_out([f for p in given for f in p], digest, real, layers)
+    part = _fitted(train.take(rows), made.digests, len(given))
+    settings = {"masks": "real" if rows else "given", "mask_transform": transform}
+    return replace(made, lineage=Lineage((part,), settings))
+
+
+def choose(conditions: pd.DataFrame, train: Manifest, layers: Sequence[str], seed: int) -> pd.DataFrame:
+    """The mask files of every condition, as manifest.csv names them.
+
+    Where a condition names none, the training rows that agree with every label and attribute it names take turns, in an
+    order that follows from the seed and the condition: every row once before any row twice.
+
+    Args:
+        conditions: [n, labels, attributes and perhaps mask:<layer>]. layers: the generator's.
+
+    Returns:
+        str [n, mask:<layer>].
+
+    Raises:
+        InputError: a condition that no training row has, by its labels and attributes; or some layers of a row blank.
+    """
+    columns = [f"mask:{x}" for x in layers]
+    out = conditions.reindex(columns=columns).fillna("").reset_index(drop=True)
+    blank = (out == "").to_numpy()
+    if (torn := blank.any(1) & ~blank.all(1)).any():
+        row = int(np.argmax(torn))
+        lacking = columns[int(np.argmax(blank[row]))]
+        raise InputError(f"conditions: row {row + 2}", f"no file in {lacking!r}, but one in another layer",
+                         f"a file in each of {columns}, or in none", "name all masks of an image, or leave them to be chosen")
+    todo = np.flatnonzero(blank.any(1))
+    if not len(todo):
+        return out
+    train = with_known_masks(train, layers)
+    asked, had = complete(conditions, train.info), train.table
+    cells: dict[str, list[int]] = {}
+    for k in todo:
+        cells.setdefault(condition_text(asked.iloc[k]), []).append(int(k))
+    for cell, numbers in cells.items():
+        rows = np.flatnonzero(_agrees(asked.iloc[numbers[0]], had))
+        if not len(rows):
+            raise InputError(f"conditions: cell {cell}", "no real training row of it with a mask",
+                             "at least one: this generator draws from masks",
+                             f"ask for combinations that the training data has, or name files in {columns} of a .csv")
+        number = int.from_bytes(hashlib.sha256(cell.encode()).digest()[:8], "big")
+        turns = [np.random.default_rng([seed, 3, number, i]).permutation(rows) for i in range(-(-len(numbers) // len(rows)))]
+        out.loc[numbers, columns] = had.loc[np.concatenate(turns)[: len(numbers)], columns].to_numpy()
+    return out
+
+
+def _agrees(asked: pd.Series, had: pd.DataFrame) -> np.ndarray:
+    """Rows whose labels and attributes are those that a condition names."""
+    same = np.ones(len(had), bool)
+    for column, value in asked.items():
+        if value != "" and not (isinstance(value, float) and np.isnan(value)):
+            same &= (had[column] == value).to_numpy()
+    return same
+
+
+def _affine(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Masks int64 [L, H, W] moved as the light augmentation moves an image and its masks."""
+    import torch
+
+    nothing = torch.zeros(0)
+    case = Case(torch.zeros(1, *masks.shape[1:]), torch.from_numpy(masks), nothing, nothing, nothing)
+    return light(case, rng).masks.numpy()
+
+
+def _paths(manifest: Manifest, layers: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Absolute mask files of each row, one a layer; "" where there is none."""
+    here = Path(manifest.info.roots[HERE])
+    columns = [manifest.column(f"mask:{x}") for x in layers]
+    return [tuple(os.path.normpath(here / p) if p else "" for p in row) for row in zip(*columns, strict=True)]
+
+
+def _digests(paths: Sequence[tuple[str, ...]]) -> dict[str, str]:
+    found = {}
+    for path in sorted({f for p in paths for f in p}):
+        if not Path(path).is_file():
+            raise InputError(path, "no such file", "a mask", "correct the path: it is relative to the manifest's folder")
+        found[path] = file_digest(path)
+    return found
+
+
+def _joined(digests: Sequence[str]) -> str:
+    """By the rule of data.images.files_digest."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _refuse_held_out(given: Sequence[str], digest: Mapping[str, str], real: Manifest, layers: Mapping[str, Any]) -> None:
+    """A mask of a validation, audit or test patient must enter no training set, whatever its path; an empty one is nobody's."""
+    for split in ("val", "audit", "test"):
+        held = {p for row in _paths(real.where(split=split, source="real"), layers) for p in row if p}
+        known = {file_digest(p) for p in held if Path(p).is_file()}
+        for path in given:
+            if path in held or (digest[path] in known and read_mask(path).any()):
+                raise InputError(path, f"a mask of split {split}", "a mask of split train, or one of no image of the manifest",
+                                 "draw from training masks: a synthetic set becomes training data")
+
+
+def _fitted(rows: Manifest, digests: Sequence[str], given: int) -> Fitted:
+    """The masks as a part of the lineage: whose they are."""
+    key = project_key()
+    return Fitted("masks", hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest(),
+                  "unknown" if given else "known", hash_subjects(rows.info.id, rows.column("subject"), key), frozenset(),
+                  frozenset(rows.column("digest")) - {""}, f"{given} masks of no training row" if given else "", key_id(key))
