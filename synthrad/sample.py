@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synthrad.conditioning import Condition, Generator
+from synthrad.conditioning import Generator, Images
+from synthrad.data.conditions import blank_unlearned, complete, condition_text, read_conditions, to_condition
+from synthrad.data.mask_conditions import TRANSFORMS, MaskConditions, mask_conditions
 from synthrad.errors import InputError
-from synthrad.lineage import Fitted, Lineage, hash_values, key_id, project_key
+from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
+from synthrad.lineage import Lineage
 from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest, write_durably
-
-if TYPE_CHECKING:
-    from synthrad.conditioning import Images
 
 MARK = "sampling.json"  # settings of the set, written first
 BLOCKS = ".blocks"  # one JSON a finished block: file digests and areas
@@ -37,167 +36,12 @@ def image_seed(seed: int, k: int) -> int:
     return int(np.random.SeedSequence([seed, k]).generate_state(1, np.uint64)[0] >> 1)
 
 
-# ---- the generator
-
-
-def load_generator(checkpoint: Path | str) -> tuple[Any, DatasetInfo, Lineage, dict[str, Any]]:
-    """A trained generator with what its checkpoint says of its data.
-
-    Returns:
-        the module in evaluation mode on the CPU, the dataset's info, the lineage of what it draws, and its spec
-        (`classes`, `attributes` -> values, `layers`, `size`).
-
-    Raises:
-        InputError: no such file, or not a checkpoint of a synthrad generator.
-    """
-    import torch
-
-    where = str(checkpoint)
-    if not Path(checkpoint).is_file():
-        raise InputError(where, "no such file", "a checkpoint", "give the path of a generator's last.ckpt")
-    try:
-        raw = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as e:  # torch raises many kinds for a torn or foreign file
-        raise InputError(where, f"a file that torch cannot load safely ({type(e).__name__})", "a Lightning checkpoint") from e
-    entry = raw.get("synthrad") if isinstance(raw, dict) else None
-    if not isinstance(entry, dict) or not str(entry.get("class", "")).startswith("synthrad.generators."):
-        raise InputError(where, "no generator of synthrad in it", "a checkpoint of a class in synthrad.generators",
-                         "train one with `synthrad fit --config configs/generators/...`")
-    module, name = entry["class"].rsplit(".", 1)
-    made = getattr(importlib.import_module(module), name).load_from_checkpoint(
-        checkpoint, map_location="cpu", weights_only=True)
-    # what an older generator was trained without, it never learned
-    spec = {**entry["spec"], "label_dropout": raw.get("hyper_parameters", {}).get("label_dropout", 0.0)}
-    info = DatasetInfo.from_dict(dict(spec["info"]), where)
-    fitted = Fitted("generator", file_digest(checkpoint), "known", frozenset(spec["trained_on"]),
-                    frozenset(), frozenset(spec["fingerprints"]), key_id=spec.get("key_id", ""))
-    return made.eval(), info, info.lineage + Lineage((fitted,)), spec
-
-
-def check_same_dataset(info: DatasetInfo, real: DatasetInfo, where: str) -> None:
-    """Refuse a checkpoint of another dataset than the manifest's."""
-    for key in ("id", "classes", "layers", "channels"):
-        if getattr(info, key) != getattr(real, key):
-            raise InputError(f"{where}: {key}", str(getattr(info, key)), f"{getattr(real, key)}, as --manifest has it",
-                             "give the manifest that the generator was trained on, or its own checkpoint")
-
-
-# ---- conditions: tables with columns label:<class> (0, 1, NaN unknown) and attribute:<name> ("" unknown)
-
-
-def _condition_columns(info: DatasetInfo) -> list[str]:
-    return [f"label:{c}" for c in info.classes] + [f"attribute:{a}" for a in info.attributes]
-
-
-def real_conditions(train: Manifest, number: int, seed: int) -> pd.DataFrame:
-    """`number` joint conditions of real training rows: every row once, in random order, before any row twice."""
-    if not len(train):
-        raise InputError("--manifest", "no real training row", "rows of split train")
-    rng = np.random.default_rng([seed, 1])
-    rounds = [rng.permutation(len(train)) for _ in range(-(-number // len(train)))]
-    rows = np.concatenate(rounds)[:number] if rounds else np.zeros(0, int)
-    return train.take(rows).table[_condition_columns(train.info)]
-
-
-def each_condition(train: Manifest, number: int) -> pd.DataFrame:
-    """`number` of each distinct combination of labels and attributes among the real training rows."""
-    distinct = train.table[_condition_columns(train.info)].drop_duplicates()
-    return distinct.loc[distinct.index.repeat(number)].reset_index(drop=True)
-
-
-def table_conditions(table: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFrame:
-    """Check a table (strings) whose columns are classes and attributes, with or without `label:` and `attribute:`.
-
-    Raises:
-        InputError: a column that is neither, or a label that is not 0, 1 or blank.
-    """
-    out = {c: np.full(len(table), np.nan if c.startswith("label:") else "", dtype=object) for c in _condition_columns(info)}
-    for name in table.columns:
-        found = [c for c in (name, f"label:{name}", f"attribute:{name}") if c in out]
-        if not found:
-            raise InputError(f"{where}: column {name!r}", "neither a class nor an attribute",
-                             f"among {[*info.classes, *info.attributes]}", "remove or rename the column")
-        values = table[name].fillna("").astype(str).str.strip().replace("?", "")  # as Cells writes what is unknown
-        if found[0].startswith("label:"):
-            bad = ~values.isin(["0", "1", "", "0.0", "1.0", "nan"])
-            if bad.any():
-                raise InputError(f"{where}: row {int(bad.idxmax()) + 2}, column {name!r}", repr(values[bad].iloc[0]), "0, 1 or blank")
-            values = pd.to_numeric(values.replace({"": None, "nan": None}))
-        out[found[0]] = values.to_numpy()
-    frame = pd.DataFrame(out)
-    return frame.astype({c: float for c in frame if c.startswith("label:")})
-
-
-def plan_conditions(plan: Sequence[Mapping[str, Any]], info: DatasetInfo, where: str) -> pd.DataFrame:
-    """Conditions of a plan: a list of {"cell": ["caries=1", "sex=F"], "number": 12}.
-
-    Raises:
-        InputError: a part of a cell that is neither a class nor an attribute: this generator cannot be asked for it.
-    """
-    rows: list[dict[str, str]] = []
-    for entry in plan:
-        try:
-            parts = dict(part.split("=", 1) for part in entry["cell"])
-            rows += [parts] * int(entry["number"])
-        except (KeyError, TypeError, ValueError) as e:
-            raise InputError(where, f"the entry {entry!r}", '{"cell": ["class=1", ...], "number": 12}') from e
-    return table_conditions(pd.DataFrame(rows, dtype=object).fillna(""), info, where)
-
-
-def blank_unlearned(conditions: pd.DataFrame, spec: Mapping[str, Any], info: DatasetInfo) -> pd.DataFrame:
-    """Make unknown what the data knows and the generator does not: rare values and attributes that were left out.
-
-    Prints how many.
-
-    Raises:
-        InputError: a value that the training data does not have.
-    """
-    out, key = conditions.copy(), project_key()
-    for a in info.attributes:
-        column, known = f"attribute:{a}", list(spec["attributes"].get(a, []))
-        if column not in out:
-            continue
-        others = sorted(set(out[column].fillna("")) - {"", *known})
-        rare = [v for v in others if hash_values(info.id, a, [v], key) <= set(spec.get("rare", {}).get(a, []))]
-        same_key = spec.get("key_id", "") == key_id(key)
-        if (strange := [v for v in others if v not in rare]) and (same_key or known):
-            raise InputError(f"conditions: attribute {a!r}", repr(strange[0]), f"one of {known} or blank",
-                             "ask only for values that the generator was trained on")
-        if others:
-            gone = out[column].isin(others)
-            print(f"{int(gone.sum())} of {len(out)} conditions ask for values of {a!r} that the generator was not taught "
-                  "(rare in its data, or left out): unknown there", flush=True)
-            out.loc[gone, column] = ""
-    return out
-
-
-def read_conditions(source: str, info: DatasetInfo, train: Manifest | None, number: int, seed: int) -> pd.DataFrame:
-    """The conditions that --conditions names: real, each:N, or a file (.csv, or .json with a plan)."""
-    if source == "real" or source.startswith("each:"):
-        if train is None:
-            raise InputError("--manifest", "nothing", f"the real manifest, for --conditions {source}", "add --manifest REAL")
-        if source == "real":
-            return real_conditions(train, number, seed)
-        if not source[5:].isdigit() or int(source[5:]) < 1:
-            raise InputError("--conditions", repr(source), "each:N with N >= 1")
-        return each_condition(train, int(source[5:]))
-    path = Path(source)
-    if path.suffix not in (".csv", ".json") or not path.is_file():
-        raise InputError("--conditions", repr(source), "real, each:N, or an existing .csv or .json file")
-    if path.suffix == ".csv":
-        return table_conditions(pd.read_csv(path, dtype=str, keep_default_na=False), info, source)
-    try:
-        plan = json.loads(path.read_text())
-    except ValueError as e:
-        raise InputError(source, f"no JSON ({e})", "a plan") from e
-    return plan_conditions(plan, info, source)
-
-
 # ---- drawing
 
 
 def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.DataFrame, seed: int, out: Path | str,
-               info: DatasetInfo, lineage: Lineage, block_size: int = 16, truncation: float = 1.0) -> Manifest:
+               info: DatasetInfo, lineage: Lineage, block_size: int = 16, truncation: float = 1.0,
+               masks: MaskConditions | None = None) -> Manifest:
     """Draw one image a row of `conditions` into a manifest folder; a killed call continues where it stopped.
 
     Args:
@@ -208,6 +52,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         info: of the real dataset. lineage: of the generator.
         block_size: images computed together; another size may move a pixel by one grey level.
         truncation: 1 = as trained, less = closer to the mean picture.
+        masks: those to draw from, one a row, for a generator that wants masks; they become the masks of the set.
 
     Returns:
         the synthetic manifest, read back from `out`.
@@ -217,12 +62,16 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     """
     from tqdm import tqdm
 
-    if not 0 < truncation <= 1:
-        raise InputError("--truncation", str(truncation), "a number above 0 and at most 1 (1 = as trained)")
+    _check_truncation(truncation)
+    if masks is None and getattr(generator, "wants_masks", False):
+        raise InputError("masks", "none", "MaskConditions: this generator draws from masks", "make them by mask_conditions()")
     out = Path(out).resolve()
-    conditions = _complete(conditions, info)
+    conditions = complete(conditions, info)
     settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size,
                 "rows": len(conditions), "conditions": hashlib.sha256(conditions.to_csv(index=False).encode()).hexdigest()}
+    if masks is not None:
+        settings |= masks.identity
+        lineage = lineage + masks.lineage
     if _is_finished(out, settings):
         return Manifest.read(out)
     blocks = []
@@ -231,27 +80,17 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
             mark = out / BLOCKS / f"{start:06d}.json"
             rows = _finished_block(mark, out)
             if rows is None:
-                rows = _draw_block(generator, conditions, start, block_size, seed, truncation, out, info)
+                rows = _draw_block(generator, conditions, start, block_size, seed, truncation, out, info, masks)
                 write_durably(mark, json.dumps(rows).encode())
             blocks += rows
             bar.update(len(rows))
-    table = _table(blocks, conditions, seed, info)
+    table = _table(blocks, conditions, seed, info, masks)
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
                                          "dtype": "float32", "truncation": truncation})
     made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
     Manifest(table, made).write(out)
     _drop_marks(out)
     return Manifest.read(out)
-
-
-def _complete(conditions: pd.DataFrame, info: DatasetInfo) -> pd.DataFrame:
-    """All condition columns in the info's order; what is absent is unknown."""
-    out = pd.DataFrame(index=range(len(conditions)))
-    for c in _condition_columns(info):
-        blank = np.nan if c.startswith("label:") else ""
-        out[c] = conditions[c].to_numpy() if c in conditions else blank
-        out[c] = out[c].astype(float) if c.startswith("label:") else out[c].fillna("").astype(object)
-    return out
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
@@ -300,14 +139,20 @@ def _finished_block(mark: Path, out: Path) -> list[dict[str, Any]] | None:
     return rows
 
 
-def _draw_block(generator: Generator, conditions: pd.DataFrame, start: int, size: int, seed: int, truncation: float,
-                out: Path, info: DatasetInfo) -> list[dict[str, Any]]:
-    """Draw rows start .. start + size (the last block padded with its last condition) and write their files."""
-    numbers = range(start, start + size)
-    rows = conditions.iloc[[min(k, len(conditions) - 1) for k in numbers]]
-    condition = Condition(labels=rows[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float),
-                          attributes=[{a: r[f"attribute:{a}"] for a in info.attributes} for _, r in rows.iterrows()])
+def draw(generator: Generator, conditions: pd.DataFrame, numbers: Sequence[int], seed: int, truncation: float,
+         info: DatasetInfo, masks: MaskConditions | None = None) -> Images:
+    """Images `numbers` of a set in one call; a number beyond the last row is padding that repeats the last condition."""
+    rows = [min(k, len(conditions) - 1) for k in numbers]
+    condition = to_condition(conditions.iloc[rows], info, None if masks is None else masks.batch(rows))
     drawn = generator.sample(condition, [image_seed(seed, k) for k in numbers], truncation=truncation)
+    return drawn if masks is None else Images(drawn.image, condition.masks)
+
+
+def _draw_block(generator: Generator, conditions: pd.DataFrame, start: int, size: int, seed: int, truncation: float,
+                out: Path, info: DatasetInfo, masks: MaskConditions | None) -> list[dict[str, Any]]:
+    """Draw rows start .. start + size (the last block padded) and write their files."""
+    numbers = range(start, start + size)
+    drawn = draw(generator, conditions, numbers, seed, truncation, info, masks)
     names = list(getattr(generator, "spec", {}).get("layers", info.layers))
     return [_write_one(drawn, i, k, out, info, names) for i, k in enumerate(numbers) if k < len(conditions)]
 
@@ -344,8 +189,9 @@ def _write_one(drawn: Images, i: int, k: int, out: Path, info: DatasetInfo, laye
     return {"files": files, "areas": areas}
 
 
-def _table(blocks: Sequence[Mapping[str, Any]], conditions: pd.DataFrame, seed: int, info: DatasetInfo) -> pd.DataFrame:
-    """The rows of the synthetic manifest."""
+def _table(blocks: Sequence[Mapping[str, Any]], conditions: pd.DataFrame, seed: int, info: DatasetInfo,
+           masks: MaskConditions | None) -> pd.DataFrame:
+    """The rows of the synthetic manifest; origin:mask is the digest of the mask drawn from, or joint."""
     columns = empty_columns(info, len(blocks))
     columns |= {c: conditions[c].to_numpy() for c in conditions}
     columns["split"][:], columns["source"][:] = "train", "synthetic"
@@ -354,12 +200,13 @@ def _table(blocks: Sequence[Mapping[str, Any]], conditions: pd.DataFrame, seed: 
         paths = {tuple(Path(p).parts[:2]): p for p in block["files"]}
         columns["subject"][k] = f"synthetic-{k:06d}"
         columns["origin:seed"][k] = str(image_seed(seed, k))
-        columns["origin:condition"][k] = _condition_text(conditions.iloc[k])
+        columns["origin:condition"][k] = condition_text(conditions.iloc[k])
         for channel in info.channels:
             columns[f"channel:{channel}"][k] = paths["images", channel]
         for layer in info.layers:
             columns[f"mask:{layer}"][k] = paths.get(("masks", layer), "")
-            columns["origin:mask"][k] = "joint" if ("masks", layer) in paths else columns["origin:mask"][k]
+            if ("masks", layer) in paths:
+                columns["origin:mask"][k] = "joint" if masks is None else masks.digests[k]
         columns["digest"][k] = _joined([block["files"][columns[f"channel:{c}"][k]] for c in info.channels])
         columns["mask_digest"][k] = _joined([block["files"].get(columns[f"mask:{x}"][k], "") for x in info.layers])
         for name, area in block["areas"].items():
@@ -374,30 +221,44 @@ def _joined(digests: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _condition_text(row: pd.Series) -> str:
-    """`caries=1 implant=0 sex=F`; unknown parts are left out."""
-    parts = []
-    for column, value in row.items():
-        if column.startswith("label:") and not np.isnan(value):
-            parts.append(f"{column[6:]}={int(value)}")
-        elif column.startswith("attribute:") and value:
-            parts.append(f"{column[10:]}={value}")
-    return " ".join(parts)
+def _check_truncation(truncation: float) -> None:
+    if not 0 < truncation <= 1:
+        raise InputError("--truncation", str(truncation), "a number above 0 and at most 1 (1 = as trained)")
 
 
 def sample_from_checkpoint(checkpoint: Path | str, conditions: pd.DataFrame, seed: int, out: Path | str,
-                           block_size: int = 16, truncation: float = 1.0, device: str = "auto") -> Manifest:
-    """sample_set with the generator, info and lineage of a checkpoint."""
+                           block_size: int = 16, truncation: float = 1.0, device: str = "auto",
+                           real: Manifest | None = None, mask_transform: str = "none") -> Manifest:
+    """sample_set with the generator, info and lineage of a checkpoint.
+
+    Args:
+        real: manifest of the real images, for a generator that draws from masks.
+        mask_transform: see data.mask_conditions.mask_conditions.
+    """
+    loaded = load_generator(checkpoint)
+    generator, conditions, masks = _ready(loaded, str(checkpoint), conditions, seed, device, real, mask_transform)
+    return sample_set(generator, checkpoint, conditions, seed, out, loaded[1], loaded[2], block_size, truncation, masks)
+
+
+def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str, conditions: pd.DataFrame, seed: int,
+           device: str, real: Manifest | None, mask_transform: str) -> tuple[Any, pd.DataFrame, MaskConditions | None]:
+    """The generator on its device, its conditions without what it never learned, and their masks if it draws from masks."""
     import torch
 
-    generator, info, lineage, spec = load_generator(checkpoint)
+    generator, info, _, spec = loaded
+    masks = None
+    if layers := wanted_layers(generator, spec):
+        masks = mask_conditions(conditions, real, {x: info.layers[x] for x in layers}, spec["size"], seed, mask_transform)
+    elif mask_transform != "none" or any(c.startswith("mask:") for c in conditions):
+        what = "--mask-transform" if mask_transform != "none" else "conditions: mask:<layer>"
+        raise InputError(what, f"masks for {where}, which draws its own", "a generator that draws from masks", "leave it out")
     conditions = blank_unlearned(conditions, spec, info)
     labels = conditions.reindex(columns=[f"label:{c}" for c in info.classes])
     if (opened := int(labels.isna().any(axis=1).sum())) and not spec["label_dropout"]:
-        warnings.warn(f"{opened} of {len(conditions)} conditions leave a label open, and {checkpoint} was trained without "
-                      "label_dropout: it may never have seen an open label, so name every label, or train it anew", stacklevel=2)
+        warnings.warn(f"{opened} of {len(conditions)} conditions leave a label open, and {where} was trained without "
+                      "label_dropout: it may never have seen an open label, so name every label, or train it anew", stacklevel=3)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return sample_set(generator.to(device), checkpoint, conditions, seed, out, info, lineage, block_size, truncation)
+    return generator.to(device), complete(conditions, info), masks
 
 
 # ---- the command
@@ -407,35 +268,68 @@ def parser() -> argparse.ArgumentParser:
     """`synthrad sample --help`."""
     p = argparse.ArgumentParser("synthrad sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--checkpoint", required=True, help="last.ckpt of a trained generator")
-    p.add_argument("--out", required=True, help="folder of the synthetic set; the same call continues a stopped one")
-    p.add_argument("--number", type=int, help="images, for --conditions real alone (default 500)")
+    p.add_argument("--out", help="folder of the synthetic set; the same call continues a stopped one")
+    p.add_argument("--number", type=int, help="images, for --conditions real alone (default 500; 8 for a sheet of truncations, "
+                   "5 for --interpolate)")
     p.add_argument("--seed", type=int, default=0, help="image k draws its noise from this and k alone (default 0)")
     p.add_argument("--conditions", default="real", help="real: as the training rows; each:N: N of each of their distinct "
                    "conditions; a .csv of classes and attributes; a .json plan (default real)")
     p.add_argument("--manifest", help="the real dataset, for real and each:N; the checkpoint must be of it")
-    p.add_argument("--truncation", type=float, default=1.0, help="1 = as trained, less = closer to the mean (default 1)")
+    p.add_argument("--truncation", type=float, nargs="+", default=[1.0], metavar="PSI",
+                   help="1 = as trained, less = closer to the mean (default 1); several for a --sheet that compares them")
     p.add_argument("--block-size", type=int, default=16, help="images computed together (default 16)")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: cuda where there is one")
+    look = p.add_argument_group("pictures to look at", "They are no part of a set and never lie in its folder.")
+    look.add_argument("--sheet", metavar="FILE.png", help="with --out: images of the set, class by class, present and absent, "
+                      "beside their mask contours; without --out and with several --truncation: the same images under each")
+    look.add_argument("--interpolate", metavar="FILE", help="instead of --out: from image to image through the latent space; "
+                      ".png is a strip, .gif and .webp move and end where they began")
+    look.add_argument("--steps", type=int, help="pictures from one image to the next (default 8 in a strip, 24 moving)")
+    look.add_argument("--fps", type=float, help="pictures a second (default 12)")
+    masks = p.add_argument_group(
+        "generators that draw from masks", "They need --manifest. Each image takes the mask of a training row of its condition\n"
+        "(real: of that very row), or the file that a column mask:<layer> of the .csv names.\nSuch a set shows the anatomy of "
+        "training patients, moved or not; they enter its lineage.")
+    masks.add_argument("--mask-transform", default="none", choices=TRANSFORMS, help="flip: mirror half of the masks; affine: "
+                       "turn by up to 5 degrees, scale by 8 %%, shift by 4 %%; drawn for each image (default none)")
     return p
 
 
 def run(argv: list[str]) -> int:
     """The command."""
+    from synthrad import preview
+
     args = parser().parse_args(argv)
+    kind = preview.kind_of(args)
     if args.number is not None and args.conditions != "real":
         raise InputError("--number", f"{args.number} with --conditions {args.conditions}, which says itself how many images",
                          "--number with --conditions real only", "leave --number out")
-    number = 500 if args.number is None else args.number
+    number = preview.NUMBERS.get(kind, 500) if args.number is None else args.number
     for name, value in (("number", number), ("block-size", args.block_size)):
         if value < 1:
             raise InputError(f"--{name}", str(value), "a number of at least 1")
-    train = None
-    if args.manifest:
-        train = Manifest.read(args.manifest).where(split="train", source="real")
-    _, info, _, _ = load_generator(args.checkpoint)
-    if train is not None:
-        check_same_dataset(info, train.info, args.checkpoint)
-    conditions = read_conditions(args.conditions, info, train, number, args.seed)
-    made = sample_from_checkpoint(args.checkpoint, conditions, args.seed, args.out, args.block_size, args.truncation, args.device)
-    print(f"{len(made)} images in {args.out}")
+    for psi in args.truncation:
+        _check_truncation(psi)
+    real = Manifest.read(args.manifest) if args.manifest else None
+    train = None if real is None else real.where(split="train", source="real")
+    loaded = generator, info, lineage, spec = load_generator(args.checkpoint)
+    if real is not None:
+        check_same_dataset(info, real.info, args.checkpoint)
+    conditions = read_conditions(args.conditions, info, train, number, args.seed, wanted_layers(generator, spec))
+    generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform)
+    if kind == "set":
+        made = sample_set(generator, args.checkpoint, conditions, args.seed, args.out, info, lineage, args.block_size,
+                          args.truncation[0], masks)
+        print(f"{len(made)} images in {args.out}")
+        if args.sheet:
+            preview.write_class_sheet(args.sheet, made)
+        return 0
+    if kind == "truncations":
+        preview.write_truncation_sheet(
+            args.sheet, lambda numbers, psi: draw(generator, conditions, numbers, args.seed, psi, info, masks),
+            conditions, args.truncation, args.block_size, info, list(spec["layers"]))
+        return 0
+    seeds = [image_seed(args.seed, k) for k in range(len(conditions))]
+    preview.write_walk(args.interpolate, generator, conditions, seeds, args.truncation[0], info, args.steps, args.fps,
+                       args.block_size)
     return 0

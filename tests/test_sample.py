@@ -5,24 +5,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mask_painter import MaskPainter
+from PIL import Image
+from tiny_set import make
 
+import synthrad.sample
 from synthrad.conditioning import Generator, Images
 from synthrad.errors import InputError
 from synthrad.lineage import Fitted, Lineage
-from synthrad.records import DatasetInfo, Manifest, empty_columns
-from synthrad.sample import (
-    each_condition,
-    image_seed,
-    load_generator,
-    plan_conditions,
-    read_conditions,
-    real_conditions,
-    run,
-    sample_set,
-    table_conditions,
-)
+from synthrad.records import DatasetInfo, Manifest, file_digest
+from synthrad.sample import image_seed, run, sample_set
 
-INFO = DatasetInfo("tiny", "tiny-id", classes=("a", "b"), layers={"organ": ("left", "right"), "other": ("x",)}, attributes=("sex",))
+LAYERS = {"organ": ("left", "right"), "other": ("x",)}
+INFO = DatasetInfo("tiny", "tiny-id", classes=("a", "b"), layers=LAYERS, attributes=("sex",))
 LINEAGE = Lineage((Fitted("generator", "d", trained_on=frozenset({"h"}), fingerprints=frozenset({"f"})),))
 
 
@@ -99,49 +94,6 @@ def test_another_set_in_the_folder_is_refused(checkpoint, tmp_path):
         sample_set(Painter(), checkpoint, conditions(4), 1, tmp_path / "mine", INFO, LINEAGE)
 
 
-def real(n=6):
-    columns = empty_columns(INFO, n)
-    columns["label:a"][:], columns["subject"][:] = [i % 2 for i in range(n)], [f"s{i}" for i in range(n)]
-    columns["attribute:sex"][:] = ["F", "M", "M"] * (n // 3)
-    return Manifest(pd.DataFrame(columns), INFO)
-
-
-def test_conditions():
-    drawn = real_conditions(real(), 12, 0)
-    assert drawn["label:a"].mean() == 0.5 and (drawn["attribute:sex"] == "M").sum() == 8
-    assert not drawn[:6].reset_index(drop=True).equals(real_conditions(real(), 6, 1).reset_index(drop=True))
-    assert len(each_condition(real(), 3)) == 4 * 3
-    table = table_conditions(pd.DataFrame({"a": ["1", ""], "attribute:sex": ["F", ""]}), INFO, "t.csv")
-    assert table["label:a"].tolist()[0] == 1 and table.isna().sum().to_dict() == {"label:a": 1, "label:b": 2, "attribute:sex": 0}
-    plan = plan_conditions([{"cell": ["a=?", "sex=?"], "number": 1}], INFO, "p")  # as Cells writes what is unknown
-    assert plan["label:a"].isna().all() and plan["attribute:sex"].tolist() == [""]
-    plan = plan_conditions([{"cell": ["a=1", "sex=F"], "number": 2}, {"cell": ["b=0"], "number": 1}], INFO, "p")
-    assert plan["label:a"].tolist()[:2] == [1, 1] and plan["label:b"].tolist()[2] == 0
-
-
-@pytest.mark.parametrize(("table", "message"), [({"c": ["1"]}, "'c'"), ({"a": ["2"]}, "row 2")])
-def test_tables_that_are_refused(table, message):
-    with pytest.raises(InputError, match=message):
-        table_conditions(pd.DataFrame(table), INFO, "t.csv")
-
-
-def test_other_bad_input(tmp_path, checkpoint):
-    with pytest.raises(InputError, match="add --manifest"):
-        read_conditions("real", INFO, None, 5, 0)
-    with pytest.raises(InputError, match="each:N"):
-        read_conditions("each:x", INFO, real(), 5, 0)
-    (tmp_path / "plan.json").write_text(json.dumps([{"cell": ["organ/left=1"], "number": 1}]))
-    with pytest.raises(InputError, match="organ/left"):
-        read_conditions(str(tmp_path / "plan.json"), INFO, None, 5, 0)
-    with pytest.raises(InputError, match="no such file"):
-        load_generator(tmp_path / "missing.ckpt")
-    with pytest.raises(InputError, match="no generator"):
-        load_generator(checkpoint)
-    (tmp_path / "torn.ckpt").write_bytes(checkpoint.read_bytes()[:50])
-    with pytest.raises(InputError, match="cannot load"):
-        load_generator(tmp_path / "torn.ckpt")
-
-
 @pytest.mark.parametrize("truncation", [-3, 0, 1.01, float("nan")])
 def test_truncation_is_above_0_and_at_most_1(checkpoint, tmp_path, truncation):
     with pytest.raises(InputError, match="--truncation"):
@@ -162,3 +114,120 @@ def test_the_protocol_has_what_sampling_passes():
 def test_seeds_of_neighbouring_sets_differ():
     seeds = {image_seed(s, k) for s in range(20) for k in range(50)}
     assert len(seeds) == 1000 and min(seeds) >= 0
+
+
+# ---- generators that draw from masks
+
+
+@pytest.fixture
+def masked(checkpoint, tmp_path, monkeypatch):
+    """Runs the command with a painter of masks in the place of the checkpoint; the real set beside it."""
+    real = make(tmp_path / "real")
+
+    def command(painter, out, *flags):
+        spec = {**painter.spec, "classes": ["caries", "implant"], "attributes": {"sex": ["f", "m"]}}
+        monkeypatch.setattr(synthrad.sample, "load_generator", lambda path: (painter, real.info, LINEAGE, spec))
+        small = ["--block-size", "4", "--device", "cpu"]
+        return run(["--checkpoint", str(checkpoint), "--out", str(tmp_path / out), *small, *flags])
+
+    return real, command
+
+
+def painter(blocks=10**9):
+    return MaskPainter({"tooth": ("crown", "root")}, blocks=blocks)
+
+
+def with_manifest(real, *flags):
+    return ["--manifest", real.info.roots["here"], *flags]
+
+
+def test_real_conditions_come_with_their_own_masks(masked, tmp_path):
+    real, command = masked
+    made_by = painter()
+    assert command(made_by, "set", *with_manifest(real, "--number", "10", "--seed", "3")) == 0
+    made = Manifest.read(tmp_path / "set")
+    of_digest = {r.mask_digest: r for r in real.where(split="train") if r.masks[0]}
+    drawn = torch.cat(made_by.masks)[:10]
+    assert len({r.origin["mask"] for r in made}) == 10 == len(of_digest)  # every training row that has a mask, once
+    for k, row in enumerate(made):
+        source = of_digest[row.origin["mask"]]
+        assert row.labels == source.labels and row.attributes == source.attributes
+        mask = np.asarray(Image.open(row.masks[0]))
+        assert np.array_equal(mask, np.asarray(Image.open(source.masks[0]))[1::2, 1::2]) and np.array_equal(mask, drawn[k, 0])
+        assert row.mask_digest == file_digest(row.masks[0]) and row.areas["tooth/crown"] == (mask == 1).mean()
+        assert row.origin["seed"] == str(image_seed(3, k))
+    assert made_by.sizes == [4, 4, 4] and torch.equal(made_by.masks[2][2], made_by.masks[2][1])  # padded with the last row
+    text = (tmp_path / "set" / "manifest.csv").read_text() + (tmp_path / "set" / "dataset.yaml").read_text()
+    assert not any(word in text for word in (str(tmp_path / "real"), *real.column("subject")))  # neither path nor patient
+    lineage = made.info.lineage
+    assert [f.kind for f in lineage.fitted] == ["generator", "masks"] and lineage.origin == "known"
+    assert lineage.settings == {"seed": 3, "block_size": 4, "dtype": "float32", "truncation": 1.0, "masks": "real",
+                                "mask_transform": "none"}
+
+
+@pytest.mark.parametrize("transform", ["none", "affine"])
+@pytest.mark.parametrize("conditions", ["real", "each:2", "plan"])
+def test_a_stopped_set_of_masks_resumes_to_the_same_bytes(masked, tmp_path, conditions, transform):
+    real, command = masked
+    if conditions == "plan":
+        conditions = str(tmp_path / "plan.json")
+        (tmp_path / "plan.json").write_text(json.dumps([{"cell": ["caries=1"], "number": 8}, {"cell": ["sex=m"], "number": 3}]))
+    flags = with_manifest(real, "--conditions", conditions, "--mask-transform", transform)
+    flags += ["--number", "11"] if conditions == "real" else []
+    command(painter(), "whole", *flags)
+    with pytest.raises(KeyboardInterrupt):
+        command(painter(2), "part", *flags)
+    again = painter()
+    command(again, "part", *flags)
+    assert everything(tmp_path / "part") == everything(tmp_path / "whole")
+    assert sum(again.sizes) < len(Manifest.read(tmp_path / "part"))
+    if conditions.endswith(".json"):
+        labels = Manifest.read(tmp_path / "part").labels[:, 0]
+        assert labels[:8].all() and np.isnan(labels[8:]).all()
+    other = "flip" if transform == "none" else "none"
+    with pytest.raises(InputError, match="a set with other mask_transform"):
+        command(painter(), "part", *[other if f == transform else f for f in flags])
+
+
+def test_a_table_may_name_its_masks(masked, tmp_path):
+    real, command = masked
+    pd.DataFrame({"caries": [1, 0], "mask:tooth": ["masks/3.png", ""]}).to_csv(tmp_path / "wanted.csv", index=False)
+    assert command(painter(), "set", *with_manifest(real, "--conditions", str(tmp_path / "wanted.csv"))) == 0
+    made = Manifest.read(tmp_path / "set")
+    assert made[0].origin["mask"] == real[3].mask_digest
+    assert made[1].origin["mask"] in {r.mask_digest for r in real if r.labels[0] == 0}
+    pd.DataFrame({"mask:tooth": ["masks/5.png", ""]}).to_csv(tmp_path / "wanted.csv", index=False)
+    with pytest.raises(InputError, match="a set with other conditions, masks"):
+        command(painter(), "set", *with_manifest(real, "--conditions", str(tmp_path / "wanted.csv")))
+
+
+def test_masks_that_are_refused(masked, checkpoint, tmp_path):
+    real, command = masked
+    pd.DataFrame({"caries": [1]}).to_csv(tmp_path / "wanted.csv", index=False)
+    with pytest.raises(InputError, match="draws from masks.*\n.*add --manifest"):
+        command(painter(), "set", "--conditions", str(tmp_path / "wanted.csv"))
+    (tmp_path / "plan.json").write_text(json.dumps([{"cell": ["caries=1", "sex=m"], "number": 8}]))
+    with pytest.raises(InputError, match="cell caries=1 sex=m"):
+        command(painter(), "set", *with_manifest(real, "--conditions", str(tmp_path / "plan.json")))
+    with pytest.raises(InputError, match="this generator draws from masks"):
+        sample_set(painter(), checkpoint, conditions(), 0, tmp_path / "set", INFO, LINEAGE)
+    joint = painter()
+    joint.wants_masks = False
+    with pytest.raises(InputError, match="--mask-transform: found masks for .*, which draws its own"):
+        command(joint, "set", *with_manifest(real, "--mask-transform", "flip"))
+    pd.DataFrame({"mask:tooth": ["masks/3.png"]}).to_csv(tmp_path / "wanted.csv", index=False)
+    with pytest.raises(InputError, match="conditions: mask:<layer>"):
+        command(joint, "set", *with_manifest(real, "--conditions", str(tmp_path / "wanted.csv")))
+    assert not (tmp_path / "set").exists()
+
+
+def test_truncations_of_a_generator_that_draws_from_masks(masked, tmp_path):
+    real, command = masked
+    flags = with_manifest(real, "--number", "3", "--sheet", str(tmp_path / "psi.png"), "--truncation", "1", "0.5")
+    made_by = painter()
+    with pytest.raises(InputError, match="2 values for a set"):
+        command(made_by, "set", *flags)
+    assert run(["--checkpoint", str(tmp_path / "last.ckpt"), "--block-size", "4", "--device", "cpu", *flags]) == 0
+    assert made_by.sizes == [4, 4] and torch.equal(*made_by.masks) and (tmp_path / "psi.png").is_file()
+    with pytest.raises(InputError, match="no latent path"):
+        run(["--checkpoint", str(tmp_path / "last.ckpt"), "--interpolate", str(tmp_path / "w.gif"), *with_manifest(real)])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthrad import fusion
+from synthrad.data.conditions import with_known_masks
 from synthrad.errors import InputError, RunError, told
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import failures
@@ -100,7 +101,7 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
     train = real.where(split="train", source="real")
     kept: Manifest | None = None
     logs: list[dict[str, Any]] = []
-    missing, rate = Counter(wanted), 1.0
+    missing, rate, layers = Counter(wanted), 1.0, _mask_layers(folder, name)
     for round_ in range(TOP_UPS + 2):
         pilot = round_ == 0 and source.filter is not None
         number = {c: int(np.ceil(n * (1 + source.margin) / rate)) for c, n in missing.items()}
@@ -108,9 +109,9 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
             share = min(1.0, PILOT / sum(number.values()))
             number = {c: max(1, round(n * share)) for c, n in number.items()}
         rng = np.random.default_rng([source.seed, draw, round_])
-        conditions = fusion.conditions(number, train, rng)
+        conditions = _conditions(number, train, rng, layers, name)
         seed = 1_000_000 * (source.seed + 1) + 200_000 * draw + 40_000 * round_
-        drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}")
+        drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}", real)
         passed, log = _judge(study, real, drawn, source, folder, name, home / f"round{round_}")
         logs += log
         rate = max(0.02, len(passed) / len(drawn))
@@ -124,12 +125,44 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
                    "loosen the filter, train the generator longer, or lower the arms' demand")
 
 
-def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, home: Path) -> Manifest:
+def _checkpoint(folder: Path, name: str) -> Path:
+    return folder / json.loads((folder / "sources" / name / "generator.json").read_text())["checkpoint"]
+
+
+def _mask_layers(folder: Path, name: str) -> list[str]:
+    """The mask layers that a source's generator draws from; none for one that draws its own."""
+    from synthrad.sample import load_generator, wanted_layers
+
+    generator, _, _, spec = load_generator(_checkpoint(folder, name))
+    return wanted_layers(generator, spec)
+
+
+def _conditions(number: dict[tuple[str, ...], int], train: Manifest, rng: np.random.Generator, layers: list[str], name: str
+                ) -> Any:
+    """What to draw of each cell; for a generator that draws from masks, each condition with the masks of its own row.
+
+    Raises:
+        InputError: a cell of which no training row has a mask: there is nothing to draw it from.
+    """
+    if not layers:
+        return fusion.conditions(number, train, rng)
+    masked = with_known_masks(train, layers)
+    have = fusion.count(masked, number)
+    if lacking := sorted(c for c in number if not have[c]):
+        raise InputError(f"sources.{name}: cell {', '.join(lacking[0])}", "no real training row of it with a mask",
+                         "at least one: this generator draws from masks", "leave the cell out of the arms, or draw them from "
+                         "a source whose generator draws masks itself")
+    # as attributes the files come along with the rows that are chosen
+    carried = masked.with_columns({f"attribute:mask:{x}": masked.column(f"mask:{x}") for x in layers})
+    chosen = fusion.conditions(number, carried, rng)
+    return chosen.rename(columns={f"attribute:mask:{x}": f"mask:{x}" for x in layers})
+
+
+def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, home: Path, real: Manifest) -> Manifest:
     from synthrad.sample import sample_from_checkpoint
 
-    made = json.loads((folder / "sources" / name / "generator.json").read_text())
-    return sample_from_checkpoint(folder / made["checkpoint"], conditions, seed, home / "synthetic",
-                                  truncation=study.sources[name].truncation)
+    return sample_from_checkpoint(_checkpoint(folder, name), conditions, seed, home / "synthetic",
+                                  truncation=study.sources[name].truncation, real=real)
 
 
 def _judge(study: Study, real: Manifest, drawn: Manifest, source: Source, folder: Path, name: str, home: Path

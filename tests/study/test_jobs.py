@@ -1,8 +1,20 @@
 """Jobs of a study, as far as test_command does not run them."""
 
 import json
+from collections import Counter
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+from mask_painter import MaskPainter
+from tiny_set import make
+
+import synthrad.sample
+from synthrad import fusion
+from synthrad.data.images import read_mask
+from synthrad.errors import InputError
 from synthrad.study import failures, jobs
+from synthrad.study.description import Source
 from synthrad.study.jobs import main
 from synthrad.study.pools import pools_of
 
@@ -32,3 +44,46 @@ def test_an_error_of_a_library_is_one_line_and_a_file(tmp_path, monkeypatch, cap
     assert "in broken" in (tmp_path / "failed" / "fit-a-b-c.txt").read_text()
     messages, bad_input = failures.read(tmp_path)
     assert len(messages) == 1 and str(tmp_path / "failed" / "fit-a-b-c.txt") in messages[0] and not bad_input
+
+
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+    """Draws the pool of a source whose generator paints the masks that it is given; beside it the real set."""
+    real = make(tmp_path / "real", rows=48)
+    painter = MaskPainter({"tooth": ("crown", "root")}, classes=["caries", "implant"])
+    spec = {**painter.spec, "attributes": {"sex": ["f", "m"]}}
+    monkeypatch.setattr(synthrad.sample, "load_generator", lambda path: (painter, real.info, real.info.lineage, spec))
+    (tmp_path / "sources/gan").mkdir(parents=True)
+    (tmp_path / "last.ckpt").write_bytes(b"weights")
+    (tmp_path / "sources/gan/generator.json").write_text(json.dumps({"checkpoint": "last.ckpt"}))
+
+    def pool(wanted):
+        study = SimpleNamespace(sources={"gan": Source(generator="gan.yaml")})
+        plan = SimpleNamespace(wanted={"gan": Counter(wanted)})
+        return jobs._draw(study, real, plan, tmp_path, "gan", tmp_path / "pool", 0)[0]
+
+    return real, painter, pool
+
+
+def test_a_source_that_draws_from_masks_gets_those_of_its_cells(draw):
+    real, painter, pool = draw
+    wanted = {("caries=1", "tooth/root=1"): 5, ("tooth/root=0",): 3}  # a structure is no label: the masks have it
+    made = pool(wanted)
+    assert fusion.count(made, wanted) >= Counter(wanted) and len(painter.sizes) == 1  # at once: nothing is topped up
+    of_train = {r.mask_digest: r for r in real.where(split="train") if r.masks[0]}
+    for row in made:
+        source = of_train[row.origin["mask"]]
+        assert row.labels == source.labels
+        assert np.array_equal(read_mask(row.masks[0]), read_mask(source.masks[0])[1::2, 1::2])
+    with pytest.raises(InputError, match="sources.gan: cell caries=1, tooth/root=0: found no real training row"):
+        pool({("caries=1", "tooth/root=0"): 2})
+
+
+def test_a_source_that_draws_its_own_masks_is_asked_as_ever(draw):
+    real, painter, pool = draw
+    painter.wants_masks = False
+    asked = []
+    painter.sample = lambda condition, seeds, truncation: (asked.append(condition), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pool({("caries=1", "tooth/root=0"): 2})
+    assert asked[0].masks is None and (asked[0].labels[:, 0] == 1).all()
