@@ -16,6 +16,7 @@ from synthrad.data.cache import ImageCache
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
+from synthrad.metrics.fidelity import by_turns
 from synthrad.records import Manifest
 
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
@@ -52,6 +53,7 @@ class GenerationDataModule(L.LightningDataModule):
             return
         manifest = Manifest.read(self.folder)
         every = chosen = manifest.where(split="train", source="real")
+        self._validation = manifest.where(split="val", source="real")
         names = list(manifest.info.layers)
         self.layers = names if self.layers is None else list(self.layers)
         if unknown := [x for x in self.layers if x not in names]:
@@ -135,6 +137,23 @@ class GenerationDataModule(L.LightningDataModule):
         columns = {a: self.train.column(f"attribute:{a}") for a in self._values}
         attributes = [{a: str(c[i]) if c[i] in self._values[a] else "" for a, c in columns.items()} for i in rows]
         return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes)
+
+    def held_out(self, number: int) -> tuple[torch.Tensor, np.ndarray]:
+        """Real validation images, to compare samples with; nothing is ever trained on them.
+
+        Args:
+            number: at most so many; as many subjects as possible, always the same ones for a seed.
+
+        Returns:
+            float [n, C, H, W] in [-1, 1] and their subjects, object [n]; n is 0 where the manifest has no validation rows.
+        """
+        self.prepare()
+        rows = self._validation.take(by_turns(self._validation.column("subject"), self.seed)[:number])
+        if not len(rows):
+            return torch.zeros(0, len(rows.info.channels), *self.size), rows.column("subject")
+        cache = ImageCache(rows, self.size, self.cache_folder)
+        images = [torch.from_numpy(np.array(cache.scaled(i))).float() for i in range(len(rows))]
+        return torch.stack(images), rows.column("subject")
 
     def train_dataloader(self) -> EndlessLoader:
         """Batches in an order that is a function of seed and draw alone; it can be saved and continued."""

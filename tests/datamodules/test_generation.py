@@ -75,7 +75,7 @@ def test_rare_values_are_left_out_told_and_only_hashed(manifest, capsys):
     Manifest(table, info).write(manifest)
     data = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], min_subjects=3)
     spec, said = data.spec(), capsys.readouterr().out
-    assert spec["attributes"] == {"sex": ["F", "M"], "age": ["a", "b"]} and "57" not in str(spec["rare"])
+    assert spec["attributes"] == {"sex": ["F", "M"], "age": ["a", "b"]} and "'57'" not in str(spec["rare"])
     assert "2 values of 'age' count as unknown" in said and "'licence' is left out" in said
     assert data.case(0).attributes.tolist() == [1, 0, 0, 0] and data.conditions([0]).attributes == [{"sex": "F", "age": ""}]
     ask = pd.DataFrame({"attribute:age": ["57", "a", ""], "attribute:licence": ["free"] * 3})
@@ -96,3 +96,27 @@ def test_a_value_of_rows_without_masks_is_known_to_the_data(manifest):
     spec = data.spec()
     asked = blank_unlearned(pd.DataFrame({"attribute:sex": ["F", "M"]}), spec, data.train.info)
     assert spec["attributes"] == {} and set(asked["attribute:sex"]) == {""}
+
+
+def test_held_out_images_are_of_validation_rows_alone(manifest):
+    data = GenerationDataModule(manifest, (8, 8), 2, layers=["one"])
+    images, subjects = data.held_out(5)
+    assert sorted(subjects) == ["s8", "s9"]
+    levels = torch.tensor([20.0 * int(s[1:]) / 127.5 - 1 for s in subjects])
+    torch.testing.assert_close(images, levels[:, None, None, None].expand(2, 1, 8, 8))
+    one, who = data.held_out(1)
+    assert torch.equal(one, images[:1]) and list(who) == [subjects[0]]
+
+
+def test_held_out_without_validation_rows(manifest):
+    read = Manifest.read(manifest)
+    Manifest(read.table.assign(split="train"), read.info).write(manifest)
+    images, subjects = GenerationDataModule(manifest, (8, 8), 2, layers=["one"]).held_out(5)
+    assert images.shape == (0, 1, 8, 8) and len(subjects) == 0
+
+
+def test_held_out_takes_subjects_before_second_images(manifest):
+    read = Manifest.read(manifest)
+    split = ["train", *["val"] * 9]
+    Manifest(read.table.assign(split=split, subject=["t", *"aaaaaabcd"]), read.info).write(manifest)
+    assert sorted(GenerationDataModule(manifest, (8, 8), 2, layers=[]).held_out(4)[1]) == [*"abcd"]
