@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
 import torch
 from matplotlib import rc_context
