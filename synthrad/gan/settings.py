@@ -53,7 +53,7 @@ def settle(size: Sequence[int], batch_images: int, lr: float | Auto, r1_gamma: f
 def lazy_adam(parameters: Iterable[Tensor], lr: float, every: int) -> torch.optim.Adam:
     """Adam (betas 0 and 0.99) for steps of which one in `every` is followed by a step of a regulariser.
 
-    With c = every / (every + 1), lr is c lr and each beta is beta^c (Karras et al. 2020, StyleGAN2, section 3.1): the
+    With c = every / (every + 1), lr is c lr and each beta is beta^c (Karras et al. 2020, StyleGAN2, section 3.1 and appendix B): the
     every + 1 steps of a cycle then move and forget as much as `every` steps would. every = 0: no regulariser.
     """
     c = every / (every + 1) if every else 1.0

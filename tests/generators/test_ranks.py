@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from forks import forks
-from tiny_gan import TINY, Pictures, fit
+from tiny_gan import TINY, Pictures, fit, trainer
 from torch.nn.parallel import DistributedDataParallel
 
+from synthrad.callbacks import RandomState
 from synthrad.errors import InputError
 from synthrad.gan.styles import Latents
 from synthrad.generators.gan import StyleGAN2
@@ -83,8 +84,7 @@ class Noted(StyleGAN2):
 
     def _latents(self, n):
         made = super()._latents(n)
-        if self.steps_done == 0:
-            torch.save(made.z, self.folder / f"z{self.global_rank}.pt")
+        torch.save(made.z, self.folder / f"z{self.global_rank}-{self.steps_done}.pt")
         return made
 
     def _count(self, n, logits):
@@ -94,14 +94,40 @@ class Noted(StyleGAN2):
         with open(self.folder / f"p{self.global_rank}.txt", "a") as f:
             f.write(f"{self.ada.r_t!r} {self.ada.p!r}\n")
 
+    def on_train_end(self):
+        self.trainer.save_checkpoint(self.folder / "end.ckpt")
+
+
+def noted(folder, images, resume=None):
+    """Fit two processes; the latents that each drew in each step."""
+    folder.mkdir()
+    model = Noted(**TINY, max_images=images, path_weight=0.0, ada_speed_images=64)
+    model.folder = folder
+    torch.manual_seed(0)
+    made = trainer(2, callbacks=[RandomState()])
+    made.fit(model, Pictures(4), ckpt_path=resume, weights_only=True)
+    return [[torch.load(p, weights_only=True) for p in sorted(folder.glob(f"z{r}-*.pt"))] for r in range(2)]
+
+
+def differ(tensors):
+    return not any(torch.isclose(a, b).any() for k, a in enumerate(tensors) for b in tensors[:k])
+
 
 @forks
-def test_processes_draw_different_pictures_and_share_one_p(tmp_path):
+def test_processes_draw_different_pictures_after_a_resume_too(tmp_path):
+    whole = noted(tmp_path / "whole", 24)
+    assert [len(z) for z in whole] == [3, 3] and differ([*whole[0], *whole[1]])
+    noted(tmp_path / "part", 16)
+    again = noted(tmp_path / "again", 24, tmp_path / "part" / "end.ckpt")
+    assert torch.equal(again[0][0], whole[0][2])  # the first process goes on as if nothing had been
+    assert differ([*whole[0], *whole[1][:2], again[1][0]])  # the others go on with new numbers
+
+
+@forks
+def test_processes_share_one_p(tmp_path):
     model = Noted(**TINY, max_images=32, path_weight=0.0, ada_speed_images=64)
     model.folder = tmp_path
     fit(Pictures(4), model, devices=2)
-    z = [torch.load(tmp_path / f"z{r}.pt", weights_only=True) for r in range(2)]
-    assert not torch.isclose(z[0], z[1]).any()
     ps = [(tmp_path / f"p{r}.txt").read_text().splitlines() for r in range(2)]
     assert ps[0] == ps[1] and len(ps[0]) == 4
     signs = [[float(v) for v in (tmp_path / f"signs{r}.txt").read_text().split()] for r in range(2)]
