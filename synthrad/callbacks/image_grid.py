@@ -66,6 +66,7 @@ class ImageGrid(L.Callback):
 
     def draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write `<log_dir>/grids/images<count>.png` and add the picture to TensorBoard, on the first process."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast: every process must ask
         if not trainer.is_global_zero:
             return
         count = min(self.number, len(trainer.datamodule.train))
@@ -78,7 +79,6 @@ class ImageGrid(L.Callback):
                 logger.experiment.add_image("samples", grid, pl_module.images_seen, dataformats="HWC")
         buffer = io.BytesIO()
         Image.fromarray(grid).save(buffer, format="PNG")
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         write_durably(folder / "grids" / f"images{pl_module.images_seen:09d}.png", buffer.getvalue())
 
     def state_dict(self) -> dict[str, int]:
