@@ -99,12 +99,12 @@ def _checked(study: Study, path: Path) -> tuple[Manifest, Plan]:
 def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str, Any]:
     """All jobs with their identities: what the Snakefile works from, and what tells finished work from stale."""
     from synthrad.study.description import digest_of
-    from synthrad.study.planning import identities
+    from synthrad.study.planning import identities, planned_fits
 
-    ids = identities(study, plan, manifest)
+    ids, arms = identities(study, plan, manifest), planned_fits(study, plan)
     sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None}
                for n, s in study.sources.items() if sum(plan.wanted[n].values())}
-    fits = {key: {"identity": value, "source": plan[key.split("/")[2]].source, "seeds": study.seeds}
+    fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}
     return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
             "identity": digest_of(fits, digest_of(study.endpoint.model_dump()), study.model_dump()),
@@ -161,9 +161,11 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _dry_run(study: Study, path: Path) -> int:
+    from synthrad.study.planning import planned_fits
+
     _, plan = _checked(study, path)
     _print_plan(plan)
-    fits = [f"{t}/{n}/{a.name}" for t, task in study.tasks.items() for n in task.nets for a in plan.fitted()]
+    fits = planned_fits(study, plan)
     for name, source in study.sources.items():
         print(f"source {name}: {'fit ' + source.generator if source.generator else 'imported'}, "
               f"{sum(plan.wanted[name].values())} rows wanted, {source.draws} draw(s)")

@@ -79,7 +79,7 @@ def compare(
     endpoint: Endpoint,
     controls: Mapping[str, Sequence[str]],
     reference: str = "real_only",
-    undertrained: bool = False,
+    longer: Comparison | None = None,
     mechanics: bool = False,
     rng_seed: int = 0,
     generalises_over: str = "downstream seeds",
@@ -92,7 +92,8 @@ def compare(
 
     Args:
         cases: a cases table. controls: adding arm -> its control arms.
-        undertrained: the reference's best step was late: no verdict. mechanics: stamped study: no p-value. Where nothing was
+        longer: the reference with twice the steps against the reference (`training_length`): UNDERTRAINED and no verdict
+            where that is a gain above endpoint.smallest_relevant. mechanics: stamped study: no p-value. Where nothing was
             learned (`answers.nothing_learned`) there is no verdict either.
         generalises_over: "downstream seeds", or "pipeline" where every replicate has its own split, generator seed and draw.
         replacing: synthetic-only arms, tested for being as good as the reference (TOST with endpoint.margin).
@@ -121,6 +122,7 @@ def compare(
         "class_name": endpoint.class_name,
     }
     floor = nothing_learned(answers, rows, endpoint, reference, test_to_train, fewest)
+    undertrained = longer is not None and not mechanics and longer.difference > endpoint.smallest_relevant
     silence = (
         "UNDERTRAINED, no verdict" if undertrained else "a mechanics study, no verdict" if mechanics
         else f"no verdict, {floor}" if floor else ""
@@ -129,8 +131,22 @@ def compare(
     alone = _replacing_verdicts(as_real, endpoint, reference, silence, shared)
     notes += [f"Nothing to compare: {floor}."] if floor else []
     return Comparisons(
-        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes), floor
+        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes), floor, longer
     )
+
+
+def training_length(cases: pd.DataFrame, endpoint: Endpoint, longer: str, reference: str, fewest: int, resamples: int = 1000,
+                    rng_seed: int = 0) -> Comparison:
+    """What twice the steps do to the reference: arm `longer` minus `reference`, on the endpoint.
+
+    The design's rule, a best validation step later than 0.8 T, told nothing: where the learning rate falls to 0 the last
+    steps are nearly always the best by a hair, and the curve is flat there at any T.
+    """
+    rows = _rows_of(cases, endpoint, {longer, reference})
+    answers, _ = answers_of(rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, None, fewest)
+    shared = {"metric": endpoint.metric, "task": endpoint.task, "net": endpoint.net, "class_name": endpoint.class_name,
+              "generalises_over": "downstream seeds"}
+    return _comparison(longer, reference, *difference_of(answers[longer], answers[reference], None), endpoint.alpha, True, 1, shared)
 
 
 def _rows_of(cases: pd.DataFrame, endpoint: Endpoint, arms: set[str]) -> pd.DataFrame:

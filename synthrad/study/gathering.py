@@ -17,15 +17,14 @@ from synthrad.metrics.similarity import near_copies
 from synthrad.metrics.summary import prevalences
 from synthrad.metrics.summary import summarise as measure
 from synthrad.records import Manifest, write_durably
-from synthrad.study.comparisons import compare, explore
+from synthrad.study.comparisons import compare, explore, training_length
 from synthrad.study.description import REFERENCE, Study
 from synthrad.study.pictures import nearest, triplets
-from synthrad.study.planning import Plan
+from synthrad.study.planning import LONGER, Plan
 from synthrad.study.pools import pools_of
 from synthrad.study.report import ReportFacts, installed, processor, summarise
 from synthrad.study.standing import check_whole
 from synthrad.study.verdicts import Endpoint
-from synthrad.study.views import LATE
 
 COPIES_P = 0.001  # a source is said to hold copies below this: it is a heavy word, and images of a patient are not independent
 
@@ -48,14 +47,15 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     fits = [row for key in graph["fits"] for row in json.loads((folder / key / "done.json").read_text())
             if row["seed"] < study.seeds]
     paths = [folder / key / f"seed{s}" / "cases.parquet" for key in graph["fits"] for s in range(study.seeds)]
-    cases, end = read_cases(paths), endpoint_of(study)
+    every, end = read_cases(paths), endpoint_of(study)
+    cases = every[every["arm"] != LONGER]
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
-    late = any(f["best_step"] > LATE * f["steps"] for f in fits
-               if f["arm"] == REFERENCE and f["task"] == end.task and f["net"] == end.net)
     fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
-    comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, undertrained=late and not study.mechanics,
+    longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(cases) < len(every) else None
+    comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, longer=longer,
                           mechanics=study.mechanics, replacing=[a.name for a in plan.fitted() if a.role == "replacing"])
     measurements = [*measure(cases, fewest, prevalences(manifest.where(split="train", source="real"))), *comparisons.measurements()]
+    measurements += [longer.measurement()] if longer else []
     write_measurements(folder / "measurements.jsonl", measurements)
     write_durably(folder / "verdicts.json", json.dumps(
         [{"arm": v.arm, "call": v.call, "p": v.p, "p_holm": v.p_holm, "words": v.words,

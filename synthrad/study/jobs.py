@@ -21,7 +21,7 @@ from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import failures
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.locking import locked
-from synthrad.study.planning import Plan, fuse_arm, make_plan, steps_of, strategy_of
+from synthrad.study.planning import Plan, fuse_arm, make_plan, planned_fits, steps_of, strategy_of
 from synthrad.study.pools import pools_of
 
 PILOT = 128  # images that estimate the accept rate of a filter
@@ -215,8 +215,8 @@ def fit(folder: Path, key: str) -> None:
     from synthrad.study.one_fit import fit_seed
 
     study, manifest, plan, graph = open_run(folder)
-    task_name, net_name, arm_name = key.split("/")
-    home, arm = folder / key, plan[arm_name]
+    task_name, net_name, _ = key.split("/")
+    home, arm = folder / key, planned_fits(study, plan)[key]
     with locked(home / ".lock", f"fit {key}"):
         train_rows = len(manifest.where(split="train", source="real"))
         steps = steps_of(study, study.tasks[task_name], arm, train_rows)

@@ -13,10 +13,12 @@ import yaml
 from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
 from synthrad.records import Manifest
+from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.description import REFERENCE, Arm, Study, build_strategy, digest_of
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
 CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
+LONGER = f"{REFERENCE}_longer"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class PlannedArm:
     Args:
         name: unique in the study; controls are called <arm>_duplicate and <arm>_augmented.
         strategy: class name; source: where its synthetic rows come from, None for real rows only.
-        role: reference, adding, replacing (synthetic only) or control.
-        like: the arm whose additions a control copies.
+        role: reference, adding, replacing (synthetic only), control, or longer (the reference with twice the steps).
+        like: the arm whose additions a control copies, or that is trained longer.
         controls: names of the controls that this arm is held against (shared where they coincide).
         same_as: the arm that this one equals, because it adds no row; such an arm is not fitted.
         rows_added: rows that the strategy asks for.
@@ -61,7 +63,8 @@ class Plan:
 def strategy_of(study: Study, planned: PlannedArm) -> Any:
     """The strategy object of a planned arm, controls included."""
     if planned.role != "control":
-        return build_strategy(study.arms[planned.name], study.cells, f"arms.{planned.name}")
+        name = planned.like or planned.name
+        return build_strategy(study.arms[name], study.cells, f"arms.{name}")
     like = build_strategy(study.arms[planned.like], study.cells, f"arms.{planned.like}")
     return build_strategy(Arm(strategy=planned.strategy, args={"like": like}), {}, f"arms.{planned.name}")
 
@@ -79,6 +82,9 @@ def fuse_arm(strategy: Any, arm: PlannedArm, train: Manifest, made: Manifest | N
 
 def make_plan(study: Study, train: Manifest) -> Plan:
     """Ask every strategy what it needs, share controls that coincide, drop arms that add nothing."""
+    if LONGER in study.arms:
+        raise InputError(f"arms.{LONGER}", "an arm of that name", f"another name: {REFERENCE} with twice the steps is called so",
+                         "rename the arm")
     arms: list[PlannedArm] = []
     wanted: dict[str, Counter] = {name: Counter() for name in study.sources}
     shared: dict[tuple, dict[str, tuple[str, ...]]] = {}  # needs -> source -> controls
@@ -129,6 +135,19 @@ def _fill(study: Study, sources: tuple[str, ...], needs: Counter) -> bool:
     return True
 
 
+def planned_fits(study: Study, plan: Plan) -> dict[str, PlannedArm]:
+    """Every fit "task/net/arm" and its arm.
+
+    A study that may give verdicts trains the reference also for twice the steps, on the endpoint's task and net: whether
+    it had converged cannot be read off the end of one curve, which a falling learning rate flattens at any length.
+    """
+    found = {f"{t}/{n}/{a.name}": a for a in plan.fitted() for t, task in study.tasks.items() for n in task.nets}
+    if not study.mechanics and study.seeds >= FEWEST_SEEDS:
+        found[f"{study.endpoint.task}/{study.endpoint.net}/{LONGER}"] = PlannedArm(
+            LONGER, study.arms[REFERENCE].strategy, None, "longer", like=REFERENCE)
+    return found
+
+
 def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[str, str]]:
     """Identity of every generator, pool and fit: hash of what decides its result, and of nothing else.
 
@@ -145,16 +164,13 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         out["generator"][name] = made
         out["pool"][name] = digest_of(made, imported, filtered, source.model_dump(), study.size, study.cells,
                                       sorted(map(str, plan.wanted[name].items())))
-    for arm in plan.fitted():
-        like = study.arms[arm.like or arm.name].model_dump()
-        pool = out["pool"].get(arm.source, "")
-        for task_name, task in study.tasks.items():
-            for net_name, net in task.nets.items():
-                spec = {k: v for k, v in task.model_dump().items() if k not in ("nets", "fewest_positive")}
-                externals = {k: _text(str(Path(v) / "dataset.yaml")) for k, v in study.external.items()}
-                out["fit"][f"{task_name}/{net_name}/{arm.name}"] = digest_of(
-                    RESULTS_VERSION, digest, pool, arm.strategy, like, arm.role, study.cells, study.size,
-                    study.budget, spec, net.model_dump(), externals)
+    externals = {k: _text(str(Path(v) / "dataset.yaml")) for k, v in study.external.items()}
+    for key, arm in planned_fits(study, plan).items():
+        task_name, net_name, _ = key.split("/")
+        task, like = study.tasks[task_name], study.arms[arm.like or arm.name].model_dump()
+        spec = {k: v for k, v in task.model_dump().items() if k not in ("nets", "fewest_positive")}
+        out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
+                                    study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(), externals)
     return out
 
 
@@ -174,7 +190,9 @@ def _text(path: str) -> str:
 
 
 def steps_of(study: Study, task: Any, arm: PlannedArm, real_rows: int) -> int:
-    """Optimizer steps of a fit: T, or T (N + S) / N under `budget: real_exposure` (arm and its controls alike)."""
+    """Optimizer steps of a fit: T, 2 T for role `longer`, or T (N + S) / N under `budget: real_exposure` (arm and controls alike)."""
+    if arm.role == "longer":
+        return 2 * task.steps
     if study.budget == "steps" or arm.role in ("reference", "replacing"):
         return task.steps
     return round(task.steps * (real_rows + arm.rows_added) / real_rows)

@@ -133,31 +133,17 @@ def seed_dots(values: Mapping[str, Mapping[int, float]], metric: str) -> str:
         return as_uri(figure)
 
 
-def best_steps(rows: Sequence[tuple[str, int, int, int]], limit: float = 0.8) -> str:
-    """Step of the best validation score as a share of T; rows of (arm, seed, best_step, T)."""
+def best_steps(rows: Sequence[tuple[str, int, int, int]]) -> str:
+    """Step of the best validation score as a share of all steps; rows of (arm, seed, best_step, steps)."""
     arms = list(dict.fromkeys(r[0] for r in rows))
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(arms)), layout="constrained")
         axes = figure.subplots()
-        axes.axvspan(limit, 1.02, color="#fdf0d5", zorder=0)
-        axes.axvline(limit, color="#9a5b00", linewidth=1, linestyle=(0, (4, 3)))
-        for arm, _, best, total in rows:
-            share = best / max(total, 1)
-            late = share > limit
-            axes.scatter(
-                [share],
-                [arms.index(arm)],
-                s=28,
-                marker="X" if late else "o",
-                color="#9a5b00" if late else COLOURS[0],
-                linewidth=0,
-                alpha=0.85,
-            )
+        shares = [best / max(total, 1) for _, _, best, total in rows]
+        axes.scatter(shares, [arms.index(r[0]) for r in rows], s=28, color=COLOURS[0], linewidth=0, alpha=0.85)
         _name_rows(axes, arms)
         axes.set_xlim(0, 1.02)
-        axes.set_xlabel(
-            f"best step / T (shaded: later than {limit:g} T; decisive for the arm without added rows)"
-        )
+        axes.set_xlabel("best step / all steps")
         return as_uri(figure)
 
 

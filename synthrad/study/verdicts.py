@@ -144,7 +144,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All verdicts on the endpoint; `floor` says why none can be given where nothing was learned."""
+    """All verdicts on the endpoint; `floor` says why none can be given where nothing was learned.
+
+    `longer` is the reference with twice the steps against the reference, None where that was not trained.
+    """
 
     endpoint: Endpoint
     verdicts: tuple[Verdict, ...]
@@ -154,6 +157,7 @@ class Comparisons:
     mechanics: bool
     notes: tuple[str, ...] = field(default=())
     floor: str = ""
+    longer: Comparison | None = None
 
     def __getitem__(self, arm: str) -> Verdict:
         return next(v for v in self.verdicts if v.arm == arm)

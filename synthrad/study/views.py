@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from synthrad.measurements import Measurement
-from synthrad.study.description import REFERENCE
 from synthrad.study.plots import Effect
 from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint, Verdict
 
@@ -18,7 +17,6 @@ CONTROL_NAMES = {
     "DuplicateReal": "duplicated real",
     "AugmentedReal": "augmented real",
 }
-LATE = 0.8  # share of T after which the best step of RealOnly means undertrained (design, section 4)
 DIFFERENCE = "_difference"  # a comparison written as a measurement: the arms table shows it
 HARM = (
     "declared for each arm by itself, where its whole interval against the reference is below 0; not corrected for the number "
@@ -144,19 +142,16 @@ def endpoint_fits(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list
     return [f for f in fits if f.get("task") == endpoint.task and f.get("net") == endpoint.net]
 
 
-def undertrained(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> str:
-    """The warning where the arm without added rows was best too late; "" elsewhere."""
-    late = [
-        f"seed {f['seed']} at step {f['best_step']} of {f['steps']}"
-        for f in endpoint_fits(fits, endpoint)
-        if f.get("arm") == REFERENCE and f["best_step"] > LATE * f["steps"]
-    ]
-    if not late:
+def training_length(comparisons: Comparisons) -> str:
+    """What twice the steps did to the arm without added rows; "" where that was not trained."""
+    longer, end = comparisons.longer, comparisons.endpoint
+    if longer is None:
         return ""
-    return (
-        f"{REFERENCE} was still improving when it stopped ({', '.join(late)}; the limit is {LATE:g} T). Raise `steps` of task "
-        f"{endpoint.task} and run the study again; until then no arm gets a verdict."
-    )
+    found = f"Twice the steps change {comparisons.reference} by {longer.words.removesuffix(f' against {longer.reference}')}"
+    if comparisons.undertrained:
+        return (f"{found}: more than the smallest relevant difference of {end.smallest_relevant:g}. Raise `steps` of task "
+                f"{end.task} and run the study again; until then no arm gets a verdict.")
+    return f"{found}: less than the smallest relevant difference of {end.smallest_relevant:g}, so its training was long enough."
 
 
 def untested(lines: Sequence[str], mechanics: bool) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from synthrad.errors import InputError
-from synthrad.study.comparisons import Endpoint, compare, explore
+from synthrad.study.comparisons import Comparison, Endpoint, compare, explore, training_length
 
 SEEDS, SUBJECTS, IMAGES = 5, 40, 2
 ARMS = {
@@ -71,9 +71,27 @@ def test_set_metric():
     )
 
 
-@pytest.mark.parametrize(
-    "flag, word", [({"undertrained": True}, "UNDERTRAINED"), ({"mechanics": True}, "mechanics")]
-)
+def longer_by(segmented, more):
+    """Cases with the reference trained longer: its Dice is better by about `more`."""
+    rows = segmented[segmented["arm"] == "real_only"].assign(arm="real_only_longer")
+    shift = (300 * more * np.random.default_rng(0).uniform(0.8, 1.2, len(rows))).round().astype(int)
+    rows = rows.assign(tp=rows["tp"] + shift, fn=rows["fn"] - shift)
+    return pd.concat([segmented, rows], ignore_index=True)
+
+
+@pytest.mark.parametrize("more", [0.0, 0.01, 0.05])
+def test_twice_the_steps_tell_whether_training_was_long_enough(segmented, more):
+    found = training_length(longer_by(segmented, more), DICE, "real_only_longer", "real_only", 10)
+    assert found.difference == pytest.approx(more, abs=0.015) and found.p_gain is None and found.seeds == 5
+    judged = compare(segmented, replace(DICE, smallest_relevant=0.025), CONTROLS, longer=found)
+    assert judged.undertrained == (more == 0.05)
+    assert (judged["good"].call == "no verdict") == (more == 0.05)
+
+
+LATE = Comparison("real_only_longer", "real_only", "dice", 0.5, 0.4, 0.6, None, None, 5, 40, "downstream seeds")
+
+
+@pytest.mark.parametrize("flag, word", [({"longer": LATE}, "UNDERTRAINED"), ({"mechanics": True}, "mechanics")])
 def test_silence(segmented, flag, word):
     for v in compare(segmented, DICE, CONTROLS, replacing=["synthetic_only"], **flag).verdicts:
         assert v.call == "no verdict" and v.p is None and v.p_holm is None and word in v.words

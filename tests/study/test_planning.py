@@ -3,8 +3,9 @@ from test_command import STUDY
 
 from synthrad.data.phantom import write_phantoms
 from synthrad.data.phantom_dialled import draw_dialled
+from synthrad.errors import InputError
 from synthrad.study.description import Study
-from synthrad.study.planning import identities, make_plan, steps_of
+from synthrad.study.planning import LONGER, identities, make_plan, planned_fits, steps_of, strategy_of
 
 
 @pytest.fixture
@@ -60,6 +61,23 @@ def test_identity_follows_what_decides_the_result_and_nothing_else(real):
     assert other[key + "real_only"] == base[key + "real_only"]
     for arm in ("matched", "matched_duplicate", "matched_augmented"):
         assert other[key + arm] != base[key + arm]
+
+
+def test_a_study_that_gives_verdicts_trains_the_reference_for_twice_the_steps_too(real):
+    plan = make_plan(study(), real.where(split="train"))
+    key = f"findings/resnet18/{LONGER}"
+    for silent in (study(seeds=4), study(seeds=5, mechanics=True)):
+        assert not [k for k in planned_fits(silent, plan) if LONGER in k]
+    judged = study(seeds=5, mechanics=False)
+    assert [k for k in planned_fits(judged, plan) if LONGER in k] == [key]
+    arm = planned_fits(judged, plan)[key]
+    assert steps_of(judged, judged.tasks["findings"], arm, 22) == 2 * judged.tasks["findings"].steps
+    assert strategy_of(judged, arm).needs(real.where(split="train")).total() == 0
+    ids = identities(judged, plan, real)["fit"]
+    assert ids[key] != ids["findings/resnet18/real_only"] and set(ids) == set(planned_fits(judged, plan))
+    taken = study(arms={**STUDY["arms"], LONGER: {"strategy": "RealOnly"}})
+    with pytest.raises(InputError, match="twice the steps"):
+        make_plan(taken, real.where(split="train"))
 
 
 def test_a_comment_in_a_config_changes_no_identity_and_a_setting_does(real, tmp_path):

@@ -202,14 +202,15 @@ def test_banner_is_shown_before_the_verdicts(facts):
     assert words.index("Verdict") < words.index(line) < words.index("What was asked")
 
 
-def test_late_best_step_gives_no_verdict(made, facts):
-    fits = [{**f, "best_step": 390} if (f["arm"], f["seed"]) == ("real_only", 2) else f for f in facts.fits]
-    late = replace(facts, fits=fits, comparisons=compared(read_fake_run(made[0]), undertrained=True))
-    html = render(late)
+def test_a_reference_that_longer_training_improves_gives_no_verdict(made, facts):
+    longer = explored(arm="real_only_longer", class_name="macro")
+    html = render(replace(facts, comparisons=compared(read_fake_run(made[0]), longer=longer)))
     assert not re.search("detectable|% power", Page(html).words)  # not judged, so nothing to detect
-    assert "UNDERTRAINED" in Page(html).words and "seed 2 at step 390 of 400" in Page(html).words
+    assert "UNDERTRAINED. Twice the steps change real_only by Dice +0.060" in Page(html).words
     assert 'class="verdict gain"' not in html
     assert "UNDERTRAINED" not in render(facts)
+    enough = compared(read_fake_run(made[0]), longer=replace(longer, difference=0.001, low=-0.001, high=0.003))
+    assert "+0.001 [-0.001, 0.003]: less than the smallest relevant" in Page(render(replace(facts, comparisons=enough))).words
 
 
 def test_a_bare_study_still_renders(facts):

@@ -43,12 +43,6 @@ def test_the_endpoint_per_seed_over_all_or_its_classes():
     assert views._by_seed(rows, "b", END) == {}
 
 
-def test_a_late_reference_is_told_and_another_task_is_not():
-    fit = {"task": "seg", "net": "unet", "arm": "real_only", "seed": 2, "best_step": 81, "steps": 100}
-    assert "seed 2 at step 81 of 100" in views.undertrained([fit], END)
-    assert views.undertrained([{**fit, "best_step": 80}, {**fit, "task": "other"}, {**fit, "arm": "matched"}], END) == ""
-
-
 def test_exploratory_rows_name_the_test_set():
     plain = {"p_gain": None, "p_seeds_t": None, "seeds": 5, "subjects": 40, "generalises_over": "downstream seeds"}
     rows = [Comparison("a", "real_only", "dice", -0.01234, -0.02, None, external=e, **plain) for e in ("", "clinic")]
