@@ -41,7 +41,10 @@ class Images:
 
 @runtime_checkable
 class Generator(Protocol):
-    """A GAN, a diffusion model, an autoencoder: noise of image k comes from seeds[k] alone."""
+    """A GAN, a diffusion model, an autoencoder: noise of image k comes from seeds[k] alone.
+
+    One that draws from masks has a true `wants_masks`; its images carry the masks of the condition.
+    """
 
     def sample(self, condition: Condition, seeds: Sequence[int], truncation: float = 1.0) -> Images:
         """Draw len(seeds) images; truncation in (0, 1]: 1 = as trained, less = closer to the mean picture."""

@@ -136,7 +136,8 @@ class GenerationDataModule(L.LightningDataModule):
         self.prepare()
         columns = {a: self.train.column(f"attribute:{a}") for a in self._values}
         attributes = [{a: str(c[i]) if c[i] in self._values[a] else "" for a, c in columns.items()} for i in rows]
-        return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes)
+        masks = torch.stack([self.case(i).masks for i in rows]) if self.layers and len(rows) else None
+        return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes, masks=masks)
 
     def held_out(self, number: int) -> tuple[torch.Tensor, np.ndarray]:
         """Real validation images, to compare samples with; nothing is ever trained on them.

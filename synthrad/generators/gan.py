@@ -1,16 +1,17 @@
-"""StyleGAN2 with adaptive augmentation that draws an image and its mask layers together, as extra channels.
+"""StyleGAN2 with adaptive augmentation that draws an image with its mask layers, or from them (`masks: given`).
 
 A real picture enters the discriminator as [image channels, mask channels], all in [-1, 1]; gan.encoding says how a mask
 becomes channels (`onehot` or `scalar`). Image and `scalar` channels leave the generator linear, as images do in the
 paper; `onehot` channels pass a softmax, because a linear output never reaches the hard edges of a real mask and the
-discriminator would tell the two apart by that alone.
+discriminator would tell the two apart by that alone. A given mask modulates the synthesis and stands beside its fake
+in the discriminator, which so judges whether the two belong together; fakes are drawn from the masks of the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -48,19 +49,6 @@ from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from synthrad.records import DatasetInfo
 
 
-def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """Refuse to go on with other training images or subjects: the lineage would forget those that were seen before.
-
-    Raises:
-        InputError: two specs whose `fingerprints` or `trained_on` differ.
-    """
-    for key, what in (("fingerprints", "images"), ("trained_on", "subjects")):
-        if mine := set(one[key]) ^ set(other[key]):
-            raise InputError(f"checkpoint: {key}", f"{len(mine)} training {what} that only one of checkpoint and data has",
-                             f"the same {what} in both (a split made anew, or another project key, changes them)",
-                             "give the manifest as it was and the same project folder, or start afresh in a new folder")
-
-
 class StyleGAN2(L.LightningModule):
     """A conditional StyleGAN2-ADA. Everything about the data comes from the datamodule's `spec()` and stays in the checkpoint.
 
@@ -68,6 +56,7 @@ class StyleGAN2(L.LightningModule):
         max_images: stop once this many real images were shown (Trainer.max_steps would count each optimizer's steps).
         channel_base, channel_max: width, see nets.stylegan2.StyleGAN2Generator.
         z_dim, w_dim, mapping_depth: of the mapping network.
+        masks: draw = as channels beside the image; given = the image is drawn from a mask (a source that needs masks).
         mask_encoding: onehot or scalar, see gan.encoding.
         lr: of both Adam optimizers (betas 0 and 0.99), before the correction for lazy regularisation. For lr, r1_gamma and
             ema_half_life_images, "auto" derives the number from size and batch, see gan.settings.settle; it is printed.
@@ -90,7 +79,8 @@ class StyleGAN2(L.LightningModule):
     """
 
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
-                 w_dim: int = 512, mapping_depth: int = 8, mask_encoding: MaskEncoding = "onehot", lr: float | Auto = 0.0025,
+                 w_dim: int = 512, mapping_depth: int = 8, masks: Literal["draw", "given"] = "draw",
+                 mask_encoding: MaskEncoding = "onehot", lr: float | Auto = 0.0025,
                  r1_gamma: float | Auto = 1.0, r1_every: int = 16, path_weight: float = 2.0, path_every: int = 4,
                  style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
@@ -108,6 +98,11 @@ class StyleGAN2(L.LightningModule):
         self.ada = AdaptiveProbability(ada_target, ada_speed_images, ada_fixed)
         self.images_seen, self.steps_done = 0, 0
 
+    @property
+    def wants_masks(self) -> bool:
+        """Whether `sample` needs condition.masks."""
+        return self.hparams.masks == "given"
+
     # ---- building: nets exist once the data is known, from the datamodule or from the checkpoint
 
     def build(self, spec: dict[str, Any]) -> None:
@@ -122,15 +117,20 @@ class StyleGAN2(L.LightningModule):
                 if self.spec[k] != spec[k]:
                     raise InputError(f"checkpoint: {k}", str(self.spec[k]), f"{spec[k]}, as data gives it",
                                      "continue with the dataset and size that it was trained on")
-            check_same_training(self.spec, spec)
+            preflight.check_same_training(self.spec, spec)
             return
         h, p = self.hparams, spec
         self.structures = [len(s) for s in p["layers"].values()]
         per_layer = [s + 1 if h.mask_encoding == "onehot" else 1 for s in self.structures]
+        given = sum(per_layer) if self.wants_masks else 0
+        if self.wants_masks and not given:
+            raise InputError("model.masks", "given, and no mask layer in the data", "a layer to draw from",
+                             "use a dataset with masks (data.layers), or model.masks=draw")
         channels = len(p["channels"]) + sum(per_layer)
         c_dim = 2 * len(p["classes"]) + sum(len(v) for v in p["attributes"].values())
         width = {"channel_base": h.channel_base, "channel_max": h.channel_max, "mapping_depth": h.mapping_depth}
-        make = lambda: StyleGAN2Generator(p["size"], channels, c_dim, h.z_dim, h.w_dim, **width)  # noqa: E731
+        make = lambda: StyleGAN2Generator(p["size"], channels - given, c_dim, h.z_dim, h.w_dim,  # noqa: E731
+                                          mask_channels=given, **width)
         self.generator, self.generator_ema = make(), make().requires_grad_(False).eval()
         self.generator_ema.load_state_dict(self.generator.state_dict())
         self.discriminator = StyleGAN2Discriminator(p["size"], channels, c_dim, **width)
@@ -208,9 +208,10 @@ class StyleGAN2(L.LightningModule):
         h, (opt_g, opt_d) = self.hparams, self.optimizers()
         self._turn(generator=True)
         latents = self._latents(len(c))
-        self._step(opt_g, "loss_g", len(c), lambda p: generator_loss(self._judge(self._draw(latents.part(p), c[p])[0], c[p])))
+        self._step(opt_g, "loss_g", len(c), lambda p: generator_loss(self._judge(self._draw(latents.part(p), c[p], real[p])[0], c[p])))
         if h.path_weight and self.steps_done % h.path_every == 0:
-            self._regularise_paths(opt_g, c[: max(1, len(c) // 2)], real.shape[1:])
+            half = max(1, len(c) // 2)
+            self._regularise_paths(opt_g, c[:half], real[:half])
         self._turn(generator=False)
         logits = self._teach(opt_d, real, c)
         if self.settings.r1_gamma and self.steps_done % h.r1_every == 0:
@@ -242,29 +243,31 @@ class StyleGAN2(L.LightningModule):
         """Random pictures [n, *shape] that path lengths are measured along."""
         return torch.randn(n, *shape, device=self.device)
 
-    def _draw(self, latents: Latents, c: Tensor, styles_grad: bool = False) -> tuple[Tensor, Tensor]:
-        """Fake pictures [N, channels, h, w] and their styles [N, num_ws, w_dim]."""
+    def _draw(self, latents: Latents, c: Tensor, real: Tensor, styles_grad: bool = False) -> tuple[Tensor, Tensor]:
+        """Fake pictures [N, channels, h, w], with the masks of `real` where masks are given; and their styles [N, num_ws, w_dim]."""
         g = self.generator
         w, other = g.mapping(latents.z.flatten(0, 1), c.repeat(2, 1)).chunk(2)
         self._styles_seen.append((w.detach().mean(0), len(c)))
         ws = mix_styles(w, other, latents.cuts, g.num_ws)
         if styles_grad and not ws.requires_grad:
             ws.requires_grad_(True)
-        images = g.synthesize(ws, latents.noise)
         k = len(self.spec["channels"])
+        if self.wants_masks:
+            return torch.cat([g.synthesize(ws, latents.noise, real[:, k:]), real[:, k:]], 1), ws
+        images = g.synthesize(ws, latents.noise)
         masks = squash_masks(images[:, k:], self.structures, self.hparams.mask_encoding)
         return torch.cat([images[:, :k], masks], 1), ws
 
     def _judge(self, pictures: Tensor, c: Tensor) -> Tensor:
         return self.discriminator(self.augment(pictures, self.ada.p), c)
 
-    def _regularise_paths(self, optimizer: torch.optim.Optimizer, c: Tensor, shape: torch.Size) -> None:
+    def _regularise_paths(self, optimizer: torch.optim.Optimizer, c: Tensor, real: Tensor) -> None:
         """A step on the path length penalty. In several parts, the lengths of all are measured first: it needs their mean."""
         h, n, means = self.hparams, len(c), []
-        latents, noise = self._latents(n), self._directions(n, shape)
+        latents, noise = self._latents(n), self._directions(n, real.shape[1:])
 
         def lengths(p: slice, create_graph: bool) -> tuple[Tensor, Tensor]:
-            images, ws = self._draw(latents.part(p), c[p], styles_grad=True)
+            images, ws = self._draw(latents.part(p), c[p], real[p], styles_grad=True)
             return path_lengths(images, ws, noise[p], create_graph), images
 
         measured = None
@@ -288,7 +291,7 @@ class StyleGAN2(L.LightningModule):
 
         def loss(p: slice) -> Tensor:
             with torch.no_grad():
-                fake = self._draw(latents.part(p), c[p])[0]
+                fake = self._draw(latents.part(p), c[p], real[p])[0]
             judged = self._judge(real[p], c[p])
             logits.append(judged.detach())
             return discriminator_loss(judged, self._judge(fake, c[p]))
@@ -357,7 +360,7 @@ class StyleGAN2(L.LightningModule):
         """Draw len(seeds) pictures with the averaged generator; all noise of image k comes from seeds[k] alone.
 
         Args:
-            condition: labels and attributes; what is missing is unknown.
+            condition: labels and attributes; what is missing is unknown. Masks [n, L, h, w], if they are given.
             truncation: 1 = as trained; less = closer to the mean picture of the image's own condition.
 
         Returns:
@@ -379,6 +382,18 @@ class StyleGAN2(L.LightningModule):
         w = net.mapping(torch.cat(zs).to(self.device), c)
         if truncation != 1:
             w = torch.lerp(self._centres.of(net.mapping, net.z_dim, c), w, truncation) if net.c_dim else net.truncate(w, truncation)
-        out = net.synthesize(w[:, None].expand(-1, net.num_ws, -1), noise).float()
+        masks = self._given(condition, len(seeds)) if self.wants_masks else None
+        out = net.synthesize(w[:, None].expand(-1, net.num_ws, -1), noise, masks).float()
         k = len(self.spec["channels"])
+        if self.wants_masks:
+            return Images(out.clamp(-1, 1), condition.masks)
         return Images(out[:, :k].clamp(-1, 1), decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))
+
+    def _given(self, condition: Condition, n: int) -> Tensor:
+        """Channels of the masks that a condition gives, [n, mask channels, h, w]."""
+        shape = (n, len(self.structures), *self.spec["size"])
+        found = None if condition.masks is None else tuple(condition.masks.shape)
+        if found != shape:
+            raise InputError("condition: masks", "none" if found is None else f"shape {found}", f"{shape}: this generator draws "
+                             f"images from masks of {', '.join(self.spec['layers'])}", "give the masks to draw from")
+        return encode_masks(condition.masks.to(self.device), self.structures, self.hparams.mask_encoding)

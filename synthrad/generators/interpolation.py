@@ -58,7 +58,7 @@ def walk(module: Any, condition: Condition, seeds: Sequence[int], steps: int, tr
     net, ends = module.generator_ema, []
     synthesize = net.synthesize
 
-    def listen(ws: Tensor, noise: Sequence[Tensor]) -> Tensor:
+    def listen(ws: Tensor, noise: Sequence[Tensor], _: None) -> Tensor:  # no mask: check_latent_path
         ends.append((ws, *noise))
         return synthesize(ws, noise)
 
@@ -77,7 +77,7 @@ def walk(module: Any, condition: Condition, seeds: Sequence[int], steps: int, tr
 
 
 def _sample(module: Any, condition: Condition, seeds: Sequence[int], rows: np.ndarray, truncation: float,
-            synthesize: Callable[[Tensor, Sequence[Tensor]], Tensor]) -> Images:
+            synthesize: Callable[[Tensor, Sequence[Tensor], None], Tensor]) -> Images:
     """`module.sample` of some seeds with another `synthesize`."""
     labels = None if condition.labels is None else condition.labels[rows]
     part = Condition(labels, [condition.attributes[i] for i in rows] if condition.attributes else ())
@@ -86,7 +86,7 @@ def _sample(module: Any, condition: Condition, seeds: Sequence[int], rows: np.nd
 
 
 @contextmanager
-def _in_place_of(net: Any, synthesize: Callable[[Tensor, Sequence[Tensor]], Tensor]) -> Iterator[None]:
+def _in_place_of(net: Any, synthesize: Callable[[Tensor, Sequence[Tensor], None], Tensor]) -> Iterator[None]:
     net.synthesize = synthesize  # the instance's comes before the class's
     try:
         yield
