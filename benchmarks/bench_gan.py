@@ -96,8 +96,8 @@ class Iteration:
         self.turn(False)
         with torch.no_grad():
             fake = self.synthesize(self.styles(self.batch), self.noise(self.batch))
-        losses.generator_loss(-self.judge(self.augment(fake, self.ada), self.c)).backward()  # fakes first: half the memory
-        losses.generator_loss(self.judge(self.augment(self.real, self.ada), self.c)).backward()
+        losses.fake_loss(self.judge(self.augment(fake, self.ada), self.c)).backward()  # one after the other: half the memory
+        losses.real_loss(self.judge(self.augment(self.real, self.ada), self.c)).backward()
 
     def path(self) -> None:
         self.turn(True)

@@ -73,8 +73,8 @@ class Generator(fast.StyleGAN2Generator):
 
     grouped = False
 
-    def synthesize(self, ws: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-        """Styles [N, num_ws, w_dim] to pictures [N, C, h, w]."""
+    def synthesize(self, ws: Tensor, noise: list[Tensor] | None = None, mask: None = None) -> Tensor:
+        """Styles [N, num_ws, w_dim] to pictures [N, C, h, w]; nets that are given masks have no plain counterpart."""
         noise = self.draw_noise(len(ws), ws.device) if noise is None else noise
         x, image = self.const.repeat(len(ws), 1, 1, 1), None
         for i, (conv, eta) in enumerate(zip(self.convs, noise, strict=True)):

@@ -14,9 +14,14 @@ def generator_loss(fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Logistic loss: mean of -log sigmoid(D(x)) plus mean of -log(1 - sigmoid(D(G(z))))."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+def real_loss(real: Tensor) -> Tensor:
+    """The discriminator's logistic loss of real pictures: mean of -log sigmoid(D(x))."""
+    return F.softplus(-real).mean()
+
+
+def fake_loss(fake: Tensor) -> Tensor:
+    """The discriminator's logistic loss of fake pictures: mean of -log(1 - sigmoid(D(G(z))))."""
+    return F.softplus(fake).mean()
 
 
 def r1_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:

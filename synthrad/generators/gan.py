@@ -31,13 +31,14 @@ from synthrad.gan.encoding import (
     squash_masks,
 )
 from synthrad.gan.losses import (
-    discriminator_loss,
+    fake_loss,
     generator_loss,
     half_life_decay,
     path_lengths,
     path_penalty,
     r1_penalty,
     ramped_half_life,
+    real_loss,
     update_average,
 )
 from synthrad.gan.settings import Auto, Settings, lazy_adam, settle
@@ -289,14 +290,17 @@ class StyleGAN2(L.LightningModule):
         """A discriminator step; returns its logits of the real pictures [N]."""
         latents, logits = self._latents(len(c)), []
 
-        def loss(p: slice) -> Tensor:
+        def fakes(p: slice) -> Tensor:
             with torch.no_grad():
                 fake = self._draw(latents.part(p), c[p], real[p])[0]
+            return fake_loss(self._judge(fake, c[p]))
+
+        def reals(p: slice) -> Tensor:
             judged = self._judge(real[p], c[p])
             logits.append(judged.detach())
-            return discriminator_loss(judged, self._judge(fake, c[p]))
+            return real_loss(judged)
 
-        self._step(optimizer, "loss_d", len(c), loss)
+        self._step(optimizer, "loss_d", len(c), fakes, reals)  # one after the other: half the memory
         return torch.cat(logits)
 
     def _regularise_gradient(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> None:
@@ -308,19 +312,20 @@ class StyleGAN2(L.LightningModule):
 
         self._step(optimizer, "loss_r1", len(c), loss)
 
-    def _step(self, optimizer: torch.optim.Optimizer, name: str, n: int, loss: Callable[[slice], Tensor]) -> None:
-        """Add up the gradients of a batch of n, part by part, and step, unless one is not a number.
+    def _step(self, optimizer: torch.optim.Optimizer, name: str, n: int, *losses: Callable[[slice], Tensor]) -> None:
+        """Add up the gradients of a batch of n, part by part and loss by loss, and step, unless one is not a number.
 
         Args:
-            loss: mean loss of those pictures of the batch that a slice names.
+            losses: each the mean loss of those pictures of the batch that a slice names; they are summed.
         """
         optimizer.zero_grad(set_to_none=True)
         slices, total = parts(n, self.hparams.accumulate), torch.zeros((), device=self.device)
         for p in slices:
-            share = loss(p) * (len(range(n)[p]) / n)
-            with unsynced(self.trainer.strategy.model, quiet=p is not slices[-1]):
-                self.manual_backward(share)
-            total = total + share.detach()
+            for loss in losses:
+                share = loss(p) * (len(range(n)[p]) / n)
+                with unsynced(self.trainer.strategy.model, quiet=p is not slices[-1] or loss is not losses[-1]):
+                    self.manual_backward(share)
+                total = total + share.detach()
         total = mean_of_ranks(total)
         guards.check_loss(name, total, self.images_seen)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)

@@ -65,7 +65,7 @@ def test_data(tmp_path, value):
     assert unchanged(model.generator, before)
 
 
-@pytest.mark.parametrize(("function", "name"), [("generator_loss", "loss_g"), ("discriminator_loss", "loss_d"),
+@pytest.mark.parametrize(("function", "name"), [("generator_loss", "loss_g"), ("real_loss", "loss_d"), ("fake_loss", "loss_d"),
                                                 ("r1_penalty", "loss_r1"), ("path_penalty", "loss_path")])
 def test_loss(tmp_path, monkeypatch, function, name):
     honest, before = getattr(gan, function), {}

@@ -53,7 +53,7 @@ def phases(kind, dtype):
 
     gradients("main", g, losses.generator_loss(d(g(z, c, noise=noise), c)))
     fake = g(z, c, noise=noise).detach()
-    gradients("main", d, losses.discriminator_loss(d(real, c), d(fake, c)))
+    gradients("main", d, losses.real_loss(d(real, c)) + losses.fake_loss(d(fake, c)))
     ws = g.mapping(z, c)[:, None].repeat(1, g.num_ws, 1)
     lengths = losses.path_lengths(g.synthesize(ws, noise), ws, y)
     found["lengths"] = lengths
