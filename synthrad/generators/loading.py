@@ -47,8 +47,8 @@ def load_generator(checkpoint: Path | str) -> tuple[Any, DatasetInfo, Lineage, d
 
 
 def check_same_dataset(info: DatasetInfo, real: DatasetInfo, where: str) -> None:
-    """Refuse a checkpoint of another dataset than the manifest's."""
-    for key in ("id", "classes", "layers", "channels"):
+    """Refuse a checkpoint of another dataset than the manifest's, or of the same one read in another way."""
+    for key in ("id", "classes", "layers", "channels", "resize", "intensity"):
         if getattr(info, key) != getattr(real, key):
             raise InputError(f"{where}: {key}", str(getattr(info, key)), f"{getattr(real, key)}, as --manifest has it",
                              "give the manifest that the generator was trained on, or its own checkpoint")

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from mask_painter import MaskPainter
 
 from synthrad.errors import InputError
-from synthrad.generators.loading import load_generator, wanted_layers
+from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
+from synthrad.records import DatasetInfo
 
 
 @pytest.fixture
@@ -29,3 +32,13 @@ def test_only_a_generator_that_says_so_wants_masks(trained):
     assert lineage.trained_on() and info.id == "tiny"
     painter = MaskPainter({"tooth": ("crown",)})
     assert wanted_layers(painter, painter.spec) == ["tooth"]
+
+
+@pytest.mark.parametrize("other", [
+    {"id": "b"}, {"classes": ("y",)}, {"layers": {"tooth": ("root",)}}, {"channels": ("x",)}, {"resize": "squeeze"},
+    {"intensity": {"low": 0.0, "high": 65535.0}}])
+def test_a_checkpoint_of_other_data_is_refused_by_what_differs(other):
+    info = DatasetInfo(name="a", id="a", classes=("x",), layers={"tooth": ("crown",)})
+    check_same_dataset(info, DatasetInfo.from_dict(info.to_dict(), "a"), "last.ckpt")
+    with pytest.raises(InputError, match=f"last.ckpt: {next(iter(other))}"):
+        check_same_dataset(info, replace(info, **other), "last.ckpt")
