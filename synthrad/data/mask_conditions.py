@@ -56,8 +56,9 @@ class MaskConditions:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the masks: the same files elsewhere are the same set."""
-        return {"masks": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(), "mask_transform": self.transform}
+        """What decides the masks, as JSON has it: the same files elsewhere are the same set."""
+        return {"masks": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(), "mask_transform": self.transform,
+                "mask_size": list(self.size), "mask_resize": self.policy}
 
     def batch(self, numbers: Sequence[int]) -> np.ndarray:
         """Masks of images `numbers`: int64 [n, L, h, w]; 0 background, k the k-th structure of its layer."""
@@ -123,7 +124,8 @@ def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Map
             augmentation does (data.transforms.light: 5 degrees, 8 % scale, 4 % shift).
 
     Raises:
-        InputError: no manifest; a condition without a training row; a file that is missing, broken or another split's.
+        InputError: no manifest; a condition without a training row; a file that is missing, broken or shows the pixels of
+            another split's mask.
     """
     if transform not in TRANSFORMS:
         raise InputError("--mask-transform", repr(transform), f"one of {', '.join(TRANSFORMS)}")
@@ -137,16 +139,20 @@ def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Map
     names = choose(conditions, train, list(layers), seed)
     paths = [tuple(os.path.normpath(here / p) for p in row) for row in names.itertuples(index=False)]
     digest = _digests(paths)
-    of_train = {p: i for i, p in enumerate(_paths(train, layers))}
-    rows = sorted({of_train[p] for p in paths if p in of_train})
-    given = sorted({p for p in paths if p not in of_train})
+    drawn, of_train = set(paths), _paths(train, layers)
+    rows = {i for i, p in enumerate(of_train) if p in drawn}
+    given = sorted(drawn - set(of_train))
     made = MaskConditions(paths, [_joined([digest[f] for f in p]) for p in paths], {x: len(s) for x, s in layers.items()},
                           (int(size[0]), int(size[1])), real.info.resize, seed, transform)
     for p in given:
         made.check(paths.index(p))
+    foreign = 0
     if given:
-        _refuse_held_out([f for p in given for f in p], digest, real, layers)
-    part = _fitted(train.take(rows), made.digests, len(given))
+        pixels = {f: _pixels(f) for p in given for f in p}
+        _refuse_held_out(pixels, real, layers)
+        owners, foreign = _owners(given, pixels, of_train)
+        rows |= owners
+    part = _fitted(train.take(sorted(rows)), made.digests, foreign)
     settings = {"masks": "real" if rows else "given", "mask_transform": transform}
     return replace(made, lineage=Lineage((part,), settings))
 
@@ -233,20 +239,42 @@ def _joined(digests: Sequence[str]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _refuse_held_out(given: Sequence[str], digest: Mapping[str, str], real: Manifest, layers: Mapping[str, Any]) -> None:
-    """A mask of a validation, audit or test patient must enter no training set, whatever its path; an empty one is nobody's."""
+def _pixels(path: str) -> str:
+    """Digest of what a mask shows, however its file is encoded; "" for an empty one, which is nobody's."""
+    mask = read_mask(path).astype("<u2")
+    return hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest() if mask.any() else ""
+
+
+def _refuse_held_out(pixels: Mapping[str, str], real: Manifest, layers: Mapping[str, Any]) -> None:
+    """A mask of a validation, audit or test patient must enter no training set, whatever its path or encoding."""
     for split in ("val", "audit", "test"):
         held = {p for row in _paths(real.where(split=split, source="real"), layers) for p in row if p}
-        known = {file_digest(p) for p in held if Path(p).is_file()}
-        for path in given:
-            if path in held or (digest[path] in known and read_mask(path).any()):
+        known = {_pixels(p) for p in held if Path(p).is_file()} - {""}
+        for path, shown in pixels.items():
+            if shown in known:
                 raise InputError(path, f"a mask of split {split}", "a mask of split train, or one of no image of the manifest",
                                  "draw from training masks: a synthetic set becomes training data")
 
 
-def _fitted(rows: Manifest, digests: Sequence[str], given: int) -> Fitted:
+def _owners(given: Sequence[tuple[str, ...]], pixels: Mapping[str, str],
+            of_train: Sequence[tuple[str, ...]]) -> tuple[set[int], int]:
+    """The training rows with the pixels of any given layer, and how many given masks are not wholly of training rows."""
+    shown: dict[str, set[int]] = {}
+    file_rows: dict[str, set[int]] = {}
+    for i, row in enumerate(of_train):
+        for path in row:
+            file_rows.setdefault(path, set()).add(i)
+    for path, rows in file_rows.items():
+        if Path(path).is_file():  # "" is no file
+            shown.setdefault(_pixels(path), set()).update(rows)
+    asked = [{pixels[f] for f in p} - {""} for p in given]
+    owners = {i for each in asked for x in each for i in shown.get(x, ())}
+    return owners, sum(not each or not each <= set(shown) for each in asked)
+
+
+def _fitted(rows: Manifest, digests: Sequence[str], foreign: int) -> Fitted:
     """The masks as a part of the lineage: whose they are."""
     key = project_key()
     return Fitted("masks", hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest(),
-                  "unknown" if given else "known", hash_subjects(rows.info.id, rows.column("subject"), key), frozenset(),
-                  frozenset(rows.column("digest")) - {""}, f"{given} masks of no training row" if given else "", key_id(key))
+                  "unknown" if foreign else "known", hash_subjects(rows.info.id, rows.column("subject"), key), frozenset(),
+                  frozenset(rows.column("digest")) - {""}, f"{foreign} masks of no training row" if foreign else "", key_id(key))

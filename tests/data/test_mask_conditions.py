@@ -1,4 +1,6 @@
 import hashlib
+import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -96,7 +98,8 @@ def test_the_same_files_elsewhere_are_the_same_masks(real, tmp_path):
     assert of(CARIES, moved).identity["masks"] == of(CARIES, moved).identity["masks"]
     (tmp_path / "moved").rename(tmp_path / "real")
     assert of(CARIES, real).identity == {
-        "masks": hashlib.sha256("\n".join(of(CARIES, real).digests).encode()).hexdigest(), "mask_transform": "none"}
+        "masks": hashlib.sha256("\n".join(of(CARIES, real).digests).encode()).hexdigest(), "mask_transform": "none",
+        "mask_size": [16, 16], "mask_resize": "letterbox"}
 
 
 def given(folder, mask, name="mine.png"):
@@ -130,6 +133,62 @@ def test_given_masks_that_are_refused(real, tmp_path):
     refused(str(text), "cannot be read")
 
 
+def encoded_anew(source, path):
+    """The same pixels in other bytes."""
+    Image.fromarray(np.asarray(Image.open(source)).astype(np.uint16)).save(path, compress_level=0)
+    assert path.read_bytes() != source.read_bytes()
+    return str(path)
+
+
+@pytest.mark.parametrize("split", ["val", "audit", "test"])
+def test_a_held_out_mask_saved_again_is_refused(real, tmp_path, split):
+    held = next(r.masks[0] for r in real.where(split=split) if r.masks[0])
+    with pytest.raises(InputError, match=f"a mask of split {split}"):
+        of(pd.DataFrame({"mask:tooth": [encoded_anew(held, tmp_path / "again.png")]}), real)
+
+
+def test_a_copy_of_a_training_mask_names_its_patient(real, tmp_path):
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(real[0].masks[0].read_bytes())
+    for path in (str(copy), encoded_anew(real[0].masks[0], tmp_path / "again.png")):
+        part = of(pd.DataFrame({"mask:tooth": [path]}), real).lineage.fitted[0]
+        assert part.trained_on == hash_subjects("tiny", ["real0"], project_key())
+        assert part.fingerprints == {real.column("digest")[0]} and (part.origin, part.notes) == ("known", "")
+
+
+def test_layers_of_two_patients_name_both(tmp_path):
+    real = make(tmp_path / "real")
+    two = Manifest(real.table.assign(**{"mask:bone": real.column("mask:tooth")}),
+                   replace(real.info, layers={"tooth": ("crown", "root"), "bone": ("jaw", "other")}))
+    mine = np.zeros((32, 32))
+    mine[0, 0] = 1
+
+    def part(tooth, bone):
+        named = pd.DataFrame({"mask:tooth": [tooth], "mask:bone": [bone]})
+        return of(named, two, layers=two.info.layers).lineage.fitted[0]
+
+    both = part("masks/0.png", "masks/3.png")
+    assert both.trained_on == hash_subjects("tiny", ["real0", "real1"], project_key()) and both.origin == "known"
+    assert both.fingerprints == {real.column("digest")[i] for i in (0, 3)}
+    half = part("masks/0.png", given(tmp_path, mine))
+    assert half.trained_on == hash_subjects("tiny", ["real0"], project_key()) and half.origin == "unknown"
+    empty = part("masks/0.png", given(tmp_path, np.zeros((32, 32))))
+    assert empty.trained_on == half.trained_on and empty.origin == "known"
+
+
+def test_an_empty_training_mask_names_nobody(real, tmp_path):
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(real[0].masks[0])
+    part = of(pd.DataFrame({"mask:tooth": [given(tmp_path, np.zeros((32, 32)))]}), real).lineage.fitted[0]
+    assert not part.trained_on and part.origin == "unknown"
+
+
+def test_the_size_and_the_resize_policy_are_part_of_the_identity(real):
+    squeezed = Manifest(real.table, replace(real.info, resize="squeeze"))
+    made = of(CARIES, real).identity
+    assert made != of(CARIES, squeezed).identity and made != of(CARIES, real, size=(16, 32)).identity
+    assert json.loads(json.dumps(made)) == made  # as the mark of a set has it
+
+
 def test_an_empty_mask_is_nobodys(real, tmp_path):
     held = real.where(split="test")[0].masks[0]
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(held)
@@ -139,8 +198,6 @@ def test_an_empty_mask_is_nobodys(real, tmp_path):
 
 
 def test_masks_of_one_image_come_together(tmp_path):
-    from dataclasses import replace
-
     real = make(tmp_path / "real")
     two = Manifest(real.table.assign(**{"mask:bone": real.column("mask:tooth")}),
                    replace(real.info, layers={"tooth": ("crown", "root"), "bone": ("jaw", "other")}))
