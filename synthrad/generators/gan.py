@@ -323,7 +323,9 @@ class StyleGAN2(L.LightningModule):
         for p in slices:
             for loss in losses:
                 share = loss(p) * (len(range(n)[p]) / n)
-                with unsynced(self.trainer.strategy.model, quiet=p is not slices[-1] or loss is not losses[-1]):
+                quiet = p is not slices[-1] or loss is not losses[-1]
+                # Lightning's autocast is still on here, and would lower what the nets computed in full precision
+                with unsynced(self.trainer.strategy.model, quiet), torch.autocast(self.device.type, enabled=False):
                     self.manual_backward(share)
                 total = total + share.detach()
         total = mean_of_ranks(total)

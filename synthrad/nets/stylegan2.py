@@ -46,15 +46,16 @@ def _low_pass(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
 class _Filter(torch.autograd.Function):
     """The low-pass filter with its derivatives of every order: each is the filter with other strides.
 
-    Torch's second derivative of a depthwise convolution runs one convolution a channel.
+    Torch's second derivative of a depthwise convolution runs one convolution a channel. In the type of x also under
+    autocast, which is on while a penalty takes its inner derivative.
     """
 
     @staticmethod
     def forward(x: Tensor, gain: float, up: bool, stride: int, pad: int) -> Tensor:
         kernel = _low_pass(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
-        if up:
-            return F.conv_transpose2d(x, kernel, stride=stride, padding=pad, groups=x.shape[1])
-        return F.conv2d(x, kernel, stride=stride, padding=pad, groups=x.shape[1])
+        convolve = F.conv_transpose2d if up else F.conv2d
+        with torch.autocast(x.device.type, enabled=False):
+            return convolve(x, kernel, stride=stride, padding=pad, groups=x.shape[1])
 
     @staticmethod
     def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:

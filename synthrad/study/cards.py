@@ -27,7 +27,7 @@ def headline(comparisons: Comparisons, arms: Sequence[Mapping[str, Any]], mechan
     if mechanics:
         return f"{_counted(len(judged), 'arm')} with synthetic images ran from the data to the test; none is judged."
     if comparisons.undertrained:
-        return f"No verdict on any arm: {comparisons.reference} was still improving when it stopped."
+        return f"No verdict on any arm: {comparisons.reference} gains more than is relevant from twice the steps."
     if comparisons.floor:
         return f"No verdict on any arm: {comparisons.floor}."
     replacing = {arm_name(a) for a in arms if role_of(a) == "replacing"}
@@ -108,7 +108,7 @@ def _sentence(
     if mechanics:
         return "Every step ran. This study is not meant to judge the arm."
     if state == "undertrained":
-        return f"No verdict: {base} was still improving when it stopped, so longer training may do what the added rows did."
+        return f"No verdict: {base} gains more than {end.smallest_relevant:g} from twice the steps, so it is no fair reference yet."
     if comparisons.floor:
         return f"No verdict: {comparisons.floor}."
     held = len(v.comparisons) - 1

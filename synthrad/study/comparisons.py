@@ -140,7 +140,8 @@ def training_length(cases: pd.DataFrame, endpoint: Endpoint, longer: str, refere
     """What twice the steps do to the reference: arm `longer` minus `reference`, on the endpoint.
 
     The design's rule, a best validation step later than 0.8 T, told nothing: where the learning rate falls to 0 the last
-    steps are nearly always the best by a hair, and the curve is flat there at any T.
+    steps are nearly always the best by a hair, and the curve is flat there at any T. The rule that replaces it looks at
+    the difference itself and has no error rate; its interval is printed beside it.
     """
     rows = _rows_of(cases, endpoint, {longer, reference})
     answers, _ = answers_of(rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, None, fewest)

@@ -58,7 +58,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     measurements += [longer.measurement()] if longer else []
     write_measurements(folder / "measurements.jsonl", measurements)
     write_durably(folder / "verdicts.json", json.dumps(
-        [{"arm": v.arm, "call": v.call, "p": v.p, "p_holm": v.p_holm, "words": v.words,
+        [{"arm": v.arm, "call": v.call, "why_no_verdict": comparisons.why_silent, "p": v.p, "p_holm": v.p_holm, "words": v.words,
           "comparisons": [asdict(c) for c in v.comparisons]} for v in comparisons.verdicts], indent=1).encode())
     pools = {name: [Manifest.read(p) for p in pools_of(folder, name)] for name in graph["sources"]}
     train = manifest.where(split="train", source="real")

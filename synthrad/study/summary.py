@@ -22,7 +22,8 @@ def summary_lines(facts: ReportFacts) -> list[dict[str, Any]]:
     Every line has the fields of Measurement and `steps`, `config_hash`, `mechanics`, `versions`, `cpu`. The metrics are those
     over all classes, and on the endpoint's task those of the classes that the endpoint names. An arm's line holds the
     difference to the reference on the endpoint (`classes`, `layer`; empty for all) with its interval over `n` subjects and
-    `seeds` seeds, the verdict in a word, Holm's p, the comparison that was hardest and the smallest detectable differences.
+    `seeds` seeds, the verdict in a word (and why there is none), Holm's p, the comparison that was hardest and the smallest
+    detectable differences. A last line holds what twice the steps did to the reference, where that was trained.
     """
     fits = {(f["task"], f["net"], f["arm"], f["seed"]): f for f in facts.fits}
     steps = {key[:3]: f["steps"] for key, f in fits.items()}
@@ -37,6 +38,9 @@ def summary_lines(facts: ReportFacts) -> list[dict[str, Any]]:
         key = (facts.endpoint.task, facts.endpoint.net, v.arm)
         run = {"steps": steps.get(key), "config_hash": facts.config_hash}
         lines.append({**_verdict(v, facts), **run, **stamp})
+    if longer := facts.comparisons.longer:
+        run = {"steps": 2 * steps[longer.task, longer.net, longer.reference], "config_hash": facts.config_hash}
+        lines.append({**_plain(longer.measurement(), facts.study), "seeds": longer.seeds, **run, **stamp})
     return lines
 
 
@@ -67,6 +71,7 @@ def _verdict(v: Verdict, facts: ReportFacts) -> dict[str, Any]:
         "reference": against.reference,
         "seeds": against.seeds,
         "verdict": v.call,
+        "why_no_verdict": facts.comparisons.why_silent,
         "p_holm": v.p_holm,
         "hardest": _finite(hardest),
         "detectable_80": v.detectable_80,

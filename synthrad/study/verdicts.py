@@ -163,6 +163,11 @@ class Comparisons:
         return next(v for v in self.verdicts if v.arm == arm)
 
     @property
+    def why_silent(self) -> str:
+        """Why no arm gets a verdict: mechanics, undertrained, what nothing was learned, or ""."""
+        return "mechanics" if self.mechanics else "undertrained" if self.undertrained else self.floor
+
+    @property
     def words(self) -> list[str]:
         """One sentence a verdict."""
         return [v.words for v in self.verdicts]

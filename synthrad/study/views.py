@@ -143,15 +143,18 @@ def endpoint_fits(fits: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list
 
 
 def training_length(comparisons: Comparisons) -> str:
-    """What twice the steps did to the arm without added rows; "" where that was not trained."""
+    """What twice the steps did to the arm without added rows; "" where that was not trained, or nothing was learned."""
     longer, end = comparisons.longer, comparisons.endpoint
-    if longer is None:
+    if longer is None or comparisons.floor:
         return ""
     found = f"Twice the steps change {comparisons.reference} by {longer.words.removesuffix(f' against {longer.reference}')}"
     if comparisons.undertrained:
         return (f"{found}: more than the smallest relevant difference of {end.smallest_relevant:g}. Raise `steps` of task "
                 f"{end.task} and run the study again; until then no arm gets a verdict.")
-    return f"{found}: less than the smallest relevant difference of {end.smallest_relevant:g}, so its training was long enough."
+    if longer.high is not None and longer.high < end.smallest_relevant:
+        return f"{found}: less than the smallest relevant difference of {end.smallest_relevant:g}, so its training was long enough."
+    return (f"{found}: not above the smallest relevant difference of {end.smallest_relevant:g}, but the interval does not rule out "
+            "that more training gains as much.")
 
 
 def untested(lines: Sequence[str], mechanics: bool) -> list[str]:

@@ -108,6 +108,15 @@ def test_low_precision_stays_near_and_keeps_pictures_and_logits_in_float32(oracl
     assert levels > 1000
 
 
+def test_the_filter_and_its_derivative_keep_their_type_under_autocast():
+    x = torch.randn(1, 2, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = sg.upsample(x)
+        (g,) = torch.autograd.grad(y.sum(), x)
+    assert y.dtype == g.dtype == torch.float32
+    assert torch.equal(y, sg.upsample(x))
+
+
 def test_a_layer_does_not_change_its_input():
     torch.manual_seed(0)
     g, d = nets(sg, torch.float32)

@@ -42,7 +42,7 @@ def test_headline(verdicts, words):
 def test_headline_where_nothing_is_judged():
     none = study(verdict("a", "no verdict"))
     assert headline(none, ARMS, True) == "1 arm with synthetic images ran from the data to the test; none is judged."
-    assert "still improving" in headline(replace(none, undertrained=True), ARMS, False)
+    assert "from twice the steps" in headline(replace(none, undertrained=True), ARMS, False)
     assert headline(replace(none, floor="no arm segments anything"), ARMS, False) == "No verdict on any arm: no arm segments anything."
 
 

@@ -8,7 +8,7 @@ import pytest
 from fake_run import NET, TASK, read_fake_run, write_fake_run
 
 from synthrad.measurements import Measurement
-from synthrad.study import pictures
+from synthrad.study import pictures, views
 from synthrad.study.comparisons import Comparison, Endpoint, compare
 from synthrad.study.report import (
     DataSummary,
@@ -211,6 +211,9 @@ def test_a_reference_that_longer_training_improves_gives_no_verdict(made, facts)
     assert "UNDERTRAINED" not in render(facts)
     enough = compared(read_fake_run(made[0]), longer=replace(longer, difference=0.001, low=-0.001, high=0.003))
     assert "+0.001 [-0.001, 0.003]: less than the smallest relevant" in Page(render(replace(facts, comparisons=enough))).words
+    wide = compared(read_fake_run(made[0]), longer=replace(longer, difference=0.001, low=-0.1, high=0.1))
+    assert "does not rule out" in Page(render(replace(facts, comparisons=wide))).words
+    assert views.training_length(replace(wide, floor="no arm segments anything")) == ""
 
 
 def test_a_bare_study_still_renders(facts):

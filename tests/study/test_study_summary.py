@@ -11,7 +11,7 @@ from fake_run import CLASSES, NET, SEEDS, STEPS, SUBJECTS, TASK, read_fake_run, 
 
 from synthrad.errors import InputError
 from synthrad.measurements import Measurement
-from synthrad.study.comparisons import Endpoint, compare
+from synthrad.study.comparisons import Comparison, Endpoint, compare
 from synthrad.study.report import ReportFacts, installed, processor
 from synthrad.study.summary import summary_lines, write_summary
 
@@ -37,6 +37,15 @@ def export():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_why_there_is_no_verdict_and_what_longer_training_did(facts):
+    longer = Comparison("real_only_longer", "real_only", "dice", 0.05, 0.03, 0.07, None, None, 5, 40, "downstream seeds", TASK, NET)
+    silent = replace(facts, comparisons=replace(facts.comparisons, undertrained=True, longer=longer))
+    *verdicts, last = [x for x in summary_lines(silent) if x["seed"] is None]
+    assert {x["why_no_verdict"] for x in verdicts} == {"undertrained"}
+    assert (last["arm"], last["value"], last["steps"], last["seeds"]) == ("real_only_longer", 0.05, 2 * STEPS, 5)
+    assert {x["why_no_verdict"] for x in summary_lines(facts) if x["seed"] is None} == {""}
 
 
 def test_a_line_a_seed_and_metric(facts):
