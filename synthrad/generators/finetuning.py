@@ -110,6 +110,9 @@ class _Pairs:
         by_place = len(new["channels"]) == len(old["channels"])
         self.conditions = (condition_columns(new), condition_columns(old))
         self.channels = (channels(new, model.hparams.mask_encoding, by_place), channels(old, source.hparams.mask_encoding, by_place))
+        # a generator that is given masks draws the image channels alone, and reads the others
+        (drawn, read), (old_drawn, old_read) = _split(self.channels[0], model.wants_masks), _split(self.channels[1], source.wants_masks)
+        self.drawn, self.given = (drawn, old_drawn), (read, old_read)
         # inputs of the first layer of the generator's mapping network: z, then the embedded condition, if there is one
         z, embedded = ([(what, i) for i in range(model.hparams[dim])] for what, dim in (("z", "z_dim"), ("condition", "w_dim")))
         self.mapped = tuple(z + embedded * bool(c) for c in self.conditions)
@@ -121,7 +124,9 @@ class _Pairs:
         if key == "mapping.layers.0.weight" and net != "discriminator":
             return 1, *self.mapped, True
         if key.startswith("to_image.") and key.endswith((".weight", ".bias")) and "affine" not in key:
-            return 0, *self.channels, False
+            return 0, *self.drawn, False
+        if key.endswith("by_mask.hidden.weight"):
+            return 1, *self.given, True
         if key == "from_image.weight":
             return 1, *self.channels, True
         return None
@@ -133,7 +138,15 @@ class _Pairs:
             said.append(f"{what}: {', '.join(fresh) or 'nothing'} re-initialised" + (f", {', '.join(left)} left behind" if left else ""))
         if bool(self.conditions[0]) != bool(self.conditions[1]):
             said.append("the discriminator's last layer re-initialised: it differs with and without a condition")
+        if bool(self.given[0]) != bool(self.given[1]):
+            said.append("the layers that read a given mask " + ("re-initialised" if self.given[0] else "left behind"))
         return "; ".join(said)
+
+
+def _split(names: Sequence[Hashable], given: bool) -> tuple[list[Hashable], list[Hashable]]:
+    """The channels that a generator draws, and those that it is given."""
+    read = [n for n in names if given and n[0] == "mask"]
+    return [n for n in names if n not in read], read
 
 
 def _spoken(name: Hashable) -> str:

@@ -16,6 +16,7 @@ from synthrad.records import file_digest
 # b stays, a goes, c is new; of the layer organ, `right` stays, `left` goes; the order changes; a new layer
 OTHER = replace(INFO, name="other", id="other", classes=("c", "b"), layers={"tumour": ("mass",), "organ": ("right",)})
 NOTHING_SHARED = replace(INFO, name="third", id="third", classes=("x",), layers={})
+RENAMED = replace(INFO, name="fifth", id="fifth", layers={"organ": ("right", "middle")})  # as many, but others
 UNLABELLED = replace(INFO, name="fourth", id="fourth", classes=())
 
 
@@ -100,6 +101,42 @@ def test_datasets_that_share_little(source, info, capsys):
         torch.testing.assert_close(mine.weight * mine.scale, theirs.weight[:, :z] * theirs.scale)
     back = begin_from_unlabelled(model)
     assert torch.equal(back.generator.convs[0].weight, old.generator.convs[0].weight)
+
+
+@pytest.fixture(scope="module")
+def given_source(tmp_path_factory):
+    """A checkpoint of a generator that draws from masks, and its model."""
+    path = tmp_path_factory.mktemp("given") / "last.ckpt"
+    model, made = fit(steps=2, masks="given")
+    made.save_checkpoint(path)
+    return path, model
+
+
+@pytest.mark.parametrize(("before", "after", "info", "same"), [
+    ("given", "given", INFO, {0: 0, 1: 1, 2: 2}), ("draw", "given", INFO, {0: 0, 1: 1, 2: 2}), ("given", "draw", INFO, {0: 0, 1: 1, 2: 2}),
+    ("given", "given", OTHER, {2: 0, 3: 2}), ("given", "given", RENAMED, {0: 0, 1: 2}),
+], ids=["given-given", "draw-given", "given-draw", "other number of structures", "other structures"])
+def test_generators_that_draw_from_masks(source, given_source, capsys, before, after, info, same):
+    """`same`: mask channels of the new one -> of the source."""
+    path, old = given_source if before == "given" else source
+    model = begin(path, info, masks=after)
+    said = capsys.readouterr().out
+    assert ("given mask re-initialised" in said, "given mask left behind" in said) == (before == "draw", after == "draw")
+    mine, theirs = model.generator.state_dict(), old.generator.state_dict()
+    image = "to_image.1.weight"
+    assert torch.equal(mine[image][0], theirs[image][0]) and torch.equal(mine["convs.0.weight"], theirs["convs.0.weight"])
+    assert len(mine[image]) == (1 if after == "given" else 4) and not torch.isin(mine[image][1:], theirs[image]).any()
+    pairs = [(model.discriminator.from_image.weight, old.discriminator.from_image.weight, 1)]
+    pairs += [(mine[k], theirs[k], 0) for k in mine if k in theirs and k.endswith("by_mask.hidden.weight")]
+    assert len(pairs) == (1 + len(old.generator.convs) if before == after else 1)
+    for new, was, first in pairs:  # first: the image channels before those of the masks
+        for i in range(first, new.shape[1]):
+            if i - first in same:  # in use, a weight is divided by the root of the number of inputs
+                torch.testing.assert_close(new[:, i] / new.shape[1]**0.5, was[:, same[i - first] + first] / was.shape[1]**0.5)
+            else:
+                assert not torch.isin(new[:, i], was).any()
+    if before == after and info is INFO:
+        assert all(torch.equal(mine[k], theirs[k]) for k in theirs) and mine.keys() == theirs.keys()
 
 
 def begin_from_unlabelled(model):
