@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthrad.conditioning import Generator, Images
+from synthrad.conditioning import Condition, Generator, Images
 from synthrad.data.conditions import blank_unlearned, complete, condition_text, read_conditions, to_condition
 from synthrad.data.mask_conditions import TRANSFORMS, MaskConditions, mask_conditions
 from synthrad.errors import InputError
@@ -58,15 +58,19 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         the synthetic manifest, read back from `out`.
 
     Raises:
-        InputError: `out` holds another set, or truncation is not in (0, 1].
+        InputError: `out` holds another set, truncation is not in (0, 1], or a class that the generator never saw is asked for.
     """
     from tqdm import tqdm
+
+    from synthrad.generators.preflight import check_asked  # loads torch
 
     _check_truncation(truncation)
     if masks is None and getattr(generator, "wants_masks", False):
         raise InputError("masks", "none", "MaskConditions: this generator draws from masks", "make them by mask_conditions()")
     out = Path(out).resolve()
     conditions = complete(conditions, info)
+    labels = conditions[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float)
+    check_asked(Condition(labels=labels), getattr(generator, "spec", {}))  # all of them, while nothing is written yet
     settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size,
                 "rows": len(conditions), "conditions": hashlib.sha256(conditions.to_csv(index=False).encode()).hexdigest()}
     if masks is not None:

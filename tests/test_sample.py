@@ -101,6 +101,17 @@ def test_truncation_is_above_0_and_at_most_1(checkpoint, tmp_path, truncation):
     assert not (tmp_path / "set").exists()
 
 
+def test_a_class_that_was_never_learned_is_refused_before_anything_is_written(checkpoint, tmp_path):
+    never = Painter()
+    never.spec = {**Painter.spec, "classes": ["a", "b"], "absent": ["b"]}
+    asked = conditions().assign(**{"label:b": [0, np.nan] * 4 + [1, 1]})  # in the last block only
+    with pytest.raises(InputError, match=r"label 'b': found 1 in 2 condition"):
+        sample_set(never, checkpoint, asked, 0, tmp_path / "set", INFO, LINEAGE, block_size=4)
+    assert not (tmp_path / "set").exists() and never.sizes == []
+    without = asked.assign(**{"label:b": np.nan})
+    assert len(sample_set(never, checkpoint, without, 0, tmp_path / "set", INFO, LINEAGE, block_size=4)) == 10
+
+
 @pytest.mark.parametrize("source", ["each:3", "wanted.csv", "plan.json"])
 def test_number_is_refused_where_the_conditions_say_it(checkpoint, tmp_path, source):
     with pytest.raises(InputError, match="leave --number out"):

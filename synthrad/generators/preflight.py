@@ -104,6 +104,9 @@ def check_asked(condition: Condition, spec: Mapping[str, Any]) -> None:
         InputError: names the class.
     """
     for name in spec.get("absent", []):  # older checkpoints do not say
-        if condition.labels is not None and (np.asarray(condition.labels)[:, spec["classes"].index(name)] == 1).any():
-            raise InputError(f"condition: label {name!r}", "1", "0 or unknown: no training image was known to have it",
-                             "leave it out, or train a generator on images that have it")
+        if condition.labels is None:
+            continue
+        if n := int((np.asarray(condition.labels)[:, spec["classes"].index(name)] == 1).sum()):
+            raise InputError(f"condition: label {name!r}", f"1 in {n} condition(s)", "0 or unknown: no image that the generator was "
+                             "trained on was known to have it", "leave it out (synthrad sample: --conditions with a .csv without "
+                             "it), or train a generator on images that have it")
