@@ -21,7 +21,6 @@ Appends JSON lines to benchmarks/results/gan.jsonl and prints one line a goal.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import json
 import os
@@ -30,10 +29,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ from synthrad.study.report import processor  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "gan.jsonl"
 EVERY = {"generator": 1, "discriminator": 1, "path": 4, "r1": 16}
+TIMED = (*EVERY, "sample")
 REFERENCE_GFLOP = {(64, 16384): 205, (128, 16384): 304, (256, 16384): 404, (256, 32768): 1216}  # an image, counted in the public implementation
 CHANNELS = 3  # one of image, two of mask
 
@@ -59,13 +60,8 @@ class Iteration:
     def __init__(self, kind: str, size: int, base: int, batch: int, device: str, dtype: torch.dtype = torch.float32,
                  low: torch.dtype | None = None, compile_nets: bool = False, ada: float = 0.5):
         torch.manual_seed(0)
-        width = {"channel_base": base, "mapping_depth": 2}
-        if kind == "plain":
-            self.g = plain.Generator((size, size), CHANNELS, 0, **width)
-            self.d = plain.Discriminator((size, size), CHANNELS, 0, **width)
-        else:
-            self.g = ours.StyleGAN2Generator((size, size), CHANNELS, 0, **width)
-            self.d = ours.StyleGAN2Discriminator((size, size), CHANNELS, 0, **width)
+        kinds = {"plain": (plain.Generator, plain.Discriminator), "ours": (ours.StyleGAN2Generator, ours.StyleGAN2Discriminator)}
+        self.g, self.d = (net((size, size), CHANNELS, 0, channel_base=base, mapping_depth=2) for net in kinds[kind])
         layout = torch.contiguous_format if kind == "plain" else torch.channels_last
         for net in (self.g, self.d):
             net.to(device=device, dtype=dtype).to(memory_format=layout)
@@ -79,8 +75,8 @@ class Iteration:
         self.c = torch.zeros(batch, 0, device=device, dtype=dtype)
         self.mean = torch.zeros((), device=device, dtype=dtype)
 
-    def autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self.device, self.low) if self.low else contextlib.nullcontext()
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, self.low, enabled=self.low is not None)
 
     def styles(self, n: int) -> Tensor:
         w = self.g.mapping(torch.randn(2 * n, self.g.z_dim, device=self.device, dtype=self.dtype), self.c.repeat(2, 1)[:2 * n])
@@ -120,7 +116,9 @@ class Iteration:
         losses.r1_penalty(self.d(seen, self.c), seen, 1.0).backward()
 
     def step(self, phase: str) -> None:
-        """A phase with its optimizer's step."""
+        """A phase with its optimizer's step, or sampling."""
+        if phase == "sample":
+            return self.sample()
         optimizer = self.optimizers[phase in ("discriminator", "r1")]
         optimizer.zero_grad(set_to_none=True)
         with self.autocast():
@@ -140,23 +138,21 @@ class Iteration:
 
 def seconds(call: Callable[[], None], device: str) -> float:
     """Wall-clock seconds of one call."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
     start = time.perf_counter()
     call()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - start
 
 
 def gflop(it: Iteration) -> float:
     """GFLOP an image of one iteration without augmentation, each phase by its frequency."""
-    ada, it.ada, total = it.ada, 0.0, 0.0
+    it.ada, total = 0.0, 0.0
     for phase, every in EVERY.items():
         with FlopCounterMode(display=False) as counter:
             getattr(it, phase)()
         total += counter.get_total_flops() / every
-    it.ada = ada
     return total / it.batch / 1e9
 
 
@@ -176,11 +172,10 @@ def results(it: Iteration) -> dict[str, Tensor]:
     """Gradients of every phase, pictures and logits; names start with the phase. Draws are alike for every formulation."""
     found = {}
     it.ada = 0.0
-    draw, draw_like = torch.randn, torch.randn_like
-    # every type gets the numbers that float64 draws, rounded, in the order of the axes whatever the memory layout
-    torch.randn = lambda *a, dtype=None, **k: draw(*a, dtype=torch.float64, **k).to(dtype or it.dtype)
-    torch.randn_like = lambda x, **k: draw(x.shape, dtype=torch.float64, device=x.device).to(x.dtype)
-    try:
+    draw = torch.randn  # every type gets the numbers of float64, rounded, in the order of the axes whatever the memory layout
+    alike = {"randn": lambda *a, dtype=None, **k: draw(*a, dtype=torch.float64, **k).to(dtype or it.dtype),
+             "randn_like": lambda x, **k: draw(x.shape, dtype=torch.float64, device=x.device).to(x.dtype)}
+    with mock.patch.multiple(torch, **alike):
         for phase in EVERY:
             torch.manual_seed(1)
             it.g.zero_grad()
@@ -191,8 +186,6 @@ def results(it: Iteration) -> dict[str, Tensor]:
         with torch.no_grad():
             found["pictures "] = it.synthesize(it.styles(it.batch), it.noise(it.batch)).double()
             found["logits "] = it.judge(it.real, it.c).double()
-    finally:
-        torch.randn, torch.randn_like = draw, draw_like
     return found
 
 
@@ -206,30 +199,21 @@ def largest_error(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
     return torch.stack(errors).max().item()
 
 
-@contextlib.contextmanager
-def without_tf32() -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
 @functools.cache
 def agreement(size: int, base: int, device: str, compiled: bool = False) -> dict[str, float]:
     """Largest error against plain float64 of ours in float64 and of both formulations in float32; 2 images."""
-    errors = {}
-    with without_tf32():
-        oracle = Iteration("plain", size, base, 2, device, torch.float64)
-        truth = results(oracle)
-        for name, kind, dtype in (("float64_error", "ours", torch.float64), ("float32_error", "ours", torch.float32),
-                                  ("plain_float32_error", "plain", torch.float32)):
-            made = Iteration(kind, size, base, 2, device, dtype, compile_nets=compiled and kind == "ours")
-            made.g.load_state_dict(oracle.g.state_dict())
-            made.d.load_state_dict(oracle.d.state_dict())
-            made.real = oracle.real.to(dtype)
-            errors[name] = largest_error(results(made), truth)
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    oracle = Iteration("plain", size, base, 2, device, torch.float64)
+    truth, errors = results(oracle), {}
+    for name, kind, dtype in (("float64_error", "ours", torch.float64), ("float32_error", "ours", torch.float32),
+                              ("plain_float32_error", "plain", torch.float32)):
+        made = Iteration(kind, size, base, 2, device, dtype, compile_nets=compiled and kind == "ours")
+        made.g.load_state_dict(oracle.g.state_dict())
+        made.d.load_state_dict(oracle.d.state_dict())
+        made.real = oracle.real.to(dtype)
+        errors[name] = largest_error(results(made), truth)
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
     return errors
 
 
@@ -272,22 +256,20 @@ def time_size(args: argparse.Namespace, size: int) -> list[dict]:
     variants = ["plain", "ours", "ours_bf16"] + (["plain_bf16"] if args.device == "cuda" else [])
     iterations = {v: make(v, args, size) for v in variants}
     for it in iterations.values():  # the first calls choose algorithms
-        for phase in (*EVERY, "sample"):
-            it.sample() if phase == "sample" else it.step(phase)
-    times: dict[str, dict[str, list[float]]] = {v: {p: [] for p in (*EVERY, "sample")} for v in variants}
+        for phase in TIMED:
+            it.step(phase)
+    times: dict[str, dict[str, list[float]]] = {v: {p: [] for p in TIMED} for v in variants}
     for r in range(args.rounds):
         for v in variants if r % 2 == 0 else variants[::-1]:
-            for phase in times[v]:
-                it = iterations[v]
-                call = it.sample if phase == "sample" else lambda it=it, phase=phase: it.step(phase)
-                times[v][phase].append(seconds(call, args.device) / it.batch)
+            for phase in TIMED:
+                times[v][phase].append(seconds(functools.partial(iterations[v].step, phase), args.device) / iterations[v].batch)
         print(f"{size} px: round {r + 1} of {args.rounds}", flush=True)
+    for found in times.values():
+        found["iteration"] = [sum(found[p][r] / every for p, every in EVERY.items()) for r in range(args.rounds)]
     lines = []
     for v in variants:
-        whole = [sum(times[v][p][r] / every for p, every in EVERY.items()) for r in range(args.rounds)]
-        base = [sum(times["plain"][p][r] / every for p, every in EVERY.items()) for r in range(args.rounds)]
-        for phase, own, reference in [("iteration", whole, base), *[(p, times[v][p], times["plain"][p]) for p in times[v]]]:
-            ratios = [a / b for a, b in zip(own, reference, strict=True)]
+        for phase, own in times[v].items():
+            ratios = [a / b for a, b in zip(own, times["plain"][phase], strict=True)]
             lines.append({"bench": "gan", "size": size, "variant": v, "phase": phase, "seconds_an_image": statistics.median(own),
                           "spread": [min(own), max(own)], "ratio": statistics.median(ratios), "ratio_spread": [min(ratios), max(ratios)]})
     return lines
