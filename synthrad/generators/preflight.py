@@ -49,6 +49,20 @@ def check_options(options: Mapping[str, Any]) -> None:
                          "random weights", "name the checkpoint to start from, or set freeze_d to 0")
 
 
+def check_precision(precision: str) -> None:
+    """Refuse weights of fewer than 32 bits: pictures, conditions and noise come as float32, and the step would fail on them.
+
+    Args:
+        precision: as Trainer.precision names it.
+
+    Raises:
+        InputError: bf16-true, 16-true or another one whose weights are no float32 or float64.
+    """
+    if precision.endswith("-true") and precision not in ("32-true", "64-true"):
+        raise InputError("trainer.precision", precision, "32-true, or bf16-mixed or 16-mixed, which keep the weights in float32",
+                         "use bf16-mixed for less memory")
+
+
 def make_augment(image_channels: int, strengths: Mapping[str, float] | None) -> Augment:
     """The augmentation pipeline of a config's strengths.
 

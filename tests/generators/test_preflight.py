@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_gan import INFO, TINY, Pictures, fit
+from tiny_gan import INFO, TINY, Pictures, fit, trainer
 
 from synthrad import cli
 from synthrad.conditioning import Condition
@@ -36,6 +36,14 @@ def test_options_that_cannot_be_meant_are_told_before_the_first_step(options, wo
     monkeypatch.setattr(StyleGAN2, "training_step", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(InputError, match=words):
         fit(**options)
+
+
+def test_weights_of_16_bits_are_refused():
+    for precision in ("bf16-true", "16-true"):
+        with pytest.raises(InputError, match=f"trainer.precision: found {precision}.*bf16-mixed"):
+            preflight.check_precision(trainer(precision=precision).precision)
+    for precision in ("32-true", "64-true", "bf16-mixed"):
+        preflight.check_precision(trainer(precision=precision).precision)
 
 
 def test_a_dataset_smaller_than_a_batch(monkeypatch):
