@@ -148,6 +148,7 @@ class StyleGAN2(L.LightningModule):
             raise InputError("data", type(source).__name__, "a datamodule with spec()",
                              "train with data: synthrad.datamodules.generation.GenerationDataModule")
         preflight.check_options(self.hparams)
+        preflight.check_precision(self.trainer.precision)
         spec, rows = source.spec(), getattr(source, "train", None)
         self.build({**spec, "absent": preflight.absent_classes(rows)})
         if stage == "fit":

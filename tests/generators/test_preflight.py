@@ -42,6 +42,8 @@ def test_weights_of_16_bits_are_refused():
     for precision in ("bf16-true", "16-true"):
         with pytest.raises(InputError, match=f"trainer.precision: found {precision}.*bf16-mixed"):
             preflight.check_precision(trainer(precision=precision).precision)
+    with pytest.raises(InputError, match="trainer.precision"):
+        fit(precision="bf16-true")
     for precision in ("32-true", "64-true", "bf16-mixed"):
         preflight.check_precision(trainer(precision=precision).precision)
 
