@@ -114,6 +114,10 @@ def explain(message: str) -> InputError:
         kind = value.group(2) or value.group(1)
         got = re.findall(r"Got value: *([^\n]+)|Given value: *([^\n]+)", message)
         shown = next((a or b for a, b in got), "another value")
+        if choices := re.search(r"Expected an? typing\.Literal\[([^\]]+)\]", message):
+            known = [c.strip(" '") for c in choices.group(1).split(",")]
+            number = "a number or " if "Expected a <class 'float'>" in message else ""
+            return InputError(key, shown, f"{number}one of {', '.join(known)}", near(shown, known))
         return InputError(key, shown, f"a value of type {kind}")
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     return InputError(key, "; ".join(lines[1:4]) or message.strip()[:300], "a valid configuration", "see `synthrad fit --help`")

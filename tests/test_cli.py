@@ -32,6 +32,14 @@ def test_mistakes_get_one_clear_line(flags, said):
     assert len(str(e.value).splitlines()) <= 2
 
 
+@pytest.mark.parametrize(("flag", "said"), [("masks=draws", "one of draw, given.\n.*did you mean draw"),
+                                            ("r1_gamma=much", "a number or one of auto")])
+def test_a_choice_names_its_values(flag, said):
+    with pytest.raises(InputError, match=said):
+        cli.parse(["fit", "--model=StyleGAN2", f"--model.{flag}", "--data=GenerationDataModule", "--data.manifest=x",
+                   "--data.size=[16,16]"], cli.CheckingCLI)
+
+
 def test_help_promises_only_what_a_command_does(capsys):
     assert main(["--help"]) == 0
     assert "safe to share" not in capsys.readouterr().out
