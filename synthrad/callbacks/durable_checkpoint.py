@@ -144,7 +144,7 @@ class DurableCheckpoint(Checkpoint):
         self.monitor, self.mode, self.keep, self.save_final = monitor, mode, keep, save_final
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.best_score: float | None = None
-        self.best_step = -1
+        self.best_step, self._told = -1, ""
         self.after_validation: Callable[[Path], None] | None = None  # Preemption stops there
         self._saved_at, self._saved_step, self._pending = time.monotonic(), -1, False
 
@@ -152,7 +152,12 @@ class DurableCheckpoint(Checkpoint):
     def best_model_path(self) -> str:
         """The best checkpoint, "" where there is none; Lightning asks for it as ckpt_path="best"."""
         found = newest_valid(self.folder, "best") if self.folder is not None and self.best_step >= 0 else None
-        return str(found) if found else ""
+        return str(found) if found else self._told
+
+    @best_model_path.setter
+    def best_model_path(self, path: str) -> None:
+        """Lightning tells the process that started others (ddp_spawn, ddp_fork) what these found."""
+        self._told = path
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle the folder."""
@@ -211,7 +216,10 @@ class DurableCheckpoint(Checkpoint):
         if self.monitor not in trainer.callback_metrics:
             raise InputError("monitor", repr(self.monitor), f"one of {sorted(trainer.callback_metrics)}",
                              "name a metric that the validation logs")
-        score = float(trainer.callback_metrics[self.monitor])
+        self.offer(trainer, float(trainer.callback_metrics[self.monitor]))
+
+    def offer(self, trainer: Trainer, score: float) -> None:
+        """Keep the weights as they are now if this score is the best so far; every process calls it with the same one."""
         if not math.isfinite(score):
             return
         better = self.best_score is None or (score > self.best_score if self.mode == "max" else score < self.best_score)

@@ -142,7 +142,10 @@ class Fidelity(L.Callback):
         self.collapse_below, self.collapse_after = collapse_below, collapse_after
         self.block, self.draws, self.features = block, draws, features
         self.lines: list[str] = []
-        self._next, self._real, self._folder = every_images, None, Path()
+        self.checked: int | None = None  # images seen at the newest check, on every process
+        self.real: RealSide | None = None  # on the first process
+        self.folder = Path()  # of the log, known from the start of the fit
+        self._next = every_images
         self._seconds, self._started, self._mark = 0.0, None, (0, 0.0)
 
     # ---- the fit
@@ -159,10 +162,10 @@ class Fidelity(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read the real images, on the first process."""
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)  # here: to ask for it is a broadcast to all processes
+        self.folder = Path(trainer.log_dir or trainer.default_root_dir)  # here: to ask for it is a broadcast to all processes
         if trainer.is_global_zero:
             with _undisturbed(pl_module):
-                self._real = self._read_real(trainer.datamodule, pl_module.device)
+                self.real = self._read_real(trainer.datamodule, pl_module.device)
         self._started = time.monotonic()
         self._mark = (pl_module.images_seen, self._seconds)
 
@@ -177,7 +180,7 @@ class Fidelity(L.Callback):
         self.check(trainer, pl_module)
         if trainer.is_global_zero and self.lines:
             curve = draw_curve([json.loads(x) for x in self.lines], self.collapse_below)
-            write_durably(self._folder / "fidelity.png", curve)
+            write_durably(self.folder / "fidelity.png", curve)
 
     def state_dict(self) -> dict[str, Any]:
         """The next mark, the time so far and all lines: a resumed fit may log to another folder."""
@@ -200,14 +203,14 @@ class Fidelity(L.Callback):
         Raises:
             RunError: the generator draws NaN or Inf.
         """
-        seen = pl_module.images_seen
-        if self._real is None or (self.lines and json.loads(self.lines[-1])["images"] == seen):
+        seen = self.checked = pl_module.images_seen
+        if self.real is None or (self.lines and json.loads(self.lines[-1])["images"] == seen):
             return
         self._seconds, self._started = self._trained(), None  # the clock of the training stands still
         begun, (before, then) = time.monotonic(), self._mark
         with _undisturbed(pl_module):
-            samples = self._real.standardise(self._sample(trainer.datamodule, pl_module))
-        found = self._real.compare(samples, self.draws)
+            samples = self.real.standardise(self._sample(trainer.datamodule, pl_module))
+        found = self.real.compare(samples, self.draws)
         low = found["variety"] is not None and found["variety"] < self.collapse_below
         found["collapsed"] = low and seen >= self.collapse_after
         line = {
@@ -228,7 +231,7 @@ class Fidelity(L.Callback):
     def _write(self, trainer: L.Trainer, line: dict[str, Any], seconds: float) -> None:
         draws = line.pop("kid_draws")
         self.lines.append(json.dumps({**line, "check_seconds": _short(seconds, 4), "kid_draws": draws}))
-        write_durably(self._folder / "fidelity.jsonl", "".join(f"{x}\n" for x in self.lines).encode())
+        write_durably(self.folder / "fidelity.jsonl", "".join(f"{x}\n" for x in self.lines).encode())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
                 for name in SHOWN:

@@ -42,7 +42,8 @@ def load_generator(checkpoint: Path | str) -> tuple[Any, DatasetInfo, Lineage, d
     spec = {**entry["spec"], "label_dropout": raw.get("hyper_parameters", {}).get("label_dropout", 0.0)}
     info = DatasetInfo.from_dict(dict(spec["info"]), where)
     fitted = Fitted("generator", file_digest(checkpoint), "known", frozenset(spec["trained_on"]),
-                    frozenset(), frozenset(spec["fingerprints"]), key_id=spec.get("key_id", ""))
+                    frozenset(spec.get("selected_on", ())), frozenset(spec["fingerprints"]), spec.get("selected_by", ""),
+                    spec.get("key_id", ""))
     return made.eval(), info, info.lineage + Lineage((fitted,)), spec
 
 

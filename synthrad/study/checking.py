@@ -19,6 +19,8 @@ from synthrad.records import Manifest
 from synthrad.study.description import Source, Study
 from synthrad.study.planning import Plan, fuse_arm, strategy_of
 
+SELECTION = "synthrad.callbacks.selection.KeepBestKID"
+
 
 def check_study(study: Study, manifest: Manifest, where: str) -> None:
     """Check all that needs no plan.
@@ -126,6 +128,9 @@ def _check_generator(source: Source) -> None:
     config = read_yaml(path, "a config of a generator fit")
     model = config.get("model") if isinstance(config, dict) else None
     named = model.get("class_path") if isinstance(model, dict) else model
+    if source.checkpoint == "best" and SELECTION not in f"{config} {source.overrides}":
+        raise InputError("checkpoint", f"best, and no {SELECTION} in {path} or overrides", "a callback that keeps one",
+                         f"add `- class_path: {SELECTION}` after Fidelity to trainer.callbacks, or leave the key out")
     if any(o.startswith("--model") and not o.startswith("--model.") for o in source.overrides):
         return  # the flag replaces what the file says
     known = {}

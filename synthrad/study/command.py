@@ -102,7 +102,8 @@ def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str
     from synthrad.study.planning import identities, planned_fits
 
     ids, arms = identities(study, plan, manifest), planned_fits(study, plan)
-    sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None}
+    sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None,
+                   "checkpoint": s.checkpoint}
                for n, s in study.sources.items() if sum(plan.wanted[n].values())}
     fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}

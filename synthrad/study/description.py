@@ -51,8 +51,9 @@ class Source(Part):
 
     Args:
         generator: config of a generator fit; overrides: flags added to it. None for an imported set.
+        checkpoint: of the generator: last, or best: the one that KeepBestKID in its config keeps.
         manifest: an imported synthetic manifest (or one a draw, if a list).
-        conditions: plan = what the arms need; real = follow the real cells.
+        truncation: as `synthrad sample` takes it.
         margin: share drawn above the plan (0.1 = 10 % more).
         score: judges, needed by mask-quality filters; filter: a filter config, None = keep all.
         draws: independent synthetic sets; seed s of a fit uses draw s modulo draws.
@@ -60,6 +61,7 @@ class Source(Part):
 
     generator: str | None = None
     overrides: tuple[str, ...] = ()
+    checkpoint: Literal["last", "best"] = "last"
     manifest: str | tuple[str, ...] | None = None
     truncation: float = Field(1.0, gt=0, le=1)
     margin: float = Field(0.1, ge=0)

@@ -64,9 +64,9 @@ def generator(folder: Path, name: str) -> Path:
             raise
         if code:
             raise RunError(f"the fit of generator {name!r} failed; its message stands above")
-        found = newest_valid(home)
+        found = newest_valid(home, source.checkpoint)
         if found is None:
-            raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint")
+            raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint ({source.checkpoint})")
         _write_json(folder / "sources" / name / "generator.json",
                     {"checkpoint": os.path.relpath(found, folder), "digest": file_digest(found), "seconds": time.monotonic() - start,
                      "command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", "")})

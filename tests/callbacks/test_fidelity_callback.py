@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from forks import forks
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -97,7 +98,7 @@ def fit(folder, model=None, data=None, callbacks=(), epochs=1, resume=None, logg
     torch.manual_seed(3)
     model, data = model or Painter(), data or Pictures()
     made = L.Trainer(accelerator="cpu", max_epochs=epochs, default_root_dir=folder, logger=logger, enable_progress_bar=False,
-                     enable_model_summary=False, enable_checkpointing=False, callbacks=list(callbacks), **trainer)
+                     enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks), callbacks=list(callbacks), **trainer)
     made.fit(model, data, ckpt_path=resume, weights_only=True)
     return model, made
 

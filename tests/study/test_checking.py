@@ -65,6 +65,7 @@ def test_a_sound_study_passes(lab):
     ({"sources/made/manifest": "LAB/real"}, ["sources.made", "rows of `synthetic`"]),
     ({"sources/made": {"generator": "LAB/nowhere.yaml"}}, ["sources.made", "nowhere.yaml", "no such file"]),
     ({"sources/made": {"generator": "LAB/unet.yaml"}}, ["sources.made", "unet.yaml: model.class_path", "StyleGAN2"]),
+    ({"sources/made": {"generator": "LAB/gan.yaml", "checkpoint": "best"}}, ["sources.made: checkpoint: found best", "KeepBestKID"]),
     ({"sources/made/filter": "LAB/nowhere.yaml"}, ["sources.made.filter", "nowhere.yaml"]),
     ({"sources/made/filter": "LAB/unet.yaml"}, ["sources.made.filter", "unet.yaml", "class_path"]),
     ({"external": {"elsewhere": "LAB/nowhere"}}, ["external.elsewhere", "nowhere"]),
@@ -73,11 +74,18 @@ def test_a_sound_study_passes(lab):
      ["arms.matched", "source 'made'", "wanted", "Repair: sample"]),
 ])
 def test_a_fault_is_told_before_the_first_job(lab, change, words):
+    (lab / "gan.yaml").write_text("model: {class_path: synthrad.generators.gan.StyleGAN2}\n")
     (lab / "unet.yaml").write_text("model: {class_path: synthrad.tasks.segmentation.SegmentationTask}\n")
     with pytest.raises(ValueError) as e:
         check(lab, change)
     for word in [str(lab / "checked.yaml"), *words]:
         assert word in str(e.value)
+
+
+def test_a_source_may_take_the_checkpoint_that_its_config_keeps(lab):
+    text = "{model: {class_path: synthrad.generators.gan.StyleGAN2}, trainer: {callbacks: [CALLBACK]}}"
+    (lab / "gan.yaml").write_text(text.replace("CALLBACK", "synthrad.callbacks.selection.KeepBestKID"))
+    check(lab, {"sources/made": {"generator": "LAB/gan.yaml", "checkpoint": "best"}})
 
 
 def test_run_and_dry_run_tell_all_faults_at_once_and_write_no_seal(lab, tmp_path, capfd):
