@@ -257,7 +257,7 @@ def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str,
         what = "--mask-transform" if mask_transform != "none" else "conditions: mask:<layer>"
         raise InputError(what, f"masks for {where}, which draws its own", "a generator that draws from masks", "leave it out")
     conditions = blank_unlearned(conditions, spec, info)
-    labels = conditions.reindex(columns=[f"label:{c}" for c in info.classes])
+    labels = conditions.reindex(columns=[f"label:{c}" for c in info.classes if c not in spec.get("untaught", [])])
     if (opened := int(labels.isna().any(axis=1).sum())) and not spec["label_dropout"]:
         warnings.warn(f"{opened} of {len(conditions)} conditions leave a label open, and {where} was trained without "
                       "label_dropout: it may never have seen an open label, so name every label, or train it anew", stacklevel=3)

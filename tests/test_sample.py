@@ -242,3 +242,18 @@ def test_truncations_of_a_generator_that_draws_from_masks(masked, tmp_path):
     assert made_by.sizes == [4, 4] and torch.equal(*made_by.masks) and (tmp_path / "psi.png").is_file()
     with pytest.raises(InputError, match="no latent path"):
         run(["--checkpoint", str(tmp_path / "last.ckpt"), "--interpolate", str(tmp_path / "w.gif"), *with_manifest(real)])
+
+
+def test_an_unconditional_generator_draws_images_of_unknown_labels(tmp_path, capsys):
+    from tiny_generator import fit_command, sample_command
+
+    from synthrad.__main__ import main
+    from synthrad.callbacks import newest_valid
+
+    make(tmp_path / "real")
+    nothing = ["--data.classes=[]", "--data.attributes=[]"]
+    assert main([*fit_command(tmp_path / "real", tmp_path / "run"), *nothing]) == 0
+    assert main(sample_command(newest_valid(tmp_path / "run"), tmp_path / "real", tmp_path / "set")) == 0
+    assert "10 of 10 conditions name caries, implant, which the generator was not taught" in capsys.readouterr().out
+    made = Manifest.read(tmp_path / "set")
+    assert np.isnan(made.labels).all() and set(made.column("attribute:sex")) == {""} and set(made.column("origin:condition")) == {""}

@@ -1,22 +1,16 @@
 """Fidelity: how far samples are from real validation images, and whether they have collapsed, while a generator trains.
 
-Every check draws the same seeds under the same conditions, so that checks differ by the weights alone, and is one line of
-`fidelity.jsonl`; the last one also draws `fidelity.png`. Each distance stands beside its null: real training images in the
-place of the samples.
+Each distance stands beside its null: real training images in the place of the samples.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -26,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from synthrad.errors import InputError, RunError
+from synthrad.callbacks.checks import STYLE, Checks, short
 from synthrad.metrics.features import RadiomicsFeatures, Standardizer
 from synthrad.metrics.fidelity import (
     KernelDistance,
@@ -37,15 +31,11 @@ from synthrad.metrics.fidelity import (
     kernel_distance,
     variety,
 )
-from synthrad.records import write_durably
 
 FEW_SUBJECTS = 20  # below it a standard error over subjects is itself a guess
 LEAST_SUBJECTS = 3  # below it there is none
 FITTED_IMAGES = 2000  # training images that scale the features, at most
 SHARED_RESAMPLES = 0  # seed of kid_draws: the same subjects in draw b of every check, so that checks can be compared
-SHOWN = ("kid", "null_kid", "frechet", "null_frechet", "variety")  # in TensorBoard
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e9edf1",
-         "axes.axisbelow": True}
 
 
 @dataclass(frozen=True)
@@ -79,12 +69,12 @@ class RealSide:
         kid, null = kernel_distance(samples, self.held, None, self.held_subjects), self.null_kid
         real = np.concatenate([self.null, self.fitted])
         kinds = variety(samples, real, np.concatenate([self.null_subjects, self.fitted_subjects]))
-        resampled = [_short(v, 6) for v in kid.resampled(draws, SHARED_RESAMPLES)]
+        resampled = [short(v, 6) for v in kid.resampled(draws, SHARED_RESAMPLES)]
         return {
             "reference": self.reference, "reference_images": len(self.held), "reference_subjects": kid.subjects[1],
             "generated": len(samples), "columns": self.held.shape[1], **_kid_fields("", kid), **_kid_fields("null_", null),
             "null_images": len(self.null), "null_subjects": null.subjects[0], **self._frechet(samples),
-            "variety": _short(kinds.ratio), "nearest_ratio": _short(kinds.nearest), "spread_ratio": _short(kinds.spread),
+            "variety": short(kinds.ratio), "nearest_ratio": short(kinds.nearest), "spread_ratio": short(kinds.spread),
             "variety_images": kinds.images, "kid_draws": resampled,
         }
 
@@ -97,160 +87,72 @@ class RealSide:
             projection = Projection.fit(self.fitted, columns)
             columns, sides = projection.axes.shape[1], [projection(s) for s in sides]
         values = (frechet_distance(s, sides[2]) if columns else float("nan") for s in sides[:2])
-        value, null = map(_short, values)
+        value, null = map(short, values)
         return {"frechet": value, "null_frechet": null, "frechet_images": n, "frechet_columns": columns}
-
-
-def _short(value: float, digits: int = 8) -> float | None:
-    """A number for JSON, which knows no NaN."""
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _kid_fields(prefix: str, kid: KernelDistance) -> dict[str, float | None]:
     values = {"kid": kid.value, "kid_se": kid.error, "kid_low": kid.low, "kid_high": kid.high}
-    return {prefix + k: _short(v) for k, v in values.items()}
+    return {prefix + k: short(v) for k, v in values.items()}
 
 
-class Fidelity(L.Callback):
+class Fidelity(Checks):
     """Compare samples with real validation images every so many images and at the end of the fit.
 
     Needs a generator with `sample(condition, seeds)` and `images_seen`, and a datamodule with `held_out(number)`,
-    `conditions(rows)`, `case(row)` and the manifest `train`. The first process computes; a check waits for no other one, and
-    the others wait for it at their next step.
+    `conditions(rows)`, `case(row)` and the manifest `train`.
 
     A line of `<log_dir>/fidelity.jsonl` holds images (seen), step, seconds (of training, without checks), s_per_kimg (since
     the line before), the distances of metrics.fidelity with their nulls, variety with `collapsed`, and kid_draws: the KID
     over bootstrap samples of the subjects, the same ones in every line, so that two lines can be compared draw by draw.
 
     Args:
-        every_images: images shown between two checks; the first comes after as many.
+        every_images, seed, block: see Checks.
         number: samples, and at most as many real images on each side. Collapse to k modes shows from 2 k images on.
-        seed: seeds of the samples are seed, seed + 1, ...; conditions are those of training rows in random order.
         collapse_below: warn where the variety of samples (metrics.fidelity.variety; 1 = as varied as real images) is below it.
         collapse_after: images before which there is no warning: an untrained generator may draw nearly the same everywhere.
-        block: samples drawn at once.
         draws: length of kid_draws.
         features: images [n, C, H, W] in [-1, 1] to [n, d]; None = metrics.features.RadiomicsFeatures.
     """
 
+    name = "fidelity"
+    shown = ("kid", "null_kid", "frechet", "null_frechet", "variety")
+    data_needs = ("held_out", *Checks.data_needs)
+
     def __init__(self, every_images: int = 10_000, number: int = 500, seed: int = 0, collapse_below: float = 0.6,
                  collapse_after: int = 1000, block: int = 32, draws: int = 200, features: nn.Module | None = None):
-        if every_images < 1 or number < 10 or block < 1:
-            raise InputError("Fidelity", f"every_images {every_images}, number {number}, block {block}",
-                             "every_images and block at least 1, number at least 10")
-        self.every_images, self.number, self.seed = every_images, number, seed
+        super().__init__(every_images, number, seed, block)
         self.collapse_below, self.collapse_after = collapse_below, collapse_after
-        self.block, self.draws, self.features = block, draws, features
-        self.lines: list[str] = []
-        self.checked: int | None = None  # images seen at the newest check, on every process
+        self.draws, self.features = draws, features
         self.real: RealSide | None = None  # on the first process
-        self.folder = Path()  # of the log, known from the start of the fit
-        self._next = every_images
-        self._seconds, self._started, self._mark = 0.0, None, (0, 0.0)
+        self._mark = (0, 0.0)
 
-    # ---- the fit
+    def prepare(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
+        """Read the real images."""
+        self.real = self._read_real(trainer.datamodule, pl_module.device)
+        self._mark = (pl_module.images_seen, self.trained_seconds)
+        return self.real is not None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what cannot be compared before the first step."""
-        if stage != "fit":
-            return
-        for thing, key, names in ((pl_module, "model", ("sample", "images_seen")),
-                                  (trainer.datamodule, "data", ("held_out", "conditions", "case", "train"))):
-            if missing := [n for n in names if not hasattr(thing, n)]:
-                raise InputError(key, f"{type(thing).__name__} without {missing}", "a generator and its GenerationDataModule",
-                                 "leave the callback Fidelity out of a fit that trains no generator")
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read the real images, on the first process."""
-        self.folder = Path(trainer.log_dir or trainer.default_root_dir)  # here: to ask for it is a broadcast to all processes
-        if trainer.is_global_zero:
-            with _undisturbed(pl_module):
-                self.real = self._read_real(trainer.datamodule, pl_module.device)
-        self._started = time.monotonic()
-        self._mark = (pl_module.images_seen, self._seconds)
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        """Check when the next mark is passed."""
-        if pl_module.images_seen >= self._next:
-            self._next = (pl_module.images_seen // self.every_images + 1) * self.every_images
-            self.check(trainer, pl_module)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check the final generator and draw the curve."""
-        self.check(trainer, pl_module)
-        if trainer.is_global_zero and self.lines:
-            curve = draw_curve([json.loads(x) for x in self.lines], self.collapse_below)
-            write_durably(self.folder / "fidelity.png", curve)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The next mark, the time so far and all lines: a resumed fit may log to another folder."""
-        return {"next": self._next, "seconds": self._trained(), "lines": list(self.lines)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at the next mark."""
-        self._next, self._seconds = int(state_dict["next"]), float(state_dict["seconds"])
-        self.lines = list(state_dict["lines"])
-
-    def _trained(self) -> float:
-        """Seconds of training so far, without checks."""
-        return self._seconds + (0.0 if self._started is None else time.monotonic() - self._started)
-
-    # ---- a check
-
-    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw, compare, write and warn, on the first process, once for a number of images seen.
-
-        Raises:
-            RunError: the generator draws NaN or Inf.
-        """
-        seen = self.checked = pl_module.images_seen
-        if self.real is None or (self.lines and json.loads(self.lines[-1])["images"] == seen):
-            return
-        self._seconds, self._started = self._trained(), None  # the clock of the training stands still
-        begun, (before, then) = time.monotonic(), self._mark
-        with _undisturbed(pl_module):
-            samples = self.real.standardise(self._sample(trainer.datamodule, pl_module))
-        found = self.real.compare(samples, self.draws)
+    def measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Draw, compare, and warn of collapse."""
+        seen, (before, then), now = pl_module.images_seen, self._mark, self.trained_seconds
+        self._mark = (seen, now)
+        features = torch.cat([self._features_of(drawn.image) for _, drawn in self.samples(trainer.datamodule, pl_module)])
+        found = self.real.compare(self.real.standardise(features), self.draws)
         low = found["variety"] is not None and found["variety"] < self.collapse_below
         found["collapsed"] = low and seen >= self.collapse_after
-        line = {
-            "images": seen, "step": trainer.global_step, "seconds": _short(self._seconds),
-            "s_per_kimg": _short((self._seconds - then) / (seen - before) * 1000) if seen > before else None,
-            "features": type(self.features).__name__, "seed": self.seed, **found,
-        }
-        self._mark = (seen, self._seconds)
-        self._write(trainer, line, time.monotonic() - begun)
-        if line["collapsed"]:
+        if found["collapsed"]:
             warnings.warn(
-                f"Fidelity: collapse after {seen:,} images: the variety of {line['variety_images']} samples is "
-                f"{line['variety']:.2f} of that of real images (below {self.collapse_below}): many samples nearly repeat "
+                f"Fidelity: collapse after {seen:,} images: the variety of {found['variety_images']} samples is "
+                f"{found['variety']:.2f} of that of real images (below {self.collapse_below}): many samples nearly repeat "
                 "another one. Look at the newest grid; go back to an earlier checkpoint, or raise r1_gamma or the augmentation.",
                 stacklevel=2)
-        self._started = time.monotonic()
+        return {"seconds": short(now), "s_per_kimg": short((now - then) / (seen - before) * 1000) if seen > before else None,
+                "features": type(self.features).__name__, "seed": self.seed, **found}
 
-    def _write(self, trainer: L.Trainer, line: dict[str, Any], seconds: float) -> None:
-        draws = line.pop("kid_draws")
-        self.lines.append(json.dumps({**line, "check_seconds": _short(seconds, 4), "kid_draws": draws}))
-        write_durably(self.folder / "fidelity.jsonl", "".join(f"{x}\n" for x in self.lines).encode())
-        for logger in trainer.loggers:
-            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
-                for name in SHOWN:
-                    if line[name] is not None:
-                        logger.experiment.add_scalar(f"fidelity/{name}", line[name], line["images"])
-
-    def _sample(self, data: Any, pl_module: L.LightningModule) -> Tensor:
-        """Features of `number` samples, [number, d]."""
-        rows = np.resize(np.random.default_rng(self.seed).permutation(len(data.train)), self.number)
-        parts = []
-        for start in range(0, self.number, self.block):
-            chosen = [int(r) for r in rows[start : start + self.block]]
-            seeds = range(self.seed + start, self.seed + start + len(chosen))
-            images = pl_module.sample(data.conditions(chosen), seeds).image
-            if not torch.isfinite(images).all():
-                raise RunError(f"Fidelity: samples after {pl_module.images_seen:,} images hold NaN or Inf. Repair: resume from "
-                               "the last checkpoint with a lower model.lr.")
-            parts.append(self._features_of(images))
-        return torch.cat(parts)
+    def picture(self, lines: Sequence[dict[str, Any]]) -> bytes:
+        """The curve."""
+        return draw_curve(lines, self.collapse_below)
 
     def _features_of(self, images: Tensor) -> Tensor:
         return self.features(images.float()).detach().flatten(1).cpu()
@@ -304,14 +206,6 @@ def _parts(subjects: np.ndarray, parts: int, seed: int) -> list[np.ndarray]:
     names = np.random.default_rng(seed).permutation(np.unique(subjects))
     order = by_turns(subjects, seed)
     return [order[np.isin(subjects[order], names[k::parts])] for k in range(parts)]
-
-
-@contextmanager
-def _undisturbed(pl_module: L.LightningModule) -> Iterator[None]:
-    """Nothing inside changes what is trained: torch's random state, on the CPU and the module's device, is put back."""
-    cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), torch.no_grad():
-        yield
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], collapse_below: float) -> bytes:

@@ -105,7 +105,7 @@ def plan_conditions(plan: Sequence[Mapping[str, Any]], info: DatasetInfo, where:
 
 
 def blank_unlearned(conditions: pd.DataFrame, spec: Mapping[str, Any], info: DatasetInfo) -> pd.DataFrame:
-    """Make unknown what the data knows and the generator does not: rare values and attributes that were left out.
+    """Make unknown what the data knows and the generator does not: rare values, and labels and attributes that were left out.
 
     Prints how many.
 
@@ -113,6 +113,11 @@ def blank_unlearned(conditions: pd.DataFrame, spec: Mapping[str, Any], info: Dat
         InputError: a value that the training data does not have.
     """
     out, key = conditions.copy(), project_key()
+    untaught = [f"label:{c}" for c in spec.get("untaught", []) if f"label:{c}" in out]
+    if untaught and (gone := int(out[untaught].notna().any(axis=1).sum())):
+        print(f"{gone} of {len(out)} conditions name {', '.join(c[6:] for c in untaught)}, which the generator was not taught: "
+              "unknown there", flush=True)
+        out[untaught] = np.nan
     for a in info.attributes:
         column, known = f"attribute:{a}", list(spec["attributes"].get(a, []))
         if column not in out:

@@ -12,7 +12,7 @@ import torch
 
 from synthrad.cases import Case, collate
 from synthrad.conditioning import Condition
-from synthrad.data.cache import ImageCache
+from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
@@ -37,11 +37,15 @@ class GenerationDataModule(L.LightningDataModule):
             than `min_subjects` training subjects counts as unknown (exact age, free text: nearly the patient's identity),
             an attribute with fewer than 2 other values is left out; both are printed.
         min_subjects: see attributes.
+        classes: labels that a generator can be asked for; None = all, [] = none. The others are unknown to it, and in
+            what it draws. With attributes=[] as well it is unconditional (but for masks that it may be given).
     """
 
     def __init__(self, manifest: str, size: tuple[int, int], batch_size: int = 16, layers: list[str] | None = None,
-                 seed: int | None = None, cache: str | None = None, attributes: list[str] | None = None, min_subjects: int = 10):
+                 seed: int | None = None, cache: str | None = None, attributes: list[str] | None = None, min_subjects: int = 10,
+                 classes: list[str] | None = None):
         super().__init__()
+        self.classes = classes
         self.attributes, self.min_subjects = attributes, min_subjects
         self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
         self.layers, self.seed, self.cache_folder = layers, seed or 0, cache
@@ -69,13 +73,27 @@ class GenerationDataModule(L.LightningDataModule):
         self.train = chosen
         self._layer_index = [names.index(x) for x in self.layers]
         self._values, self._rare = self._choose_values(every, chosen)
-        self._labels = torch.tensor(chosen.labels, dtype=torch.float32)
+        self._taught = self._choose_classes(manifest)
+        self._labels = self._known_labels(chosen)
         self._attributes = self._one_hot(chosen)
         self._cache = ImageCache(chosen, self.size, self.cache_folder)
         planes = len(manifest.info.channels) * 4 + len(self.layers)
         self._held: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         if len(chosen) * self.size[0] * self.size[1] * planes <= PRELOAD_BYTES:
             self._held = [self._read(i) for i in range(len(chosen))]
+
+    def _choose_classes(self, manifest: Manifest) -> list[str]:
+        known = list(manifest.info.classes)
+        names = known if self.classes is None else list(self.classes)
+        if unknown := [c for c in names if c not in known]:
+            raise InputError("data.classes", str(unknown), f"among {known}", "name label classes of the manifest")
+        return names
+
+    def _known_labels(self, rows: Manifest) -> torch.Tensor:
+        """float [n, K]: 0, 1, NaN where unknown or not taught."""
+        labels = torch.tensor(rows.labels, dtype=torch.float32)
+        labels[:, [c not in self._taught for c in rows.info.classes]] = float("nan")
+        return labels
 
     def _choose_values(self, every: Manifest, chosen: Manifest) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         """Attribute -> values that enough subjects of the chosen rows have, and -> the other values of the training rows."""
@@ -124,6 +142,7 @@ class GenerationDataModule(L.LightningDataModule):
         return {
             "size": list(self.size), "channels": list(info.channels), "classes": list(info.classes),
             "layers": {x: list(info.layers[x]) for x in self.layers}, "attributes": self._values,
+            "untaught": [c for c in info.classes if c not in self._taught],
             "info": {**info.to_dict(), "roots": {}},
             # known to the data, not to the generator: a condition may name them; hashed, a rare value may name a patient
             "rare": {a: sorted(hash_values(info.id, a, v, key)) for a, v in self._rare.items()},
@@ -148,13 +167,24 @@ class GenerationDataModule(L.LightningDataModule):
         Returns:
             float [n, C, H, W] in [-1, 1] and their subjects, object [n]; n is 0 where the manifest has no validation rows.
         """
+        cases, subjects = self.held_out_cases(number)
+        empty = torch.zeros(0, len(self._validation.info.channels), *self.size)
+        return torch.stack([c.image for c in cases]) if cases else empty, subjects
+
+    def held_out_cases(self, number: int) -> tuple[list[Case], np.ndarray]:
+        """The same images with what is known of them: an attribute value that nothing was trained on counts as unknown."""
         self.prepare()
         rows = self._validation.take(by_turns(self._validation.column("subject"), self.seed)[:number])
         if not len(rows):
-            return torch.zeros(0, len(rows.info.channels), *self.size), rows.column("subject")
-        cache = ImageCache(rows, self.size, self.cache_folder)
-        images = [torch.from_numpy(np.array(cache.scaled(i))).float() for i in range(len(rows))]
-        return torch.stack(images), rows.column("subject")
+            return [], rows.column("subject")
+        cache, attributes = ImageCache(rows, self.size, self.cache_folder), self._one_hot(rows)
+        labels, cases = self._known_labels(rows), []
+        for i in range(len(rows)):
+            masks = np.array(cache.masks(i))[self._layer_index].astype(np.int64)
+            masks[masks == UNKNOWN] = -1
+            image = torch.from_numpy(np.array(cache.scaled(i))).float()
+            cases.append(Case(image, torch.from_numpy(masks), labels[i], torch.tensor(i), attributes[i]))
+        return cases, rows.column("subject")
 
     def train_dataloader(self) -> EndlessLoader:
         """Batches in an order that is a function of seed and draw alone; it can be saved and continued."""

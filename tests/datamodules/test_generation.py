@@ -90,6 +90,23 @@ def test_rare_values_are_left_out_told_and_only_hashed(manifest, capsys):
         GenerationDataModule(manifest, (8, 8), 2, layers=["one"], attributes=["height"]).spec()
 
 
+def test_a_generator_is_taught_the_classes_that_are_named(manifest, capsys):
+    read = Manifest.read(manifest)
+    info = replace(read.info, classes=("a", "b"))
+    Manifest(read.table.assign(**{"label:a": 1.0, "label:b": [0.0, 1.0] * 5}), info).write(manifest)
+    data = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], classes=["b"], attributes=[])
+    assert data.spec()["untaught"] == ["a"] and data.spec()["classes"] == ["a", "b"] and data.spec()["attributes"] == {}
+    assert torch.isnan(data.case(3).labels[0]) and data.case(3).labels[1] == 1
+    assert torch.isnan(data.held_out_cases(2)[0][0].labels[0]) and np.isnan(data.conditions([0, 1]).labels[:, 0]).all()
+    asked = blank_unlearned(pd.DataFrame({"label:a": [1.0, 0.0, np.nan], "label:b": [1.0, 0.0, np.nan]}), data.spec(), info)
+    assert asked["label:a"].isna().all() and asked["label:b"].tolist()[:2] == [1.0, 0.0]
+    assert "2 of 3 conditions name a, which the generator was not taught" in capsys.readouterr().out
+    everything = GenerationDataModule(manifest, (8, 8), 2, layers=["one"])
+    assert everything.spec()["untaught"] == [] and everything.case(3).labels.tolist() == [1, 1]
+    with pytest.raises(InputError, match="data.classes"):
+        GenerationDataModule(manifest, (8, 8), 2, layers=["one"], classes=["c"]).spec()
+
+
 def test_a_value_of_rows_without_masks_is_known_to_the_data(manifest):
     """Value F stands in rows without a mask only: asking for it is no error in the middle of sampling."""
     data = GenerationDataModule(manifest, (8, 8), 2, min_subjects=1)
