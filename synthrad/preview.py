@@ -11,7 +11,7 @@ import pandas as pd
 
 from synthrad.conditioning import Images
 from synthrad.data.conditions import to_condition
-from synthrad.data.sheets import Block, Panel, animation, class_sheet, picture, png, sheet, to_grey
+from synthrad.data.sheets import Block, Panel, animation, class_sheet, pictures, png, sheet
 from synthrad.errors import InputError
 from synthrad.records import DatasetInfo, Manifest, write_durably
 
@@ -77,11 +77,11 @@ def write_truncation_sheet(path: str, draw: Callable[[Sequence[int], float], Ima
     n = len(conditions)
     _check_most(n * len(truncations), "--number")
     names = [f"{k:06d}  {_asked(conditions, k)}" for k in range(n)]
-    blocks = []
+    blocks, counts = [], [len(info.layers[x]) for x in layers]
     for psi in truncations:
-        drawn = [_pictures(draw(range(k, k + block_size), psi), info, layers) for k in range(0, n, block_size)]
-        pictures = [p for block in drawn for p in block][:n]
-        blocks.append(Block(f"truncation {psi:g}", [Panel(*pair) for pair in zip(pictures, names, strict=True)]))
+        drawn = [pictures(draw(range(k, k + block_size), psi), counts) for k in range(0, n, block_size)]
+        shown = [p for block in drawn for p in block][:n]
+        blocks.append(Block(f"truncation {psi:g}", [Panel(*pair) for pair in zip(shown, names, strict=True)]))
     heading = f"{info.name}: the same {n} images at {len(truncations)} truncations"
     _write(path, png(sheet(heading, blocks, min(n, WIDEST), _named(info, layers))))
 
@@ -103,8 +103,9 @@ def write_walk(path: str, generator: Any, conditions: pd.DataFrame, seeds: Seque
     steps = steps or (24 if moves else 8)
     _check_most(count_frames(n, steps, moves), "--number")
     layers = list(generator.spec["layers"])
+    counts = [len(info.layers[x]) for x in layers]
     parts = walk(generator, to_condition(conditions, info), seeds, steps, truncation, moves, batch)
-    frames = [p for part in parts for p in _pictures(part, info, layers, upright=not moves)]
+    frames = [p for part in parts for p in pictures(part, counts, upright=not moves)]
     if moves:
         return _write(path, animation(frames, fps or 12.0, Path(path).suffix.lower()))
     names = [f"image {k} ({text})" if (text := _asked(conditions, k)) else f"image {k}" for k in range(n)]
@@ -119,13 +120,6 @@ def _asked(conditions: pd.DataFrame, k: int) -> str:
     row = conditions.iloc[k]
     values = [c[6:] if c.startswith("label:") else str(v) for c, v in row.items() if v == 1 or (c.startswith("attribute:") and v)]
     return ", ".join(values)
-
-
-def _pictures(drawn: Images, info: DatasetInfo, layers: Sequence[str], upright: bool = True) -> list[Any]:
-    masks = [None] * len(drawn.image) if drawn.masks is None else drawn.masks.cpu().numpy()
-    counts = [len(info.layers[x]) for x in layers]
-    greys = [to_grey(image) for image in drawn.image[:, 0].float().cpu().numpy()]
-    return [picture(g, m, counts, upright) for g, m in zip(greys, masks, strict=True)]
 
 
 def _named(info: DatasetInfo, layers: Sequence[str]) -> dict[str, Sequence[str]]:

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
 
+from synthrad.callbacks.checks import undisturbed
+from synthrad.conditioning import Condition
+from synthrad.data.sheets import Block, Panel, pictures, png, sheet
 from synthrad.records import write_durably
-
-COLOURS = np.array([[230, 60, 60], [60, 180, 75], [70, 120, 230], [245, 190, 40], [170, 80, 200], [60, 200, 210],
-                    [240, 130, 50], [180, 220, 60]], dtype=np.float32)
-
-
-def tile(pictures: np.ndarray, columns: int) -> np.ndarray:
-    """[n, H, W, 3] to one picture with `columns` columns, black where n does not fill the last row."""
-    n, h, w, k = pictures.shape
-    rows = -(-n // columns)
-    grid = np.zeros((rows * columns, h, w, k), pictures.dtype)
-    grid[:n] = pictures
-    return grid.reshape(rows, columns, h, w, k).swapaxes(1, 2).reshape(rows * h, columns * w, k)
-
-
-def draw_pairs(image: Tensor, masks: Tensor | None) -> np.ndarray:
-    """Each image (first channel) above its copy with one mask layer after the other in colour.
-
-    image: [n, C, H, W] in [-1, 1]; masks: int64 [n, L, H, W] or None. Returns uint8 [n, H (1 + L), W, 3].
-    """
-    grey = ((image[:, 0].float().cpu().numpy() + 1) * 127.5).clip(0, 255)
-    base = np.repeat(grey[..., None], 3, -1)
-    parts = [base]
-    for layer in range(0 if masks is None else masks.shape[1]):
-        index = masks[:, layer].cpu().numpy()
-        tint = COLOURS[(index - 1) % len(COLOURS)]
-        parts.append(np.where(index[..., None] > 0, 0.5 * base + 0.5 * tint, base))
-    return np.concatenate(parts, 1).round().astype(np.uint8)
 
 
 class ImageGrid(L.Callback):
-    """Draw a grid of pictures every so many images and at the end of the fit.
+    """Draw a grid every so many images and at the end of the fit: each image above its masks' contours and what was asked for.
 
     Args:
         every_images: images shown between two grids.
@@ -69,17 +42,20 @@ class ImageGrid(L.Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast: every process must ask
         if not trainer.is_global_zero:
             return
-        count = min(self.number, len(trainer.datamodule.train))
-        state = torch.get_rng_state()  # pictures must not change what is trained
-        drawn = pl_module.sample(trainer.datamodule.conditions(range(count)), range(self.seed, self.seed + count))
-        torch.set_rng_state(state)
-        grid = tile(draw_pairs(drawn.image, drawn.masks), self.columns)
+        count, seen = min(self.number, len(trainer.datamodule.train)), pl_module.images_seen
+        condition = trainer.datamodule.conditions(range(count))
+        with undisturbed(pl_module):
+            drawn = pl_module.sample(condition, range(self.seed, self.seed + count))
+        spec: dict[str, Any] | None = getattr(pl_module, "spec", None)
+        layers = spec["layers"] if spec else {}
+        panels = [Panel(p, asked(condition, k, spec["classes"]) if spec else "")
+                  for k, p in enumerate(pictures(drawn, [len(s) for s in layers.values()]))]
+        heading = f"{seen:,} images seen; the same seeds and conditions in every grid"
+        page = sheet(heading, [Block("", panels)], min(self.columns, count), layers)
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
-                logger.experiment.add_image("samples", grid, pl_module.images_seen, dataformats="HWC")
-        buffer = io.BytesIO()
-        Image.fromarray(grid).save(buffer, format="PNG")
-        write_durably(folder / "grids" / f"images{pl_module.images_seen:09d}.png", buffer.getvalue())
+                logger.experiment.add_image("samples", np.asarray(page), seen, dataformats="HWC")
+        write_durably(folder / "grids" / f"images{seen:09d}.png", png(page))
 
     def state_dict(self) -> dict[str, int]:
         """The next mark."""
@@ -88,3 +64,10 @@ class ImageGrid(L.Callback):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue at the next mark."""
         self._next = int(state_dict["next"])
+
+
+def asked(condition: Condition, k: int, classes: list[str]) -> str:
+    """The classes that image k was asked to show, and its attributes: short enough for a caption."""
+    labels = [] if condition.labels is None else [c for c, v in zip(classes, condition.labels[k], strict=True) if v == 1]
+    given = condition.attributes[k].values() if condition.attributes else ()
+    return ", ".join([*labels, *(v for v in given if v)])

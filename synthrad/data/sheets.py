@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from synthrad.conditioning import Images
 from synthrad.data.images import fit, read_image, read_mask
 from synthrad.errors import InputError
 from synthrad.records import Manifest
@@ -72,6 +73,13 @@ def picture(grey: np.ndarray, masks: np.ndarray | None, structures: Sequence[int
     return np.concatenate([plain, np.full(shape, 255, np.uint8), outlined], axis)
 
 
+def pictures(drawn: Images, structures: Sequence[int], upright: bool = True) -> list[np.ndarray]:
+    """`picture` of each of several images as a generator gives them; structures: number of structures of each layer."""
+    masks = [None] * len(drawn.image) if drawn.masks is None else drawn.masks.cpu().numpy()
+    greys = [to_grey(image) for image in drawn.image[:, 0].float().cpu().numpy()]
+    return [picture(g, m, structures, upright) for g, m in zip(greys, masks, strict=True)]
+
+
 def class_sheet(manifest: Manifest) -> Image.Image:
     """A block of images for each class that was asked to be present, one for absent, one where it was left open.
 
@@ -107,7 +115,7 @@ def sheet(heading: str, blocks: Sequence[Block], columns: int, layers: Mapping[s
     legend = names if len(names) <= len(COLOURS) else []
     lines = [-(-len(b.panels) // columns) for b in blocks]
     wide = 2 * MARGIN + columns * (width + GAP) - GAP
-    tall = 2 * MARGIN + 26 + (22 if legend else 0) + sum(30 + n * row for n in lines)
+    tall = 2 * MARGIN + 26 + (22 if legend else 0) + sum(30 * bool(b.title) + n * row for b, n in zip(blocks, lines, strict=True))
     page = Image.new("RGB", (wide, tall), PAPER)
     pen, y = ImageDraw.Draw(page), MARGIN
     _write(pen, (MARGIN, y), heading, 15, INK, wide - 2 * MARGIN)
@@ -116,8 +124,9 @@ def sheet(heading: str, blocks: Sequence[Block], columns: int, layers: Mapping[s
         _legend(pen, y, legend, wide)
         y += 22
     for block, number in zip(blocks, lines, strict=True):
-        _write(pen, (MARGIN, y + 6), block.title, 13, INK, wide - 2 * MARGIN)
-        y += 30
+        if block.title:
+            _write(pen, (MARGIN, y + 6), block.title, 13, INK, wide - 2 * MARGIN)
+            y += 30
         for i, panel in enumerate(block.panels):
             at = (MARGIN + i % columns * (width + GAP), y + i // columns * row)
             page.paste(Image.fromarray(panel.pixels), at)

@@ -7,22 +7,32 @@ from lightning.pytorch.strategies import DDPStrategy
 from PIL import Image
 from test_fidelity_callback import Painter, fit, picture
 
-from synthrad.callbacks.image_grid import ImageGrid, draw_pairs, tile
+from synthrad.callbacks.image_grid import ImageGrid, asked
+from synthrad.conditioning import Condition, Images
+from synthrad.data.sheets import COLOURS, MARGIN, to_grey
 
 
-def test_tile_fills_rows_and_leaves_the_rest_black():
-    pictures = np.arange(1, 4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 5, 3), np.uint8)
-    grid = tile(pictures, columns=2)
-    assert grid.shape == (4, 10, 3)
-    assert [grid[0, 0, 0], grid[0, 5, 0], grid[2, 0, 0], grid[2, 5, 0]] == [1, 2, 3, 0]
+def test_what_was_asked_for_stands_below_each_picture():
+    condition = Condition(labels=np.array([[1, 0, np.nan], [0, 1, 1]]), attributes=[{"sex": "F", "view": ""}, {"sex": ""}])
+    assert [asked(condition, k, ["caries", "crown", "implant"]) for k in (0, 1)] == ["caries, F", "crown, implant"]
+    assert asked(Condition(), 0, []) == ""
 
 
-def test_pairs_show_the_image_and_its_mask_in_colour():
-    image, masks = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.long)
-    masks[0, 0, 0, 0] = 1
-    pair = draw_pairs(image, masks)
-    assert pair.shape == (1, 8, 4, 3) and (pair[0, :4] == 128).all()
-    assert len(set(pair[0, 4, 0])) > 1 and (pair[0, 5:] == 128).all()
+def test_masks_are_drawn_as_contours_in_the_colours_of_their_structures(tmp_path):
+    class Masked(Painter):
+        spec = {"classes": ["dark"], "layers": {"tooth": ["crown", "root"]}}
+
+        def sample(self, condition, seeds):
+            masks = torch.zeros(len(seeds), 1, 16, 16, dtype=torch.long)
+            masks[:, :, 4:12, 4:8], masks[:, :, 4:12, 8:12] = 1, 2
+            return Images(super().sample(condition, seeds).image, masks)
+
+    fit(tmp_path, Masked(), callbacks=[ImageGrid(every_images=100, number=2)])
+    grid = np.asarray(Image.open(tmp_path / "grids" / "images000000024.png"))
+    for colour in COLOURS[:2]:  # in the legend and on both pictures, as lines: not as areas
+        assert 2 * 50 < (grid == colour).all(-1).sum() < 2 * 16 * 64
+    plain = grid[:, :, 0] == grid[:, :, 2]
+    assert plain.mean() > 0.8
 
 
 def test_grids_at_marks_and_at_the_end_change_nothing_that_is_trained(tmp_path):
@@ -33,8 +43,9 @@ def test_grids_at_marks_and_at_the_end_change_nothing_that_is_trained(tmp_path):
     names = sorted(p.name for p in (tmp_path / "a" / "grids").iterdir())
     assert names == [f"images{n:09d}.png" for n in (4, 12, 20, 24)]
     grid = np.asarray(Image.open(tmp_path / "a" / "grids" / names[-1]))
-    first = ((picture(100_000, float(with_grid.weight)) + 1) * 127.5).round()[0]
-    assert grid.shape == (32, 48, 3) and np.abs(grid[:16, :16, 0] - first.detach().numpy()).max() <= 1
+    first = to_grey(picture(100_000, float(with_grid.weight))[0].detach().numpy())
+    large = first.repeat(8, 0).repeat(8, 1)  # enlarged by a whole factor
+    assert (np.lib.stride_tricks.sliding_window_view(grid[..., 0], large.shape)[:, MARGIN] == large).all((-2, -1)).any()
 
 
 @forks
