@@ -100,16 +100,17 @@ def case_of(image: np.ndarray, masks: np.ndarray, labels: np.ndarray, index: int
 
 
 class HeldOutCases(Dataset):
-    """Real images as they are."""
+    """Real images as they are; `masks`: the cache that their masks come from, of another size perhaps."""
 
-    def __init__(self, manifest: Manifest, cache: ImageCache):
+    def __init__(self, manifest: Manifest, cache: ImageCache, masks: ImageCache | None = None):
         self.manifest, self.cache, self.labels = manifest, cache, manifest.labels
+        self.masks = masks or cache
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> Case:
-        return case_of(self.cache.scaled(index), self.cache.masks(index), self.labels[index], index)
+        return case_of(self.cache.scaled(index), self.masks.masks(index), self.labels[index], index)
 
 
 class FusedCases(Dataset):
@@ -163,6 +164,7 @@ class FusionDataModule(LightningDataModule):
         num_workers: processes that read; results do not depend on it.
         steps: batches of the whole training; None: an epoch is one pass over the rows.
         external: manifests of other sources, tested on and never selected on: folders, or name -> folder.
+        judged_size: (height, width) at which the masks of test images are read, whatever the nets see; None = size.
     """
 
     def __init__(
@@ -176,12 +178,14 @@ class FusionDataModule(LightningDataModule):
         num_workers: int = 0,
         steps: int | None = None,
         external: list[str] | dict[str, str] | tuple[str, ...] = (),
+        judged_size: tuple[int, int] | None = None,
     ):
         super().__init__()
         if batch_size < 1:
             raise InputError("data.batch_size", str(batch_size), "1 or more")
         self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
         self.seed = seed or 0
+        self.judged_size = self.size if judged_size is None else (int(judged_size[0]), int(judged_size[1]))
         self.fusion = fusion if fusion is not None else RealOnly()
         self.synthetic_folder, self.num_workers, self.steps = synthetic, num_workers, steps
         self.real = Manifest.read(manifest)
@@ -237,7 +241,8 @@ class FusionDataModule(LightningDataModule):
         if stage in (None, "test", "predict") and not self.test_manifests:
             tests = [("", self.held_out("test")), *self._external_tests()]
             for name, rows in tests:
-                self._data[f"test {name}"] = HeldOutCases(rows, ImageCache(rows, self.size))
+                judged = ImageCache(rows, self.judged_size) if self.judged_size != self.size else None
+                self._data[f"test {name}"] = HeldOutCases(rows, ImageCache(rows, self.size), judged)
             self.test_manifests = tests
 
     def _external_tests(self) -> list[tuple[str, Manifest]]:

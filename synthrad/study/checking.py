@@ -78,15 +78,15 @@ def _net_faults(study: Study, manifest: Manifest, task: str, net: str) -> list[s
 
     from synthrad.study.one_fit import build_task
 
-    info = manifest.info
+    info, size = manifest.info, study.tasks[task].size or study.size
     data = SimpleNamespace(layers=dict(info.layers), classes=info.classes, num_channels=len(info.channels))
     try:
         with torch.no_grad():
-            build_task(study.tasks[task], net, data).net.eval()(torch.zeros(1, data.num_channels, *study.size))
+            build_task(study.tasks[task], net, data).net.eval()(torch.zeros(1, data.num_channels, *size))
     except InputError as e:
         return [f"tasks.{task}: {e}"]
     except Exception as e:  # timm and smp raise what they like for a wrong argument or size
-        return [f"tasks.{task}.nets.{net}: cannot be built for pictures of {study.size[0]} x {study.size[1]}: "
+        return [f"tasks.{task}.nets.{net}: cannot be built for pictures of {size[0]} x {size[1]}: "
                 f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"]
     return []
 

@@ -57,6 +57,7 @@ class Source(Part):
         margin: share drawn above the plan (0.1 = 10 % more).
         score: judges, needed by mask-quality filters; filter: a filter config, None = keep all.
         draws: independent synthetic sets; seed s of a fit uses draw s modulo draws.
+        size: of the generator's images and of the judges; None = the study's.
     """
 
     generator: str | None = None
@@ -69,6 +70,7 @@ class Source(Part):
     seed: int = Field(0, ge=0)
     score: Judges | None = None
     filter: str | None = None
+    size: tuple[Side, Side] | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -105,6 +107,8 @@ class Task(Part):
         fewest_positive: test subjects with, and without, a finding that a class needs for a classification metric; a class
             with fewer is trained on and reported undefined.
         precision: as Lightning's Trainer takes it; every arm of the task alike.
+        size: of what the nets see; None = the study's. Masks are judged at the study's size whatever this is, so that tasks
+            of several sizes can be compared.
     """
 
     kind: Literal["segmentation", "classification"]
@@ -117,6 +121,7 @@ class Task(Part):
     learning_rate: float = Field(1e-3, gt=0)
     validations: int = Field(10, ge=1)
     fewest_positive: int = Field(FEWEST_POSITIVE, ge=1)
+    size: tuple[Side, Side] | None = None
 
 
 class EndpointSpec(Part):
@@ -132,7 +137,11 @@ class EndpointSpec(Part):
 
 
 class Study(Part):
-    """One study: data, sources, arms, tasks, seeds, endpoint."""
+    """One study: data, sources, arms, tasks, seeds, endpoint.
+
+    Args:
+        size: (height, width) of sources and tasks that name none, and the grid of pixels on which masks are judged.
+    """
 
     name: str = Field(pattern=NAME)
     title: str = ""
@@ -166,6 +175,11 @@ class Study(Part):
         for name, arm in self.arms.items():
             if arm.strategy != "RealOnly" and arm.source not in self.sources:
                 raise ValueError(f"arms.{name}.source: {arm.source!r} is none of the sources {sorted(self.sources)}")
+        for kind, parts in (("sources", self.sources), ("tasks", self.tasks)):
+            for name, part in parts.items():
+                if part.size is not None and part.size[0] * self.size[1] != part.size[1] * self.size[0]:
+                    raise ValueError(f"{kind}.{name}.size: {list(part.size)} has another aspect than size {list(self.size)} of the "
+                                     "study: masks could not be compared")
         end = self.endpoint
         if end.task not in self.tasks or end.net not in self.tasks[end.task].nets:
             known = [f"{t}/{n}" for t, task in self.tasks.items() for n in task.nets]

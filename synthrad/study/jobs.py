@@ -51,7 +51,7 @@ def generator(folder: Path, name: str) -> Path:
     with locked(home / ".lock", f"generator {name}") as lock:
         start = time.monotonic()
         argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
-                f"--data.size=[{study.size[0]},{study.size[1]}]", f"--trainer.default_root_dir={home}", *source.overrides]
+                f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides]
         found = newest_valid(home)
         if found is not None:
             argv.append(f"--ckpt_path={found}")
@@ -172,7 +172,7 @@ def _judge(study: Study, real: Manifest, drawn: Manifest, source: Source, folder
         from synthrad.score import score
 
         judges = folder / "sources" / name / "judges"
-        drawn = score(drawn, real, home / "scored", judges=judges, size=study.size, **source.score.model_dump())
+        drawn = score(drawn, real, home / "scored", judges=judges, size=source.size or study.size, **source.score.model_dump())
     if source.filter is None:
         return drawn, []
     from synthrad.filter import apply_filter, load_filter

@@ -158,7 +158,8 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
     config = {s.generator: _settings(s.generator) for s in study.sources.values() if s.generator}
     out: dict[str, dict[str, str]] = {"generator": {}, "pool": {}, "fit": {}}
     for name, source in study.sources.items():
-        made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides)
+        made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides,
+                         source.size or study.size)
         imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
         filtered = source.filter and _settings(source.filter)
         out["generator"][name] = made

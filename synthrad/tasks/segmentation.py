@@ -113,10 +113,14 @@ class SegmentationTask(LightningModule):
         return loss
 
     def _count(self, batch: Case, logits: Sequence[Tensor]) -> list[Tensor]:
-        """[B, structures, 4] pixels tp, fp, fn, tn of each layer; -1 where the layer is unknown."""
+        """[B, structures, 4] pixels tp, fp, fn, tn of each layer; -1 where the layer is unknown.
+
+        Masks of another size than the logits are the grid that is judged on: the logits are resampled to it.
+        """
         out = []
         for scores, place in zip(logits, self._place, strict=True):
-            drawn, target = scores.argmax(dim=1), batch.masks[:, place]
+            target = batch.masks[:, place]
+            drawn = resampled(scores, target.shape[-2:]).argmax(dim=1)
             marks = torch.arange(1, scores.shape[1], device=scores.device).view(1, -1, 1, 1)
             p, t = drawn[:, None] == marks, target[:, None] == marks
             counts = torch.stack([(p & t).sum((2, 3)), (p & ~t).sum((2, 3)), (~p & t).sum((2, 3)),
@@ -195,6 +199,13 @@ class SegmentationTask(LightningModule):
             panels = [grey, *(COLOURS[1 + (m - 1) % 7].mul((m > 0)[..., None]).permute(0, 3, 1, 2)
                               for m in (target, drawn))]
             training.show(self, f"val/image, target, prediction: {layer}", panels)
+
+
+def resampled(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits [B, K, H, W] on another grid, bilinear (with antialiasing where it is coarser); unchanged on their own."""
+    if tuple(scores.shape[-2:]) == tuple(size):
+        return scores
+    return F.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def dice_loss(scores: Tensor, target: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ def test_a_sound_file_passes(tmp_path):
     ({"arms__matched__args": {"cells": {"attribute": ["sex"]}}}, ["arms.matched.args.cells.attribute", "did you mean `attributes`"]),
     ({"arms__matched__args": {"ratio": "abc"}}, ["arms.matched.args: Matched.ratio", "'abc'"]),
     ({"size": [0, 64]}, ["size.0", "16", "found 0"]),
+    ({"tasks__t__size": [64, 128]}, ["tasks.t.size: [64, 128] has another aspect than size"]),
+    ({"sources__made__size": [128, 64]}, ["sources.made.size: [128, 64] has another aspect than size"]),
     ({"seed": 2}, ["seed: unknown key; did you mean `seeds`"]),
     ({"sources__made__sed": 2}, ["sources.made.sed: unknown key; did you mean `seed`"]),
     ({"tasks__t__nets__unet__init_arg": {}}, ["init_arg: unknown key; did you mean `init_args`"]),

@@ -91,6 +91,21 @@ def test_a_comment_in_a_config_changes_no_identity_and_a_setting_does(real, tmp_
     assert of("class_path: a\ninit_args: {min_dice: 0.8}\n") != base
 
 
+def test_sizes_of_sources_and_tasks_decide_their_results_alone(real, tmp_path):
+    (tmp_path / "gan.yaml").write_text("model: {class_path: StyleGAN2}\n")
+
+    def of(source=None, task=None, whole=(64, 128)):
+        sources = {"good": {"generator": str(tmp_path / "gan.yaml"), "size": source}}
+        tasks = {"findings": {**STUDY["tasks"]["findings"], "size": task}}
+        changed = study(sources=sources, tasks=tasks, size=whole)
+        return identities(changed, make_plan(changed, real.where(split="train")), real)
+
+    base, reference = of(), "findings/resnet18/real_only"
+    assert of(source=(32, 64))["generator"] != base["generator"] == of(source=(64, 128))["generator"]
+    assert of(source=(32, 64))["fit"][reference] == base["fit"][reference] != of(task=(32, 64))["fit"][reference]
+    assert of(task=(32, 64))["generator"] == base["generator"] != of(whole=(128, 256))["generator"]
+
+
 def test_budgets(real):
     equal, exposed = study(), study(budget="real_exposure")
     plan, task = make_plan(equal, real.where(split="train")), equal.tasks["findings"]

@@ -13,6 +13,7 @@ from synthrad.records import Manifest
 from synthrad.study.fitting import fit_and_test
 from synthrad.tasks import ClassificationTask, SegmentationTask
 from synthrad.tasks.classification import best_threshold
+from synthrad.tasks.segmentation import resampled
 
 LAYERS = {"tooth": ("crown", "root"), "other": ("x",)}
 
@@ -59,6 +60,26 @@ def test_no_threshold_without_validation_positives_and_then_no_f1(tmp_path):
     found = {(m.metric, m.class_name): m for m in summarise(cases, fewest={"t": 1})}
     assert found["f1", real.info.classes[0]].value is None and found["auroc", real.info.classes[0]].value is not None
     assert found["f1", real.info.classes[0]].note == "undefined: no threshold was chosen on validation"
+
+
+def test_masks_are_judged_on_their_own_grid(tmp_path):
+    """A net that sees half of the pixels is held against all of them, and a perfect answer stays a perfect one."""
+    real = make(tmp_path / "real")
+    data = FusionDataModule(str(tmp_path / "real"), size=(16, 16), batch_size=4, steps=2, judged_size=(32, 32))
+    task = SegmentationTask(nn.Conv2d(1, 3, 3, padding=1), data.layers)
+    fit_and_test(task, data, tmp_path / "run", 2, 2, 0, {"task": "t", "net": "n", "arm": "a"}, "one")
+    cases = read_cases([tmp_path / "run" / "cases.parquet"])
+    assert (cases[["tp", "fp", "fn", "tn"]].sum(axis=1) == 32 * 32).all()
+    crown = cases[cases["class_name"] == "crown"].set_index("image")
+    test = real.where(split="test")
+    areas = dict(zip(test.column("digest"), test.column("area:tooth/crown"), strict=True))
+    held = crown["tp"] + crown["fn"]  # the whole mask's pixels, not those of a mask at the net's size
+    assert all(held[image] == round(areas[image] * 32 * 32) for image in crown.index) and len(crown)
+    coarse = torch.randn(2, 3, 4, 4).argmax(1)
+    scores = nn.functional.one_hot(coarse, 3).movedim(-1, 1).float()
+    assert torch.equal(resampled(scores, (4, 4)), scores)
+    assert torch.equal(resampled(scores, (12, 12))[:, :, 1::3, 1::3].argmax(1), coarse)  # centres of the pixels
+    assert torch.equal(resampled(scores.repeat_interleave(2, 2).repeat_interleave(2, 3), (4, 4)).argmax(1), coarse)
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "classification"])
