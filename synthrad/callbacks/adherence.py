@@ -68,8 +68,13 @@ class Adherence(Checks):
 
     @property
     def asked_names(self) -> list[str]:
-        """Findings and attribute values that can be asked for, in the order of the classifier's logits."""
-        return [*self._spec["classes"], *(f"{a}={v}" for a, values in self._spec["attributes"].items() for v in values)]
+        """Findings and attribute values that the generator is taught, in the order of the classifier's logits."""
+        taught = [c for c in self._spec["classes"] if c not in self._spec.get("untaught", [])]
+        return [*taught, *(f"{a}={v}" for a, values in self._spec["attributes"].items() for v in values)]
+
+    def _taught(self, labels: np.ndarray) -> np.ndarray:
+        """The columns of labels [n, K] that the generator is taught."""
+        return np.asarray(labels, float)[:, [c not in self._spec.get("untaught", []) for c in self._spec["classes"]]]
 
     # ---- the auxiliary nets
 
@@ -156,7 +161,7 @@ class Adherence(Checks):
 
     def _targets(self, cases: Sequence[Case]) -> np.ndarray:
         """What real cases show, float [n, names]: 1, 0, NaN unknown."""
-        parts = [np.stack([c.labels.numpy() for c in cases])]
+        parts = [self._taught(np.stack([c.labels.numpy() for c in cases]))]
         attributes, start = np.stack([c.attributes.numpy() for c in cases]), 0
         for values in self._spec["attributes"].values():
             one_hot = attributes[:, start : start + len(values)]
@@ -170,7 +175,7 @@ class Adherence(Checks):
         given = [dict(condition.attributes[i]) if condition.attributes else {} for i in range(n)]
         columns = [[float(g[a] == v) if g.get(a) else np.nan for g in given]
                    for a, values in self._spec["attributes"].items() for v in values]
-        return np.concatenate([np.asarray(labels, float), np.array(columns, float).reshape(len(columns), n).T], 1)
+        return np.concatenate([self._taught(labels), np.array(columns, float).reshape(len(columns), n).T], 1)
 
     # ---- a check
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from synthrad.callbacks.checks import STYLE, Checks, short
+from synthrad.errors import InputError
 from synthrad.metrics.features import RadiomicsFeatures, Standardizer
 from synthrad.metrics.fidelity import (
     KernelDistance,
@@ -122,6 +123,8 @@ class Fidelity(Checks):
     def __init__(self, every_images: int = 10_000, number: int = 500, seed: int = 0, collapse_below: float = 0.6,
                  collapse_after: int = 1000, block: int = 32, draws: int = 200, features: nn.Module | None = None):
         super().__init__(every_images, number, seed, block)
+        if draws < 1:
+            raise InputError("Fidelity: draws", str(draws), "at least 1")
         self.collapse_below, self.collapse_after = collapse_below, collapse_after
         self.draws, self.features = draws, features
         self.real: RealSide | None = None  # on the first process

@@ -31,7 +31,7 @@ class KeepBestKID(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._offered: int | None = None
+        self._offered: list[int] = []  # images seen at the checks that this fit offered
         self._fidelity: Fidelity | None = None
         self._keeper: DurableCheckpoint | None = None
 
@@ -45,16 +45,30 @@ class KeepBestKID(L.Callback):
             raise InputError("trainer.callbacks", "KeepBestKID without a Fidelity before it", "Fidelity, then KeepBestKID",
                              "add synthrad.callbacks.fidelity.Fidelity before it")
         self._keeper = next((c for c in trainer.callbacks if isinstance(c, DurableCheckpoint)), None)
-        if self._keeper is None or self._keeper.monitor is not None or self._keeper.mode != "max":
+        if self._keeper is None:
+            raise InputError("trainer.callbacks", "KeepBestKID, and no checkpoints", "a fit that keeps checkpoints",
+                             "leave trainer.fast_dev_run and trainer.enable_checkpointing=false out")
+        if self._keeper.monitor is not None or self._keeper.mode != "max":
             raise InputError("trainer.callbacks", "KeepBestKID without a DurableCheckpoint of its own",
                              "a DurableCheckpoint without `monitor`", "leave DurableCheckpoint out of the config: it is always there")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse to select on training images."""
-        real = self._fidelity.real
-        if trainer.is_global_zero and (real is None or real.reference != "validation"):
+        """Refuse, on every process, to select on training images, or among checks whose weights are gone."""
+        real, lines = self._fidelity.real, [json.loads(x) for x in self._fidelity.lines]
+        enough = real is not None and real.reference == "validation"
+        mine = [x["images"] for x in lines] == self._offered
+        alike = all((x["seed"], x["generated"], len(x["kid_draws"])) == (self._fidelity.seed, self._fidelity.number, self._fidelity.draws)
+                    for x in lines)
+        enough, mine, alike = trainer.strategy.broadcast((enough, mine, alike))
+        if not enough:
             raise InputError("trainer.callbacks", "KeepBestKID, and too few validation subjects", "at least 3 to select on",
                              "prepare the dataset with a validation split, or leave the callback out: the last weights are used")
+        if not mine:
+            raise InputError("trainer.callbacks", "KeepBestKID in a fit that was checked without it before",
+                             "KeepBestKID from the start: the weights of earlier checks are gone", "start afresh in a new folder")
+        if not alike:
+            raise InputError("trainer.callbacks", "Fidelity with another seed, number or draws than in the first part of this fit",
+                             "the same: checks of other settings cannot be ranked together", "set them as they were")
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
         """Look at a new check."""
@@ -64,19 +78,21 @@ class KeepBestKID(L.Callback):
         """Look at the last check; tell the ranks."""
         self._look(trainer, pl_module)
         if trainer.is_global_zero and self._fidelity.lines:
-            lines = [json.loads(x) for x in self._fidelity.lines]
-            found = ranks(lines)
+            found = ranks([json.loads(x) for x in self._fidelity.lines])
+            if found is None:
+                warnings.warn("KeepBestKID: no check had a KID; nothing was selected", stacklevel=2)
+                return
             write_durably(self._fidelity.folder / "selection.json", json.dumps(found, indent=1).encode())
             print(f"KeepBestKID: {words(found)}\nKeepBestKID: {self._keeper.best_model_path}", flush=True)
 
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._fidelity.checked in (None, self._offered):
+        if self._fidelity.checked is None or self._fidelity.checked in self._offered:
             return
-        self._offered = self._fidelity.checked
+        self._offered.append(self._fidelity.checked)
         kid = json.loads(self._fidelity.lines[-1])["kid"] if trainer.is_global_zero and self._fidelity.lines else None
         kid = trainer.strategy.broadcast(kid)
         if kid is None:
-            warnings.warn(f"KeepBestKID: no KID after {self._offered:,} images; that state cannot be selected", stacklevel=2)
+            warnings.warn(f"KeepBestKID: no KID after {self._offered[-1]:,} images; that state cannot be selected", stacklevel=2)
             return
         spec, real = pl_module.spec, self._fidelity.real
         if real is not None:  # on the process that writes
@@ -87,9 +103,17 @@ class KeepBestKID(L.Callback):
         finally:
             pl_module.spec = spec  # states to resume from are not selected
 
+    def state_dict(self) -> dict[str, Any]:
+        """Which checks were offered."""
+        return {"offered": list(self._offered)}
 
-def ranks(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Which check had the lowest KID, and how far that rank can be trusted.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        self._offered = list(state_dict["offered"])
+
+
+def ranks(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Which check had the lowest KID, and how far that rank can be trusted; None where no check has a KID.
 
     Args:
         lines: of a fidelity.jsonl; `kid_draws` holds the KID over bootstrap samples of the subjects, the same in every line.
@@ -100,6 +124,8 @@ def ranks(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         last check); level (images of the checks whose KID does not exceed it in at least 97.5 % of the resamplings).
     """
     measured = [x for x in lines if x["kid"] is not None and None not in x["kid_draws"]]
+    if not measured:
+        return None
     draws = np.array([x["kid_draws"] for x in measured])  # [checks, draws]
     best = int(np.argmin([x["kid"] for x in measured]))
     rank = 1 + (draws < draws[best]).sum(0)

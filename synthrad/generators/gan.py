@@ -77,6 +77,8 @@ class StyleGAN2(L.LightningModule):
         init_from: checkpoint of a StyleGAN2 of the same size and width to start from, of another dataset perhaps, see
             generators.finetuning; what it was trained on becomes part of this generator's lineage.
         freeze_d: with init_from, blocks of the discriminator that stay as they are, from the highest resolution down.
+        compile: torch.compile the nets for the main steps (minutes at the start; it needs a C++ compiler or a GPU). R1 and
+            path length take second derivatives, which it does not have, and stay as they are; so do checkpoints.
     """
 
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
@@ -86,7 +88,7 @@ class StyleGAN2(L.LightningModule):
                  style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
                  augment: dict[str, float] | None = None, label_dropout: float = 0.1,
-                 accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0):
+                 accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0, compile: bool = False):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
@@ -94,6 +96,7 @@ class StyleGAN2(L.LightningModule):
         self.settings: Settings | None = None
         self.start: Start | None = None
         self._frozen: list[nn.Module] = []
+        self._main: dict[str, Callable[..., Tensor]] = {}  # nets of the main steps; a dict, so that they are no submodules
         self._styles_seen: list[tuple[Tensor, int]] = []
         self._centres = Centres()
         self.ada = AdaptiveProbability(ada_target, ada_speed_images, ada_fixed)
@@ -112,11 +115,11 @@ class StyleGAN2(L.LightningModule):
         Raises:
             InputError: nets of another spec, or of other training images and subjects, exist already.
         """
-        names = ("size", "channels", "classes", "layers", "attributes")
+        names = ("size", "channels", "classes", "layers", "attributes", "untaught")
         if self.spec is not None:
             for k in names:
-                if self.spec[k] != spec[k]:
-                    raise InputError(f"checkpoint: {k}", str(self.spec[k]), f"{spec[k]}, as data gives it",
+                if self.spec.get(k, []) != spec.get(k, []):
+                    raise InputError(f"checkpoint: {k}", str(self.spec.get(k, [])), f"{spec.get(k, [])}, as data gives it",
                                      "continue with the dataset and size that it was trained on")
             preflight.check_same_training(self.spec, spec)
             return
@@ -167,6 +170,10 @@ class StyleGAN2(L.LightningModule):
             self.start, lineage = start_from(self, self.hparams.init_from)
             info = DatasetInfo.from_dict(self.spec["info"], "data")
             self.spec["info"] = replace(info, lineage=info.lineage + lineage).to_dict()
+        if self.hparams.compile:
+            preflight.check_compiler(self.device)
+        made = torch.compile if self.hparams.compile else lambda net: net
+        self._main = {"synthesize": made(self.generator.synthesize), "judge": made(self.discriminator)}
         self._frozen = frozen_parts(self.discriminator, self.hparams.freeze_d, self.start is not None and self.start.whole_input)
         if self.trainer.is_global_zero:
             print(f"StyleGAN2: {self.settings.batch_images} images a step; {self.settings}", flush=True)
@@ -254,14 +261,15 @@ class StyleGAN2(L.LightningModule):
         if styles_grad and not ws.requires_grad:
             ws.requires_grad_(True)
         k = len(self.spec["channels"])
+        synthesize = g.synthesize if styles_grad else self._main["synthesize"]
         if self.wants_masks:
-            return torch.cat([g.synthesize(ws, latents.noise, real[:, k:]), real[:, k:]], 1), ws
-        images = g.synthesize(ws, latents.noise)
+            return torch.cat([synthesize(ws, latents.noise, real[:, k:]), real[:, k:]], 1), ws
+        images = synthesize(ws, latents.noise)
         masks = squash_masks(images[:, k:], self.structures, self.hparams.mask_encoding)
         return torch.cat([images[:, :k], masks], 1), ws
 
     def _judge(self, pictures: Tensor, c: Tensor) -> Tensor:
-        return self.discriminator(self.augment(pictures, self.ada.p), c)
+        return self._main["judge"](self.augment(pictures, self.ada.p), c)
 
     def _regularise_paths(self, optimizer: torch.optim.Optimizer, c: Tensor, real: Tensor) -> None:
         """A step on the path length penalty. In several parts, the lengths of all are measured first: it needs their mean."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from synthrad.conditioning import Condition
 from synthrad.errors import InputError, near
@@ -61,6 +62,20 @@ def check_precision(precision: str) -> None:
     if precision.endswith("-true") and precision not in ("32-true", "64-true"):
         raise InputError("trainer.precision", precision, "32-true, or bf16-mixed or 16-mixed, which keep the weights in float32",
                          "use bf16-mixed for less memory")
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile something small.
+
+    Raises:
+        InputError: torch.compile does not work here.
+    """
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(4, device=device))
+    except Exception as e:  # torch raises many kinds, by what is missing
+        reason = " ".join(str(e).split())[:200]
+        raise InputError("model.compile", f"true, and torch.compile fails here ({type(e).__name__}: {reason})",
+                         "a C++ compiler on a CPU, Triton on a GPU", "install it, or set model.compile to false") from e
 
 
 def make_augment(image_channels: int, strengths: Mapping[str, float] | None) -> Augment:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 from synthrad.errors import InputError, InputErrors
 from synthrad.filter import load_filter, read_yaml
 from synthrad.fusion import Cells
@@ -30,6 +32,7 @@ def check_study(study: Study, manifest: Manifest, where: str) -> None:
     """
     faults = [f for task in study.tasks for net in study.tasks[task].nets for f in _net_faults(study, manifest, task, net)]
     faults += _faults("endpoint", _check_endpoint, study, manifest)
+    faults += _faults("", _check_grids, study, manifest)
     faults += _faults("", Cells(**study.cells).resolve, manifest.where(split="train", source="real"))
     for name, source in study.sources.items():
         faults += _faults(f"sources.{name}", _check_source, source, manifest)
@@ -41,13 +44,13 @@ def check_study(study: Study, manifest: Manifest, where: str) -> None:
 
 
 def check_pools(study: Study, manifest: Manifest, plan: Plan, where: str) -> None:
-    """Fuse every arm of an imported set without a filter: what is missing there no later job can add.
+    """Fuse every arm of an imported set without a filter: what is missing there no later job can add; so for untaught labels.
 
     Raises:
-        InputErrors: arms that their set cannot fill.
+        InputErrors: arms that their set or their generator cannot fill.
     """
     train = manifest.where(split="train", source="real")
-    faults = []
+    faults = [f for name in study.sources for f in _faults(f"sources.{name}", _check_taught, study, plan, manifest, name)]
     for arm in plan.fitted():
         source = study.sources.get(arm.source or "")
         if arm.role == "control" or source is None or source.generator is not None or source.filter is not None:
@@ -143,6 +146,43 @@ def _check_generator(source: Source) -> None:
     package, _, name = named.rpartition(".")
     if (not package or package.split(".")[0] == "synthrad") and name not in known:  # a user's own package is the user's affair
         raise InputError(f"{path}: model.class_path", repr(named), expected, _near(name, list(known)))
+
+
+def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> None:
+    """Refuse cells that name what a generator is not taught (data.classes, data.attributes of its fit): nothing drawn has it."""
+    source = study.sources[name]
+    if source.generator is None:
+        return
+    options = dict((read_yaml(Path(source.generator), "a config of a generator fit").get("data") or {}).get("init_args") or {})
+    for flag in source.overrides:
+        key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
+        if flag.startswith("--data."):
+            options[key] = yaml.safe_load(value)
+    for key, known in (("classes", manifest.info.classes), ("attributes", manifest.info.attributes)):
+        if options.get(key) is None:
+            continue
+        untaught = set(known) - set(options[key])
+        asked = sorted({part for cell in plan.wanted[name] for part in cell if part.rpartition("=")[0] in untaught})
+        if asked:
+            raise InputError(f"data.{key}", f"{options[key]}, and arms that ask for {', '.join(asked[:4])}",
+                             "cells of what the generator is taught",
+                             f"leave {', '.join(sorted(untaught)[:4])} out of `cells` (cells: {{classes: []}} names none), or teach it")
+
+
+def _check_grids(study: Study, manifest: Manifest) -> None:
+    """Refuse tasks of another size where letterboxing would round the borders of each size in its own way."""
+    from PIL import Image
+
+    if manifest.info.resize != "letterbox" or all(t.size in (None, study.size) for t in study.tasks.values()):
+        return
+    height, width = study.size
+    for record in manifest.where(split="test"):
+        with Image.open(record.channels[0]) as image:
+            shape = image.height, image.width
+        if shape[0] * width != shape[1] * height:
+            raise InputError("tasks: size", f"another one than {list(study.size)}, and letterboxed images ({record.channels[0]}: "
+                             f"{shape[0]} x {shape[1]})", f"images of the aspect {height}:{width}, so that all sizes show the same",
+                             "prepare the dataset with --resize squeeze, or give every task the study's size")
 
 
 def _check_external(folder: str, manifest: Manifest) -> None:

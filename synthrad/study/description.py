@@ -74,6 +74,10 @@ class Source(Part):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
+        if self.manifest is not None and self.checkpoint != "last":
+            raise ValueError("`checkpoint` is for a `generator`: an imported set has none")
+        if self.manifest is not None and self.size is not None and self.score is None:
+            raise ValueError("`size` is for a `generator` or its judges (`score`): an imported set has the size of its images")
         if (self.generator is None) == (self.manifest is None):
             raise ValueError("give exactly one of `generator` (a config to fit) and `manifest` (a set made elsewhere)")
         if isinstance(self.manifest, tuple) and len(self.manifest) != self.draws:

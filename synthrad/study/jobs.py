@@ -48,8 +48,9 @@ def generator(folder: Path, name: str) -> Path:
     study, _, _, graph = open_run(folder)
     source, identity = study.sources[name], graph["sources"][name]["generator"]
     home = folder / "sources" / name / f"generator-{identity}"
+    spent = home / "seconds"  # of all calls: a killed fit resumes
     with locked(home / ".lock", f"generator {name}") as lock:
-        start = time.monotonic()
+        start, before = time.monotonic(), float(spent.read_text()) if spent.is_file() else 0.0
         argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
                 f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides]
         found = newest_valid(home)
@@ -62,13 +63,16 @@ def generator(folder: Path, name: str) -> Path:
             process.terminate()
             process.wait()  # until it has saved
             raise
+        finally:
+            seconds = before + time.monotonic() - start
+            write_durably(spent, f"{seconds:.3f}".encode())
         if code:
             raise RunError(f"the fit of generator {name!r} failed; its message stands above")
         found = newest_valid(home, source.checkpoint)
         if found is None:
             raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint ({source.checkpoint})")
         _write_json(folder / "sources" / name / "generator.json",
-                    {"checkpoint": os.path.relpath(found, folder), "digest": file_digest(found), "seconds": time.monotonic() - start,
+                    {"checkpoint": os.path.relpath(found, folder), "digest": file_digest(found), "seconds": seconds,
                      "command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", "")})
     return found
 
@@ -121,8 +125,8 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
         if not missing:
             return kept, logs
     lacking = ", ".join(f"{c}: {n}" for c, n in missing.items())
-    raise RunError(f"source {name!r}: after {TOP_UPS} top-ups the filter still leaves rows wanting ({lacking}); "
-                   "loosen the filter, train the generator longer, or lower the arms' demand")
+    why = "loosen the filter, train the generator longer" if source.filter else "its images do not show what was asked for: look at them"
+    raise RunError(f"source {name!r}: after {TOP_UPS} top-ups rows are still wanting ({lacking}); {why}, or lower the arms' demand")
 
 
 def _checkpoint(folder: Path, name: str) -> Path:

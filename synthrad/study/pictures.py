@@ -95,7 +95,7 @@ def draw_triplets(rows: Sequence[Triplet]) -> str:
         return ""
     height, width = rows[0].synthetic.image.shape
     structures = _structures(rows)
-    titles = ("real, with the same labels", "synthetic", "nearest training image")
+    titles = ("real, alike in known labels", "synthetic", "nearest training image")
     tall = min(WIDTH / 3 * height / width, 2.6) + 0.22
     with rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(
@@ -173,10 +173,12 @@ def _picture(manifest: Manifest, index: int, caption: str) -> Picture:
 
 
 def _labels(manifest: Manifest, index: int) -> str:
-    """Names of the positive labels, `no finding` without one, "" in a set without classes."""
+    """Names of the positive labels, `no finding` without one, `labels unknown` without a known one, "" in a set without classes."""
     if not manifest.info.classes:
         return manifest[index].subject if manifest[index].source == "real" else f"row {index + 1}"
     row = manifest[index].labels
+    if np.isnan(np.asarray(row, float)).all():
+        return "labels unknown"
     return ", ".join(c for c, v in zip(manifest.info.classes, row, strict=True) if v == 1) or "no finding"
 
 

@@ -14,7 +14,7 @@ from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
 from synthrad.records import Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
-from synthrad.study.description import REFERENCE, Arm, Study, build_strategy, digest_of
+from synthrad.study.description import REFERENCE, Arm, Source, Study, Task, build_strategy, digest_of
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
 CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
@@ -158,21 +158,29 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
     config = {s.generator: _settings(s.generator) for s in study.sources.values() if s.generator}
     out: dict[str, dict[str, str]] = {"generator": {}, "pool": {}, "fit": {}}
     for name, source in study.sources.items():
+        size = source.size or study.size
         made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides,
-                         source.size or study.size)
+                         *([size] if source.generator else []))
         imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
         filtered = source.filter and _settings(source.filter)
         out["generator"][name] = made
-        out["pool"][name] = digest_of(made, imported, filtered, source.model_dump(), study.size, study.cells,
-                                      sorted(map(str, plan.wanted[name].items())))
+        out["pool"][name] = digest_of(made, imported, filtered, _plain(source), size, study.cells,
+                                      *(["best"] if source.checkpoint == "best" else []), sorted(map(str, plan.wanted[name].items())))
     externals = {k: _text(str(Path(v) / "dataset.yaml")) for k, v in study.external.items()}
     for key, arm in planned_fits(study, plan).items():
         task_name, net_name, _ = key.split("/")
         task, like = study.tasks[task_name], study.arms[arm.like or arm.name].model_dump()
-        spec = {k: v for k, v in task.model_dump().items() if k not in ("nets", "fewest_positive")}
+        spec = {k: v for k, v in _plain(task).items() if k not in ("nets", "fewest_positive")}
+        if task.size not in (None, study.size):
+            spec["size"] = task.size
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
                                     study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(), externals)
     return out
+
+
+def _plain(part: Source | Task) -> dict[str, Any]:
+    """What a part of a study says, without the keys that `identities` takes account of itself."""
+    return {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint")}
 
 
 def _settings(path: str) -> Any:

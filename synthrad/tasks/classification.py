@@ -88,6 +88,12 @@ class ClassificationTask(LightningModule):
             raise InputError("model.classes", repr(missing), f"classes of the data: {list(have)}",
                              "fit a net for this data; a checkpoint of another dataset cannot be used")
         self._place = [list(have).index(c) for c in self.classes]
+        rows = data.train if stage == "fit" else None
+        made = np.zeros(0, bool) if rows is None else rows.column("source") == "synthetic"
+        if made.any() and np.isnan(rows.labels[made][:, self._place]).all():
+            raise InputError("data.synthetic", f"{int(made.sum())} rows without a known label of {', '.join(self.classes[:4])}",
+                             "rows that know some of the classes: there is nothing to learn from these",
+                             "use a set with labels (a generator that is taught them), or leave the task out")
         if self.balance == "balanced" and stage == "fit":
             labels = data.train.labels[:, self._place]
             ones, zeros = (labels == 1).sum(0), (labels == 0).sum(0)

@@ -43,7 +43,14 @@ class Answers(L.LightningModule):
         return Images(torch.stack([c.image for c in drawn]), torch.stack(masks))
 
 
-class Silent(L.LightningModule):
+class Silent(Answers):
+    """Draws nothing."""
+
+    def sample(self, condition, seeds):
+        raise AssertionError("never reached")
+
+
+class Other(L.LightningModule):
     """No generator."""
 
     def training_step(self, batch, batch_idx):
@@ -123,13 +130,23 @@ def test_a_resumed_fit_reads_its_nets_and_another_dataset_does_not(obedient, rea
     assert (tmp_path / "auxiliary.pt").read_bytes() != before
 
 
+def test_what_is_not_taught_is_not_asked_for(real, obedient, tmp_path):
+    (tmp_path / "auxiliary.pt").write_bytes((obedient[0] / "auxiliary.pt").read_bytes())
+    lines, callback = run(tmp_path, real, classes=["caries"], attributes=[])
+    assert callback.asked_names == ["caries"] and set(lines[-1]["findings"]) == {"caries"}
+    assert (tmp_path / "auxiliary.pt").read_bytes() != (obedient[0] / "auxiliary.pt").read_bytes()
+    nothing = GenerationDataModule(str(real), (32, 32), batch_size=4, classes=[], attributes=[], layers=[])
+    with pytest.warns(UserWarning, match="neither labels, attributes nor masks"):
+        fit(tmp_path / "nothing", Silent(nothing), nothing, [Adherence(number=20)], limit_train_batches=1)
+
+
 def test_what_cannot_be_judged_is_told(real, tmp_path):
     with pytest.warns(UserWarning, match="masks of .16, 16. pixels are not judged"):
         small = GenerationDataModule(str(real), (16, 16), batch_size=4)
         fit(tmp_path, Answers(small), small, [Adherence(number=20, steps=2)], limit_train_batches=2)
     assert json.loads((tmp_path / "adherence.jsonl").read_text())["dice"] is None
     with pytest.raises(InputError, match="without .*sample"):
-        fit(tmp_path, Silent(), data_of(real), [Adherence()])
+        fit(tmp_path, Other(), data_of(real), [Adherence()])
     with pytest.raises(InputError, match="number at least 10"):
         Adherence(number=5)
 

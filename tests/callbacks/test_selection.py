@@ -97,14 +97,35 @@ def test_two_processes_keep_the_same_one(tmp_path):
     assert trainer.checkpoint_callback.best_model_path == str(newest_valid(tmp_path, "best"))  # told by the processes
 
 
+def test_a_resumed_fit_selects_among_its_own_checks_of_one_kind(tmp_path):
+    def again(folder, *callbacks, epochs=2):
+        keeper = DurableCheckpoint(folder / "checkpoints", every_steps=1, keep=9)
+        return fit(folder, Painted(), Named(), [*callbacks, keeper], epochs, newest_valid(folder), plugins=[DurableCheckpointIO()])
+
+    again(tmp_path / "a", fidelity(), KeepBestKID(), epochs=1)
+    best = newest_valid(tmp_path / "a", "best").name
+    again(tmp_path / "a", fidelity(), KeepBestKID())  # a further epoch, always with weight 1: none is nearer
+    assert newest_valid(tmp_path / "a", "best").name == best
+    assert json.loads((tmp_path / "a" / "selection.json").read_text())["checks"] == 6
+    again(tmp_path / "b", fidelity(), epochs=1)
+    with pytest.raises(InputError, match="checked without it before"):
+        again(tmp_path / "b", fidelity(), KeepBestKID())
+    with pytest.raises(InputError, match="another seed, number or draws"):
+        again(tmp_path / "a", fidelity(draws=30), KeepBestKID(), epochs=3)
+    with pytest.raises(InputError, match="draws: found 0"):
+        fidelity(draws=0)
+    assert ranks([line(400, None, [None])]) is None
+
+
 def test_what_cannot_be_selected_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(InputError, match="too few validation subjects"), pytest.warns(UserWarning, match="TRAINING images"):
         fit(tmp_path, Painted(), Named(held=2), [fidelity(), KeepBestKID(), DurableCheckpoint(tmp_path)])
     with pytest.raises(InputError, match="without a Fidelity before it"):
         fit(tmp_path, Painted(), Named(), [KeepBestKID(), fidelity(), DurableCheckpoint(tmp_path)])
-    for keeper in ([], [DurableCheckpoint(tmp_path, monitor="score")]):
-        with pytest.raises(InputError, match="without a DurableCheckpoint of its own"):
-            fit(tmp_path, Painted(), Named(), [fidelity(), KeepBestKID(), *keeper])
+    with pytest.raises(InputError, match="without a DurableCheckpoint of its own"):
+        fit(tmp_path, Painted(), Named(), [fidelity(), KeepBestKID(), DurableCheckpoint(tmp_path, monitor="score")])
+    with pytest.raises(InputError, match="and no checkpoints"):
+        fit(tmp_path, Painted(), Named(), [fidelity(), KeepBestKID()])
 
 
 @pytest.mark.filterwarnings("ignore:Fidelity")

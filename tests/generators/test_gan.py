@@ -130,6 +130,8 @@ def test_another_dataset_is_refused(manifest, tmp_path):
     model, _ = fit(manifest, tmp_path / "run", max_images=4)
     with pytest.raises(InputError, match="classes"):
         model.build({**model.spec, "classes": ["z"]})
+    with pytest.raises(InputError, match="untaught.*'a'"):
+        model.build({**model.spec, "untaught": ["a"]})
     for key, what in (("trained_on", "1 training subjects"), ("fingerprints", "1 training images")):  # split anew
         with pytest.raises(InputError, match=what):
             model.on_load_checkpoint({"synthrad": {"spec": {**model.spec, key: model.spec[key][1:]}}})

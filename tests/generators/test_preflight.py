@@ -48,6 +48,16 @@ def test_weights_of_16_bits_are_refused():
         preflight.check_precision(trainer(precision=precision).precision)
 
 
+def test_a_machine_that_cannot_compile_says_so_before_the_first_step(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("No working C++ compiler found\nin a long list of places")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(StyleGAN2, "training_step", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises(InputError, match="model.compile: found true, .*No working C[+][+] compiler.*\n.*set model.compile to false"):
+        fit(compile=True)
+
+
 def test_a_dataset_smaller_than_a_batch(monkeypatch):
     monkeypatch.setattr(StyleGAN2, "training_step", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(InputError, match="8 on 1 process.*7 training images.*at most 7"):

@@ -82,6 +82,29 @@ def test_a_fault_is_told_before_the_first_job(lab, change, words):
         assert word in str(e.value)
 
 
+def test_cells_of_what_a_generator_is_not_taught_are_refused(lab):
+    (lab / "gan.yaml").write_text("{model: {class_path: synthrad.generators.gan.StyleGAN2}, "
+                                  "data: {init_args: {classes: [implant]}}}")
+    source = {"generator": "LAB/gan.yaml"}
+    with pytest.raises(ValueError, match=r"sources.made: data.classes: found \['implant'\], and arms that ask for caries=") as e:
+        check(lab, {"sources/made": source})
+    assert "leave caries out of `cells`" in str(e.value)
+    check(lab, {"sources/made": {**source, "overrides": ["--data.classes=[caries]"]}})
+    check(lab, {"sources/made": source, "cells": {"classes": ["implant"]}})
+    with pytest.raises(ValueError, match="data.attributes.*ask for sex="):
+        check(lab, {"sources/made": {"generator": "LAB/gan.yaml", "overrides": ["--data.classes=null", "--data.attributes=[]"]},
+                    "cells": {"classes": [], "attributes": ["sex"]}})
+
+
+def test_letterboxed_images_are_judged_on_the_grid_of_the_net_alone(lab, tmp_path):
+    coarse = {"tasks/find/size": [64, 64], "size": [32, 32]}
+    check(lab, coarse)  # the images are square: every size shows the same
+    wide = {"tasks/find/size": [64, 128], "size": [32, 64]}
+    with pytest.raises(ValueError, match="(?s)letterboxed images .*32 x 32.*expected images of the aspect 32:64.*--resize squeeze"):
+        check(lab, wide)
+    check(lab, {"size": [32, 64]})
+
+
 def test_a_source_may_take_the_checkpoint_that_its_config_keeps(lab):
     text = "{model: {class_path: synthrad.generators.gan.StyleGAN2}, trainer: {callbacks: [CALLBACK]}}"
     (lab / "gan.yaml").write_text(text.replace("CALLBACK", "synthrad.callbacks.selection.KeepBestKID"))

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_set import make
 
 import synthrad.sample
 from synthrad import fusion
+from synthrad.callbacks import durable_checkpoint
 from synthrad.data.images import read_mask
 from synthrad.errors import InputError
 from synthrad.study import failures, jobs
@@ -87,3 +89,23 @@ def test_a_source_that_draws_its_own_masks_is_asked_as_ever(draw):
     with pytest.raises(ZeroDivisionError):
         pool({("caries=1", "tooth/root=0"): 2})
     assert asked[0].masks is None and (asked[0].labels[:, 0] == 1).all()
+
+
+def test_the_cost_of_a_generator_is_that_of_all_its_calls(tmp_path, monkeypatch):
+    """A fit that was killed and resumed took both parts; a call that finds it finished takes nothing away."""
+    class Lock:
+        def start(self, argv):
+            return SimpleNamespace(wait=lambda: 0)
+
+    (tmp_path / "last.ckpt").write_bytes(b"weights")
+    study = SimpleNamespace(sources={"gan": Source(generator="gan.yaml")}, manifest="real", size=(32, 32))
+    graph = {"sources": {"gan": {"generator": "id"}}}
+    monkeypatch.setattr(jobs, "open_run", lambda folder: (study, None, None, graph))
+    monkeypatch.setattr(jobs, "locked", lambda *_: nullcontext(Lock()))
+    monkeypatch.setattr(durable_checkpoint, "newest_valid", lambda *_: tmp_path / "last.ckpt")
+    home = tmp_path / "sources" / "gan" / "generator-id"
+    home.mkdir(parents=True)
+    (home / "seconds").write_text("100.0")
+    jobs.generator(tmp_path, "gan")
+    found = json.loads((tmp_path / "sources" / "gan" / "generator.json").read_text())
+    assert 100 <= found["seconds"] < 110 and float((home / "seconds").read_text()) == pytest.approx(found["seconds"], abs=0.01)

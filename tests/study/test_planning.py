@@ -104,6 +104,7 @@ def test_sizes_of_sources_and_tasks_decide_their_results_alone(real, tmp_path):
     assert of(source=(32, 64))["generator"] != base["generator"] == of(source=(64, 128))["generator"]
     assert of(source=(32, 64))["fit"][reference] == base["fit"][reference] != of(task=(32, 64))["fit"][reference]
     assert of(task=(32, 64))["generator"] == base["generator"] != of(whole=(128, 256))["generator"]
+    assert of(task=(64, 128)) == base == of(source=(64, 128))  # said or not, it is the same
 
 
 def test_budgets(real):

@@ -8,6 +8,7 @@ import pytest
 from fake_run import NET, TASK, read_fake_run, write_fake_run
 
 from synthrad.measurements import Measurement
+from synthrad.records import Manifest
 from synthrad.study import pictures, views
 from synthrad.study.comparisons import Comparison, Endpoint, compare
 from synthrad.study.report import (
@@ -229,6 +230,14 @@ def test_summary_counts_subjects_and_known_labels(made):
     assert summary.prevalence["implant"]["train"] == "0 of 0"  # no image has a known label
     positive = int((real.where(split="train").column("label:caries") == 1).sum())
     assert summary.prevalence["caries"]["train"].startswith(f"{positive} of 12")
+
+
+def test_a_caption_tells_unknown_labels_from_no_finding(made):
+    synthetic = made[1]["synthetic"]
+    classes = {f"label:{c}": float("nan") for c in synthetic.info.classes}
+    unknown = Manifest(synthetic.table.assign(**classes), synthetic.info)
+    none = Manifest(synthetic.table.assign(**dict.fromkeys(classes, 0.0)), synthetic.info)
+    assert [pictures._labels(m, 0) for m in (unknown, none)] == ["labels unknown", "no finding"]
 
 
 def test_an_unscored_copy_is_its_own_nearest(made):

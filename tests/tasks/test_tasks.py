@@ -8,6 +8,7 @@ from torch import nn
 from synthrad.cases import CASE_COLUMNS, read_cases
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
+from synthrad.fusion import Cells
 from synthrad.metrics.classification import summarise
 from synthrad.records import Manifest
 from synthrad.study.fitting import fit_and_test
@@ -60,6 +61,24 @@ def test_no_threshold_without_validation_positives_and_then_no_f1(tmp_path):
     found = {(m.metric, m.class_name): m for m in summarise(cases, fewest={"t": 1})}
     assert found["f1", real.info.classes[0]].value is None and found["auroc", real.info.classes[0]].value is not None
     assert found["f1", real.info.classes[0]].note == "undefined: no threshold was chosen on validation"
+
+
+def test_synthetic_rows_that_know_no_class_are_refused(tmp_path):
+    """They would make up a share of every batch and teach nothing, and the arm would be called useless."""
+    from synthrad.fusion import Matched
+
+    make(tmp_path / "real")
+    made = make(tmp_path / "made", source="synthetic", seed=1, name="tiny")
+    unknown = {f"label:{c}": float("nan") for c in made.info.classes}
+    Manifest(made.table.assign(**unknown), made.info).write(tmp_path / "made")
+    data = FusionDataModule(str(tmp_path / "real"), str(tmp_path / "made"), Matched(cells=Cells(classes=())), (32, 32), 4, steps=2)
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 2))
+    with pytest.warns(UserWarning, match="no lineage"), pytest.raises(InputError, match="without a known label of caries, implant"):
+        fit_and_test(ClassificationTask(net, list(data.classes)), data, tmp_path / "run", 2, 2, 0, {}, "one")
+    segments = SegmentationTask(nn.Conv2d(1, 3, 3, padding=1), data.layers)
+    data = FusionDataModule(str(tmp_path / "real"), str(tmp_path / "made"), Matched(cells=Cells(classes=())), (32, 32), 4, steps=2)
+    with pytest.warns(UserWarning, match="no lineage"):
+        fit_and_test(segments, data, tmp_path / "masks", 2, 2, 0, {}, "one")  # their masks teach
 
 
 def test_masks_are_judged_on_their_own_grid(tmp_path):
