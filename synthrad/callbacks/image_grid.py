@@ -19,7 +19,8 @@ class ImageGrid(L.Callback):
 
     Args:
         every_images: images shown between two grids.
-        number, columns: pictures in a grid, and in one of its rows. Conditions are those of the first training rows.
+        number, columns: pictures in a grid, and in one of its rows. Conditions are those of training rows
+            spread over the table.
         seed: seeds of the pictures are seed, seed + 1, ...
     """
 
@@ -43,7 +44,8 @@ class ImageGrid(L.Callback):
         if not trainer.is_global_zero:
             return
         count, seen = min(self.number, len(trainer.datamodule.train)), pl_module.images_seen
-        condition = trainer.datamodule.conditions(range(count))
+        rows = np.linspace(0, len(trainer.datamodule.train) - 1, count).round().astype(int)  # neighbours may be one patient's
+        condition = trainer.datamodule.conditions(rows.tolist())
         with undisturbed(pl_module):
             drawn = pl_module.sample(condition, range(self.seed, self.seed + count))
         spec: dict[str, Any] | None = getattr(pl_module, "spec", None)

@@ -31,7 +31,9 @@ class Auroc:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %, cut to [0, 1]."""
+        """95 %, cut to [0, 1]; NaN where the value is."""
+        if np.isnan(self.value):
+            return float("nan"), float("nan")
         return max(0.0, self.value - Z95 * self.error), min(1.0, self.value + Z95 * self.error)
 
 
