@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,50 @@ def undisturbed(pl_module: L.LightningModule) -> Iterator[None]:
         yield
 
 
-class Checks(L.Callback):
+class EveryImages(L.Callback, ABC):
+    """Something at a mark every so many images, and at the end of the fit.
+
+    Args:
+        every_images: images shown between two marks. first: those before the first mark.
+    """
+
+    def __init__(self, every_images: int, first: int):
+        if every_images < 1:
+            raise InputError(type(self).__name__, f"every_images {every_images}", "at least 1")
+        self.every_images, self._next = every_images, first
+
+    @abstractmethod
+    def at_mark(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called on every process."""
+
+    def _at_mark(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        clocks = _clocks(trainer)
+        for each in clocks:
+            each.stop_clock()  # this is none of their training
+        self.at_mark(trainer, pl_module)
+        for each in clocks:
+            each.start_clock()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
+        """At the next mark."""
+        if pl_module.images_seen >= self._next:
+            self._next = (pl_module.images_seen // self.every_images + 1) * self.every_images
+            self._at_mark(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """At the end."""
+        self._at_mark(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The next mark."""
+        return {"next": self._next}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at the next mark."""
+        self._next = int(state_dict["next"])
+
+
+class Checks(EveryImages):
     """A check every so many images and at the end of the fit: one line of `<log_dir>/<name>.jsonl`; at the end `<name>.png`.
 
     Every check draws the same seeds under the same conditions, so that checks differ by the weights alone. The first process
@@ -54,29 +98,29 @@ class Checks(L.Callback):
     data_needs: tuple[str, ...] = ("conditions", "case", "train")
 
     def __init__(self, every_images: int, number: int, seed: int, block: int):
-        if every_images < 1 or number < 10 or block < 1:
-            raise InputError(type(self).__name__, f"every_images {every_images}, number {number}, block {block}",
-                             "every_images and block at least 1, number at least 10")
-        self.every_images, self.number, self.seed, self.block = every_images, number, seed, block
+        if number < 10 or block < 1:
+            raise InputError(type(self).__name__, f"number {number}, block {block}", "number at least 10, block at least 1")
+        super().__init__(every_images, first=every_images)
+        self.number, self.seed, self.block = number, seed, block
         self.lines: list[str] = []
         self.checked: int | None = None  # images seen at the newest check, on every process
         self.folder = Path()  # of the log, known from the start of the fit
         self.ready = False  # on the first process, if there is anything to compare with
-        self._next, self._seconds, self._started = every_images, 0.0, None
+        self._seconds, self._started = 0.0, None
 
     # ---- what a subclass says
 
+    @abstractmethod
     def prepare(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
         """Get ready, on the first process; whether anything can be measured."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The fields of a line; images, step and check_seconds are added."""
-        raise NotImplementedError
 
+    @abstractmethod
     def picture(self, lines: Sequence[dict[str, Any]]) -> bytes:
         """PNG of all lines."""
-        raise NotImplementedError
 
     # ---- the fit
 
@@ -95,35 +139,30 @@ class Checks(L.Callback):
         if trainer.is_global_zero:
             with undisturbed(pl_module):
                 self.ready = self.prepare(trainer, pl_module)
-        for other in _all(trainer):
-            other.start_clock()  # this one's work is none of their training
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        """Check when the next mark is passed."""
-        if pl_module.images_seen >= self._next:
-            self._next = (pl_module.images_seen // self.every_images + 1) * self.every_images
-            self.check(trainer, pl_module)
+        for each in _clocks(trainer):
+            each.start_clock()  # reading was none of their training
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check the final generator and draw the curve."""
-        self.check(trainer, pl_module)
+        super().on_train_end(trainer, pl_module)
         if trainer.is_global_zero and self.lines:
             write_durably(self.folder / f"{self.name}.png", self.picture([json.loads(x) for x in self.lines]))
 
     def state_dict(self) -> dict[str, Any]:
         """The next mark, the time so far and all lines."""
-        return {"next": self._next, "seconds": self.trained_seconds, "lines": list(self.lines)}
+        return {**super().state_dict(), "seconds": self.trained_seconds, "lines": list(self.lines)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the next mark."""
-        self._next, self._seconds = int(state_dict["next"]), float(state_dict["seconds"])
+        super().load_state_dict(state_dict)
+        self._seconds = float(state_dict["seconds"])
         self.lines = list(state_dict["lines"])
 
-    # ---- the clock of the training, which stands still while anything is checked
+    # ---- the clock of the training, which stands still while anything is checked or drawn
 
     @property
     def trained_seconds(self) -> float:
-        """Seconds of training so far, without the checks of any callback."""
+        """Seconds of training so far, without checks and grids."""
         return self._seconds + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def start_clock(self) -> None:
@@ -136,7 +175,7 @@ class Checks(L.Callback):
 
     # ---- a check
 
-    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def at_mark(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure and write, on the first process, once for a number of images seen.
 
         Raises:
@@ -145,8 +184,6 @@ class Checks(L.Callback):
         seen = self.checked = pl_module.images_seen
         if not self.ready or (self.lines and json.loads(self.lines[-1])["images"] == seen):
             return
-        for other in _all(trainer):
-            other.stop_clock()
         begun = time.monotonic()
         with undisturbed(pl_module):
             line = {"images": seen, "step": trainer.global_step, **self.measure(trainer, pl_module)}
@@ -158,8 +195,6 @@ class Checks(L.Callback):
                 for key in self.shown:
                     if line[key] is not None:
                         logger.experiment.add_scalar(f"{self.name}/{key}", line[key], seen)
-        for other in _all(trainer):
-            other.start_clock()
 
     def samples(self, data: Any, pl_module: L.LightningModule) -> Iterator[tuple[Condition, Images]]:
         """`number` samples, block by block, with what was asked for."""
@@ -174,5 +209,5 @@ class Checks(L.Callback):
             yield condition, drawn
 
 
-def _all(trainer: L.Trainer) -> list[Checks]:
+def _clocks(trainer: L.Trainer) -> list[Checks]:
     return [c for c in trainer.callbacks if isinstance(c, Checks)]

@@ -8,13 +8,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from synthrad.callbacks.checks import undisturbed
+from synthrad.callbacks.checks import EveryImages, undisturbed
 from synthrad.conditioning import Condition
 from synthrad.data.sheets import Block, Panel, pictures, png, sheet
+from synthrad.errors import InputError
 from synthrad.records import write_durably
 
 
-class ImageGrid(L.Callback):
+class ImageGrid(EveryImages):
     """Draw a grid every so many images and at the end of the fit: each image above its masks' contours and what was asked for.
 
     Args:
@@ -25,20 +26,12 @@ class ImageGrid(L.Callback):
     """
 
     def __init__(self, every_images: int = 10_000, number: int = 32, columns: int = 8, seed: int = 0):
-        self.every_images, self.number, self.columns, self.seed = every_images, number, columns, seed
-        self._next = 0
+        super().__init__(every_images, first=0)
+        if number < 1 or columns < 1:
+            raise InputError("ImageGrid", f"number {number}, columns {columns}", "at least 1 each")
+        self.number, self.columns, self.seed = number, columns, seed
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        """Draw when the next mark is passed."""
-        if pl_module.images_seen >= self._next:
-            self._next = (pl_module.images_seen // self.every_images + 1) * self.every_images
-            self.draw(trainer, pl_module)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the last grid."""
-        self.draw(trainer, pl_module)
-
-    def draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def at_mark(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write `<log_dir>/grids/images<count>.png` and add the picture to TensorBoard, on the first process."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast: every process must ask
         if not trainer.is_global_zero:
@@ -58,14 +51,6 @@ class ImageGrid(L.Callback):
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
                 logger.experiment.add_image("samples", np.asarray(page), seen, dataformats="HWC")
         write_durably(folder / "grids" / f"images{seen:09d}.png", png(page))
-
-    def state_dict(self) -> dict[str, int]:
-        """The next mark."""
-        return {"next": self._next}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue at the next mark."""
-        self._next = int(state_dict["next"])
 
 
 def asked(condition: Condition, k: int, classes: list[str]) -> str:

@@ -153,11 +153,15 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
     source = study.sources[name]
     if source.generator is None:
         return
-    options = dict((read_yaml(Path(source.generator), "a config of a generator fit").get("data") or {}).get("init_args") or {})
+    data = read_yaml(Path(source.generator), "a config of a generator fit").get("data")
+    options = dict(data.get("init_args") or {}) if isinstance(data, dict) else {}
     for flag in source.overrides:
         key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
-        if flag.startswith("--data."):
-            options[key] = yaml.safe_load(value)
+        if flag.startswith("--data.") and key in ("classes", "attributes"):
+            try:
+                options[key] = yaml.safe_load(value)
+            except yaml.YAMLError as e:
+                raise InputError("overrides", repr(flag), "a list as YAML writes it", f"such as --data.{key}=[]") from e
     for key, known in (("classes", manifest.info.classes), ("attributes", manifest.info.attributes)):
         if options.get(key) is None:
             continue
@@ -171,14 +175,13 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
 
 def _check_grids(study: Study, manifest: Manifest) -> None:
     """Refuse tasks of another size where letterboxing would round the borders of each size in its own way."""
-    from PIL import Image
+    from synthrad.data.images import image_size
 
     if manifest.info.resize != "letterbox" or all(t.size in (None, study.size) for t in study.tasks.values()):
         return
     height, width = study.size
     for record in manifest.where(split="test"):
-        with Image.open(record.channels[0]) as image:
-            shape = image.height, image.width
+        shape = image_size(record.channels[0])
         if shape[0] * width != shape[1] * height:
             raise InputError("tasks: size", f"another one than {list(study.size)}, and letterboxed images ({record.channels[0]}: "
                              f"{shape[0]} x {shape[1]})", f"images of the aspect {height}:{width}, so that all sizes show the same",

@@ -6,8 +6,9 @@ from test_study_robustness import write_study
 from tiny_set import make
 
 from synthrad.__main__ import main
+from synthrad.callbacks.selection import KeepBestKID
 from synthrad.records import Manifest
-from synthrad.study.checking import check_pools, check_study
+from synthrad.study.checking import SELECTION, check_pools, check_study
 from synthrad.study.description import load_study
 from synthrad.study.planning import make_plan
 
@@ -90,6 +91,8 @@ def test_cells_of_what_a_generator_is_not_taught_are_refused(lab):
         check(lab, {"sources/made": source})
     assert "leave caries out of `cells`" in str(e.value)
     check(lab, {"sources/made": {**source, "overrides": ["--data.classes=[caries]"]}})
+    with pytest.raises(ValueError, match=r"overrides: found '--data.classes=\[car'; expected a list as YAML writes it"):
+        check(lab, {"sources/made": {**source, "overrides": ["--data.classes=[car"]}})
     check(lab, {"sources/made": source, "cells": {"classes": ["implant"]}})
     with pytest.raises(ValueError, match="data.attributes.*ask for sex="):
         check(lab, {"sources/made": {"generator": "LAB/gan.yaml", "overrides": ["--data.classes=null", "--data.attributes=[]"]},
@@ -106,6 +109,7 @@ def test_letterboxed_images_are_judged_on_the_grid_of_the_net_alone(lab, tmp_pat
 
 
 def test_a_source_may_take_the_checkpoint_that_its_config_keeps(lab):
+    assert f"{KeepBestKID.__module__}.{KeepBestKID.__qualname__}" == SELECTION
     text = "{model: {class_path: synthrad.generators.gan.StyleGAN2}, trainer: {callbacks: [CALLBACK]}}"
     (lab / "gan.yaml").write_text(text.replace("CALLBACK", "synthrad.callbacks.selection.KeepBestKID"))
     check(lab, {"sources/made": {"generator": "LAB/gan.yaml", "checkpoint": "best"}})
