@@ -20,22 +20,23 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from synthrad.callbacks.checks import STYLE, Checks, short
 from synthrad.cases import Case, collate
 from synthrad.conditioning import Condition
-from synthrad.data.transforms import UNKNOWN, light
+from synthrad.data.batches import light_batches
+from synthrad.data.transforms import UNKNOWN
 from synthrad.metrics.adherence import Z95, auroc, mask_agreement
+from synthrad.nets.losses import label_loss, layers_loss
+from synthrad.nets.short_fit import fit_briefly, likeliest
 from synthrad.nets.smp_net import SmpNet
 from synthrad.nets.timm_net import TimmNet
 from synthrad.records import write_durably
 
-VERSION = 1  # raise by hand when the auxiliary nets or their training change
+VERSION = 2  # raise by hand when the auxiliary nets or their training change
 STRIDE = 32  # of the segmenter
 
 
@@ -72,6 +73,11 @@ class Adherence(Checks):
         taught = [c for c in self._spec["classes"] if c not in self._spec.get("untaught", [])]
         return [*taught, *(f"{a}={v}" for a, values in self._spec["attributes"].items() for v in values)]
 
+    @property
+    def _structures(self) -> list[int]:
+        """How many structures each layer has."""
+        return [len(s) for s in self._spec["layers"].values()]
+
     def _taught(self, labels: np.ndarray) -> np.ndarray:
         """The columns of labels [n, K] that the generator is taught."""
         return np.asarray(labels, float)[:, [c not in self._spec.get("untaught", []) for c in self._spec["classes"]]]
@@ -87,7 +93,7 @@ class Adherence(Checks):
             warnings.warn("Adherence: neither labels, attributes nor masks to adhere to; nothing is computed", stacklevel=2)
             return False
         for net in self.nets.values():
-            net.to(pl_module.device)
+            net.to(pl_module.device, memory_format=torch.channels_last)  # fitted or read: the same arithmetic
         told = [VERSION, data.train.digest, list(self._spec["size"]), self.asked_names, self._spec["layers"], self.steps,
                 self.batch_size, self.lr, self.encoder, self.seed]
         identity = hashlib.sha256(json.dumps(told).encode()).hexdigest()
@@ -104,9 +110,12 @@ class Adherence(Checks):
             write_durably(path, buffer.getvalue())
         for net in self.nets.values():
             net.eval()
-        cases, _ = data.held_out_cases(self.number)
-        self.yardstick = self._judge([(torch.stack([c.image for c in cases]), self._targets(cases), _bytes(cases))]) if cases else {}
-        if not cases:
+        held_out, _ = data.held_out_cases(self.number)
+        if held_out:
+            real = collate(held_out)
+            masks = np.where(real.masks.numpy() < 0, UNKNOWN, real.masks.numpy()).astype(np.uint8)
+            self.yardstick = self._judge([(real.image, self._targets(real), masks)])
+        else:
             warnings.warn("Adherence: no validation images: what the auxiliary nets reach on real images is not known", stacklevel=2)
         return True
 
@@ -119,50 +128,24 @@ class Adherence(Checks):
             warnings.warn(f"Adherence: masks of {self._spec['size']} pixels are not judged: the segmenter needs multiples of "
                           f"{STRIDE}", stacklevel=2)
         elif layers:
-            nets["segmenter"] = SmpNet("Unet", self.encoder, None, channels, sum(1 + len(s) for s in layers.values()))
+            nets["segmenter"] = SmpNet("Unet", self.encoder, None, channels, sum(1 + n for n in self._structures))
         return nets
 
     def _fit(self, kind: str, net: nn.Module, data: Any, device: torch.device) -> None:
-        """Fit one net in place on the training rows, for a fixed number of steps."""
-        rng, queue = np.random.default_rng([self.seed, 13]), []
-        net.train()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps + 1, pct_start=0.1)
-        loss_of = self._label_loss if kind == "classifier" else self._mask_loss
-        with torch.enable_grad(), tqdm(total=self.steps * self.batch_size, desc=f"Adherence: fitting the auxiliary {kind}",
-                                       unit="image", disable=None) as bar:
-            for _ in range(self.steps):
-                while len(queue) < self.batch_size:
-                    queue += rng.permutation(len(data.train)).tolist()
-                rows, queue = queue[: self.batch_size], queue[self.batch_size :]
-                cases = [light(data.case(int(i)), rng) for i in rows]
-                batch = collate(cases)
-                loss = loss_of(net(batch.image.to(device)), batch, torch.from_numpy(self._targets(cases)))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                bar.update(len(rows))
+        """Fit one net in place on the training rows."""
+        def loss(logits: Tensor, batch: Case) -> Tensor:
+            if kind == "classifier":
+                return label_loss(logits, torch.from_numpy(self._targets(batch)).to(logits))
+            return layers_loss(logits.split([1 + n for n in self._structures], dim=1), batch.masks.to(logits.device))
 
-    def _label_loss(self, logits: Tensor, batch: Case, targets: Tensor) -> Tensor:
-        """Binary cross-entropy over what is known."""
-        targets = targets.to(logits)
-        known = ~torch.isnan(targets)
-        each = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(0.0), reduction="none")
-        return (each * known).sum() / known.sum().clamp(min=1)
-
-    def _mask_loss(self, logits: Tensor, batch: Case, targets: Tensor) -> Tensor:
-        """Cross-entropy, mean over the layers."""
-        parts = logits.split([1 + len(s) for s in self._spec["layers"].values()], dim=1)
-        masks = batch.masks.to(logits.device)
-        return torch.stack([F.cross_entropy(p, masks[:, k]) for k, p in enumerate(parts)]).mean()
+        batches = light_batches(data.case, np.arange(len(data.train)), self.batch_size, np.random.default_rng([self.seed, 13]))
+        fit_briefly(net, batches, loss, self.steps, self.lr, device, f"Adherence: fitting the auxiliary {kind}")
 
     # ---- what was asked for
 
-    def _targets(self, cases: Sequence[Case]) -> np.ndarray:
-        """What real cases show, float [n, names]: 1, 0, NaN unknown."""
-        parts = [self._taught(np.stack([c.labels.numpy() for c in cases]))]
-        attributes, start = np.stack([c.attributes.numpy() for c in cases]), 0
+    def _targets(self, cases: Case) -> np.ndarray:
+        """What a batch of real cases shows, float [n, names]: 1, 0, NaN unknown."""
+        parts, attributes, start = [self._taught(cases.labels.numpy())], cases.attributes.numpy(), 0
         for values in self._spec["attributes"].values():
             one_hot = attributes[:, start : start + len(values)]
             start += len(values)
@@ -203,8 +186,7 @@ class Adherence(Checks):
                 if "classifier" in self.nets:
                     answers.append(self._answer("classifier", pictures[part]).sigmoid().numpy())
                 if "segmenter" in self.nets:
-                    parts = self._answer("segmenter", pictures[part]).split([1 + len(s) for s in self._spec["layers"].values()], dim=1)
-                    seen.append(torch.stack([p.argmax(1) for p in parts], 1).numpy().astype(np.uint8))
+                    seen.append(likeliest(self._answer("segmenter", pictures[part]), self._structures).numpy())
             targets.append(wanted)
             masks.append(own)
         found: dict[str, Any] = {}
@@ -212,7 +194,7 @@ class Adherence(Checks):
             score, target = np.concatenate(answers), np.concatenate(targets)
             found["findings"] = {name: _row(score[:, k], target[:, k]) for k, name in enumerate(self.asked_names)}
         if seen:
-            fit = mask_agreement(np.concatenate(masks), np.concatenate(seen), [len(s) for s in self._spec["layers"].values()])
+            fit = mask_agreement(np.concatenate(masks), np.concatenate(seen), self._structures)
             found |= {"dice": short(fit.dice), "dice_se": short(fit.error), "dice_other": short(fit.other)}
         return found
 
@@ -230,12 +212,6 @@ def _row(score: np.ndarray, target: np.ndarray) -> dict[str, Any]:
     low, high = found.interval
     return {"auroc": short(found.value), "low": short(low), "high": short(high), "asked": found.positive,
             "asked_absent": found.negative}
-
-
-def _bytes(cases: Sequence[Case]) -> np.ndarray:
-    """Masks of real cases, uint8 [n, L, h, w], 255 = unknown."""
-    masks = np.stack([c.masks.numpy() for c in cases])
-    return np.where(masks < 0, UNKNOWN, masks).astype(np.uint8)
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]]) -> bytes:

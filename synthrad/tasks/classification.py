@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_precisio
 
 from synthrad.cases import Case
 from synthrad.errors import InputError
+from synthrad.nets.losses import label_loss
 from synthrad.tasks import training
 
 MOST_WEIGHT = 20.0  # of a positive under pos_weight=balanced: a class with one positive would swamp the others
@@ -110,11 +111,7 @@ class ClassificationTask(LightningModule):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean binary cross-entropy over the known labels. labels: [B, K] 0, 1 or NaN."""
-        known = ~torch.isnan(labels)
-        each = F.binary_cross_entropy_with_logits(
-            logits.float(), labels.nan_to_num(0.0), pos_weight=self.pos_weight, reduction="none"
-        )
-        return (each * known).sum() / known.sum().clamp(min=1)
+        return label_loss(logits, labels, self.pos_weight)
 
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:
         """Loss of a batch."""

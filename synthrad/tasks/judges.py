@@ -8,25 +8,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from synthrad.cases import Case, collate
+from synthrad.cases import Case
+from synthrad.data.batches import light_batches
 from synthrad.data.cache import UNKNOWN, ImageCache
-from synthrad.data.transforms import light
 from synthrad.errors import InputError
 from synthrad.lineage import Fitted, hash_subjects, key_id, project_key
 from synthrad.metrics.regions import agreement
+from synthrad.nets.losses import layers_loss
+from synthrad.nets.short_fit import fit_briefly, likeliest
 from synthrad.nets.smp_net import SmpNet
 from synthrad.records import Manifest, file_digest, write_durably
-from synthrad.tasks.segmentation import SegmentationTask
 
 VERSION = 1  # raise by hand when judges change
 Layers = dict[str, tuple[str, ...]]
@@ -125,66 +125,27 @@ def _net(layers: Layers, channels: int, settings: Judges, fold: int) -> nn.Modul
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1000 * settings.seed + fold)
         outputs = sum(1 + len(s) for s in layers.values())
-        return SmpNet(settings.arch, settings.encoder, None, in_channels=channels, out_channels=outputs)
+        net = SmpNet(settings.arch, settings.encoder, None, in_channels=channels, out_channels=outputs)
+    return net.to(memory_format=torch.channels_last)  # fitted or read: the same arithmetic
 
 
-def _train(
-    net: nn.Module,
-    train: Manifest,
-    cache: ImageCache,
-    rows: np.ndarray,
-    layers: Layers,
-    settings: Judges,
-    fold: int,
-) -> None:
-    """Fit one judge in place: fixed steps, light augmentation, one cycle of the learning rate, nothing selected."""
-    task = SegmentationTask(
-        net, {k: list(v) for k, v in layers.items()}
-    )  # the loss of the task, without its trainer
+def _train(net: nn.Module, train: Manifest, cache: ImageCache, rows: np.ndarray, layers: Layers, settings: Judges,
+           fold: int) -> None:
+    """Fit one judge in place."""
+    at, none, sizes = places(train, layers), torch.zeros(0), [1 + len(s) for s in layers.values()]
+
+    def case_of(i: int) -> Case:
+        masks = cache.masks(i)[at].astype(np.int64)
+        masks[masks == UNKNOWN] = -1
+        return Case(torch.from_numpy(cache.scaled(i)), torch.from_numpy(masks), none, torch.tensor(i), none)
+
+    def loss(logits: Tensor, batch: Case) -> Tensor:
+        return layers_loss(logits.split(sizes, dim=1), batch.masks.to(logits.device))
+
+    batches = light_batches(case_of, rows, settings.batch_size, np.random.default_rng([settings.seed, 11, fold]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net.to(device).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=settings.steps + 1, pct_start=0.1
-    )
-    title = f"fitting judge {fold + 1} of {settings.folds}"
-    with tqdm(total=settings.steps * settings.batch_size, desc=title, unit="image", disable=None) as bar:
-        for batch in _batches(train, cache, rows, layers, settings, fold):
-            loss = task.loss(task(batch.image.to(device)), batch.masks.to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            bar.update(len(batch.image))
+    fit_briefly(net, batches, loss, settings.steps, settings.lr, device, f"fitting judge {fold + 1} of {settings.folds}")
     net.to("cpu")
-
-
-def _batches(
-    train: Manifest,
-    cache: ImageCache,
-    rows: np.ndarray,
-    layers: Layers,
-    settings: Judges,
-    fold: int,
-) -> Iterator[Any]:
-    """Batches of light-augmented training cases; every row once before any comes again."""
-    rng = np.random.default_rng([settings.seed, 11, fold])
-    at = places(train, layers)
-    none = torch.zeros(0)
-    queue: list[int] = []
-    for _ in range(settings.steps):
-        while len(queue) < settings.batch_size:
-            queue += rng.permutation(rows).tolist()
-        taken, queue = queue[: settings.batch_size], queue[settings.batch_size :]
-        cases = []
-        for i in taken:
-            masks = cache.masks(i)[at].astype(np.int64)
-            masks[masks == UNKNOWN] = -1
-            case = Case(
-                torch.from_numpy(cache.scaled(i)), torch.from_numpy(masks), none, torch.tensor(i), none
-            )
-            cases.append(light(case, rng))
-        yield collate(cases)
 
 
 def places(manifest: Manifest, layers: Layers) -> list[int]:
@@ -196,9 +157,7 @@ def places(manifest: Manifest, layers: Layers) -> list[int]:
 def predict(net: nn.Module, images: np.ndarray, structures: list[int]) -> np.ndarray:
     """What a judge sees: float32 [n, C, h, w] in [-1, 1] to uint8 [n, L, h, w], the likeliest structure a layer."""
     with torch.inference_mode():
-        logits = net(torch.from_numpy(images))
-    parts = torch.split(logits, [1 + n for n in structures], dim=1)
-    return torch.stack([p.argmax(dim=1) for p in parts], dim=1).to(torch.uint8).numpy()
+        return likeliest(net(torch.from_numpy(images)), structures).numpy()
 
 
 def dice_columns(

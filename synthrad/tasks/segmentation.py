@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.errors import InputError
+from synthrad.nets.losses import layers_loss
 from synthrad.tasks import training
 
 COLOURS = torch.tensor(
@@ -94,17 +95,7 @@ class SegmentationTask(LightningModule):
 
     def loss(self, logits: Sequence[Tensor], masks: Tensor) -> Tensor:
         """Mean over the layers that some image of the batch knows. masks: int64 [B, L, H, W], -1 unknown."""
-        losses = []
-        for scores, place in zip(logits, self._place, strict=True):
-            known = masks[:, place].amin(dim=(1, 2)) >= 0
-            if not known.any():
-                continue
-            target = masks[known, place]
-            scores = scores[known].float()
-            losses.append(F.cross_entropy(scores, target) + self.dice_weight * dice_loss(scores, target))
-        if not losses:
-            return sum(s.sum() for s in logits) * 0.0  # no layer known in this batch: a zero that has a gradient
-        return torch.stack(losses).mean()
+        return layers_loss(logits, masks[:, self._place], self.dice_weight)
 
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:
         """Loss of a batch."""
@@ -206,20 +197,3 @@ def resampled(scores: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(scores.shape[-2:]) == tuple(size):
         return scores
     return F.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
-
-
-def dice_loss(scores: Tensor, target: Tensor) -> Tensor:
-    """1 - mean soft Dice of the structures that the batch holds, pixels summed over the batch.
-
-    A structure that no image of the batch shows has no overlap to raise; cross-entropy alone pushes it down there.
-
-    Args:
-        scores: logits [B, 1 + K, H, W]. target: int64 [B, H, W] in 0..K.
-    """
-    p = scores.softmax(dim=1)[:, 1:]
-    t = F.one_hot(target, scores.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
-    overlap, size = (p * t).sum((0, 2, 3)), (p + t).sum((0, 2, 3))
-    there = t.sum((0, 2, 3)) > 0
-    if not there.any():
-        return overlap.sum() * 0.0
-    return 1 - ((2 * overlap[there] + 1.0) / (size[there] + 1.0)).mean()
