@@ -14,6 +14,7 @@ from synthrad.records import SPLITS, Manifest
 
 READERS = Path(__file__).parent / "data" / "readers"
 MOST = 10  # pairs of near copies printed
+MOST_VALUES = 10  # of an attribute of numbers, before it is asked whether they should be groups
 
 
 def readers() -> dict[str, ModuleType]:
@@ -96,6 +97,15 @@ def warnings(manifest: Manifest, args: argparse.Namespace) -> list[str]:
             "  warning: no --subject: each image counts as a patient of its own; "
             "two images of one patient may fall into train and test, and intervals are too narrow"
         )
+    for name in manifest.info.attributes:
+        if name == "age" and "age_band" in manifest.info.attributes:
+            continue
+        values = set(manifest.column(f"attribute:{name}")) - {""}
+        if len(values) > MOST_VALUES and all(v.replace(".", "", 1).lstrip("-").isdigit() for v in values):
+            lines.append(
+                f"  warning: attribute {name} holds {len(values)} different numbers, each a group of its own and too small to "
+                "teach or to balance; make groups of them first (of an age: --age-bands 40 60)"
+            )
     return lines
 
 

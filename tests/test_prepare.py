@@ -145,3 +145,14 @@ def test_sets_that_no_study_can_use_or_without_patients_are_warned_of(tmp_path, 
     assert "warning: no --subject: each image counts as a patient" in text and "no row in" not in text
     assert main([*words[:-2], "--synthetic", "--trained-on", "unknown"]) == 0
     assert "warning: no " not in capsys.readouterr().out
+
+
+def test_a_column_of_numbers_as_attribute_asks_for_groups(tmp_path, capsys):
+    words = build(tmp_path / "d", [picture(np.random.default_rng(i)) for i in range(12)], list("abcdefghijkl"), ["train"] * 12)
+    table = pd.read_csv(tmp_path / "d" / "t.csv").assign(age=range(30, 42), site=["x", "y"] * 6)
+    table.to_csv(tmp_path / "d" / "t.csv", index=False)
+    assert main([*words, "--split", "split", "--attributes", "age", "site"]) == 0
+    text = capsys.readouterr().out
+    assert "attribute age holds 12 different numbers" in text and "--age-bands 40 60" in text and "attribute site" not in text
+    assert main([*words, "--split", "split", "--attributes", "age", "--age-bands", "40"]) == 0
+    assert "different numbers" not in capsys.readouterr().out
