@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from synthrad.data.phantom_anatomy import FDI, FINDINGS, SEXES, Anatomy, all_lesions, make_anatomy
+from synthrad.data.phantom_anatomy import AGE_RANGE, FDI, FINDINGS, SEXES, Anatomy, all_lesions, make_anatomy
 from synthrad.data.phantom_render import Style, render
 from synthrad.errors import InputError
 
@@ -76,16 +76,16 @@ def draw_phantom(
         seed, index: two numbers >= 0; all randomness comes from them.
         size: (height, width), at least 32 x 32; 2:1 is the true aspect, others are squeezed.
         labels: FINDINGS to draw (0 or 1 each); None = drawn with their prevalence and correlation.
-        sex: female or male; age: in years; None = drawn.
+        sex: female or male; age: in years, 16 to 88; None = drawn.
         subject: patient whose anatomy is drawn (default: index); pose and noise always belong to the image.
         tooth_classes: binary = one structure, fdi = 32.
         style: what a dialled set does to the appearance.
-        overlook: also draw, without mask or label, the findings that `labels` denies.
+        overlook: also draw, without mask or label, the findings that `labels` denies (but no impacted tooth).
 
     Raises:
-        InputError: a size too small, an unknown sex, labels of another number.
+        InputError: a size too small, an unknown sex, an age of no grown jaw, labels of another number.
     """
-    _check(seed, size, labels, sex)
+    _check(seed, size, labels, sex, age)
     patient = index if subject is None else subject
     anatomy = make_anatomy(seed, patient, labels, sex, age)
     person = anatomy.person
@@ -103,12 +103,14 @@ def draw_phantom(
     return Phantom(image, masks, person.labels, attributes, patient, anatomy)
 
 
-def _check(seed: int, size: tuple[int, int], labels: Sequence[int] | None, sex: str | None) -> None:
+def _check(seed: int, size: tuple[int, int], labels: Sequence[int] | None, sex: str | None, age: int | None) -> None:
     if seed < 0:
         raise InputError("--seed", str(seed), "a number >= 0")
     if size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:
         raise InputError("--size", f"{size[0]} {size[1]}", "a height and a width of at least 32 pixels")
     if sex is not None and sex not in SEXES:
         raise InputError("sex", repr(sex), f"one of {', '.join(SEXES)}")
+    if age is not None and not AGE_RANGE[0] <= age <= AGE_RANGE[1]:
+        raise InputError("age", str(age), f"{AGE_RANGE[0]} to {AGE_RANGE[1]} years: a phantom has a grown jaw")
     if labels is not None and (len(labels) != len(FINDINGS) or not set(labels) <= {0, 1}):
         raise InputError("labels", str(tuple(labels)), f"0 or 1 for each of {', '.join(FINDINGS)}")

@@ -334,5 +334,5 @@ def _lesion_mask(plate: Plate, anatomy: Anatomy, style: Style) -> np.ndarray:
             plate.fill(f"mask {finding}", polygon + np.array(style.mask_shift))
         if finding in groups:
             part = plate.cover(f"mask {finding}")
-            out[part >= min(0.5, float(part.max()))] = FINDINGS.index(finding) + 1
+            out[(part > 0) & (part >= min(0.5, float(part.max())))] = FINDINGS.index(finding) + 1
     return out

@@ -23,7 +23,7 @@ def of_endpoint(m: Measurement, endpoint: Endpoint) -> bool:
     return (
         (m.task, m.net, m.metric, m.subgroup) == (endpoint.task, endpoint.net, endpoint.metric, "")
         and (m.class_name in WHOLE or endpoint.layer in ("", layer))
-        and (name in endpoint.classes if endpoint.classes else name != "rare")
+        and (name in endpoint.classes if endpoint.classes else m.class_name != "rare")
     )
 
 

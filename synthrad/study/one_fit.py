@@ -23,11 +23,14 @@ def build_net(task: Task, name: str, channels: int, outputs: int) -> Any:
         raise InputError(f"{where}.class_path", repr(spec.class_path), f"one of {', '.join(nets.__all__)}",
                          f"did you mean {near[0]}?" if near else "")
     kind = getattr(nets, class_name)
-    known = list(inspect.signature(kind.__init__).parameters)[1:]
+    counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs}
+    takes = list(inspect.signature(kind.__init__).parameters)[1:]
+    if told := sorted(set(spec.init_args) & set(counts)):
+        raise InputError(f"{where}.init_args", str(told), "no such key: these numbers come from the data", "leave it out")
+    known = [k for k in takes if k not in counts]
     if wrong := sorted(set(spec.init_args) - set(known)):
         raise InputError(f"{where}.init_args", f"unknown keys {wrong}", f"some of {known}")
-    counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs}
-    return kind(**spec.init_args, **{k: v for k, v in counts.items() if k in known})
+    return kind(**spec.init_args, **{k: v for k, v in counts.items() if k in takes})
 
 
 def build_task(task: Task, name: str, data: Any) -> Any:

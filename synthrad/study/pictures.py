@@ -81,9 +81,9 @@ def triplets(train: Manifest, synthetic: Manifest, number: int = 6, seed: int = 
         real, near = _alike(train, synthetic, i, rng), int(position[i])
         out.append(
             Triplet(
-                real=_picture(train, real, f"real, {_labels(train, real)}"),
-                synthetic=_picture(synthetic, i, f"synthetic, {_labels(synthetic, i)} ({how})"),
-                nearest=_picture(train, near, f"{_labels(train, near)}; correlation {similarity[i]:.2f}"),
+                real=_picture(train, real, _said("real", _labels(train, real))),
+                synthetic=_picture(synthetic, i, f"{_said('synthetic', _labels(synthetic, i))} ({how})"),
+                nearest=_picture(train, near, _said(_labels(train, near), f"correlation {similarity[i]:.2f}", "; ")),
             )
         )
     return out
@@ -175,11 +175,16 @@ def _picture(manifest: Manifest, index: int, caption: str) -> Picture:
 def _labels(manifest: Manifest, index: int) -> str:
     """Names of the positive labels, `no finding` without one, `labels unknown` without a known one, "" in a set without classes."""
     if not manifest.info.classes:
-        return manifest[index].subject if manifest[index].source == "real" else f"row {index + 1}"
+        return ""
     row = manifest[index].labels
     if np.isnan(np.asarray(row, float)).all():
         return "labels unknown"
     return ", ".join(c for c, v in zip(manifest.info.classes, row, strict=True) if v == 1) or "no finding"
+
+
+def _said(first: str, second: str, between: str = ", ") -> str:
+    """Both of them with something between, or the one that there is."""
+    return between.join(x for x in (first, second) if x)
 
 
 def _alike(train: Manifest, synthetic: Manifest, index: int, rng: np.random.Generator) -> int:

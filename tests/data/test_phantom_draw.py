@@ -77,6 +77,8 @@ def test_nothing_is_overlooked_where_all_is_seen():
         ({"seed": -1}, "--seed: found -1; expected a number >= 0"),
         ({"size": (31, 64)}, "--size: found 31 64; expected a height and a width of at least 32 pixels"),
         ({"size": (64, 31)}, "--size: found 64 31"),
+        ({"age": 15}, "age: found 15; expected 16 to 88 years"),
+        ({"age": 89}, "age: found 89"),
         ({"sex": "f"}, "sex: found 'f'; expected one of female, male"),
         ({"labels": (1, 0, 0)}, "labels: found (1, 0, 0); expected 0 or 1 for each of caries, deep_caries"),
         ({"labels": (1, 0, 0, 2)}, "labels: found (1, 0, 0, 2)"),

@@ -81,6 +81,10 @@ def test_masks_move_off_the_picture_that_stays():
         assert np.abs(columns - rows - [y, x]).max() < 2
 
 
+def test_a_finding_moved_off_the_picture_is_in_no_mask():
+    assert not drawn((0, 0, 0, 1), Style(mask_shift=(3.0, 0.0)))[2].any()
+
+
 def test_gamma_darkens_and_noise_grows_with_the_signal():
     plain, dim = (drawn(style=Style(noise=0.0, gamma=g))[0].astype(float) for g in (1.0, 2.0))
     assert (dim <= plain + 1).all() and dim.mean() < 0.7 * plain.mean()

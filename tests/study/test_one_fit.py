@@ -61,6 +61,11 @@ def test_unknown_arguments_of_a_net_are_all_named():
         build_net(task(args={"nam": "x", "depth": 3, "name": "y"}), "n", 1, 1)
 
 
+def test_numbers_that_come_from_the_data_are_no_arguments():
+    with pytest.raises(InputError, match=r"nets\.n\.init_args: found \['in_channels'\]; expected no such key"):
+        build_net(task(args={"name": "x", "in_channels": 1}), "n", 1, 2)
+
+
 def test_a_segmentation_has_an_output_for_each_structure_and_one_for_the_rest_of_each_layer():
     built = build_task(task("segmentation", "SmpNet", learning_rate=0.25), "n", DATA)
     assert built.net.given == ("Unet", 2, 5) and built.hparams["layers"] == {"tooth": ["crown", "root"], "bone": ["lesion"]}

@@ -190,3 +190,10 @@ def test_a_grid_has_the_lines_that_its_images_need(sets):
 
 def test_a_long_caption_is_cut_with_a_mark():
     assert pictures._short("x" * 58) == "x" * 58 and pictures._short("x" * 59) == "x" * 57 + "…"
+
+
+def test_no_patient_is_named_where_there_are_no_classes(tmp_path):
+    train, made = make(tmp_path / "real", noise(3, 0), classes=()), make(tmp_path / "made", noise(3, 1), "synthetic", classes=())
+    row = triplets(train, made, number=1)[0]
+    assert (row.real.caption, row.synthetic.caption) == ("real", "synthetic (drawn at random)")
+    assert row.nearest.caption.startswith("correlation ")
