@@ -1,8 +1,9 @@
-"""Copy the summary lines of a finished study to benchmarks/results/study_<name>.jsonl, which is committed.
+"""Copy what a finished study found to benchmarks/results/, which is committed.
 
     python benchmarks/export_study.py runs/quickstart
 
-Lines of an earlier run of that study are replaced. A line with an absolute path or the name of this machine is refused.
+study_<name>.jsonl has the summary lines; curves_<name>.jsonl, where a generator was checked while it trained, has those checks:
+KID and adherence against images seen. Lines of an earlier run of that study are replaced. A line with an absolute path or the name of this machine is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from synthrad.errors import InputError
 from synthrad.records import write_durably
 
 RESULTS = Path(__file__).parent / "results"
+CHECKS = ("fidelity", "adherence")  # callbacks that write a line every so many images
 ABSOLUTE = re.compile(r"(?:^|[\s'\"=(:,])(?:/|~/|[A-Za-z]:[\\/])[\w.~-]+")
 
 
@@ -52,10 +54,29 @@ def export(run: Path, results: Path = RESULTS) -> Path:
         raise InputError(str(source), f"lines of the studies {sorted(names)}", "lines of one study")
     for number, line in enumerate(lines, 1):
         check(line, f"{source}: line {number}", platform.node())
-    path = results / f"study_{names.pop()}.jsonl"
-    write_durably(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    print(f"{path.name}: {len(lines)} lines")
+    study = names.pop()
+    checks = curves(run, {"study": study, **{k: lines[0][k] for k in ("mechanics", "versions", "cpu")}})
+    for number, line in enumerate(checks, 1):
+        check(line, f"{run}: check {number} of a generator", platform.node())
+    path = results / f"study_{study}.jsonl"
+    for where, found in ((path, lines), (results / f"curves_{study}.jsonl", checks)):
+        if found:
+            write_durably(where, "".join(json.dumps(line) + "\n" for line in found).encode())
+            print(f"{where.name}: {len(found)} lines")
     return path
+
+
+def curves(run: Path, stamp: dict[str, Any]) -> list[dict[str, Any]]:
+    """The checks of the study's generators while they trained: numbers only, without the draws behind an interval."""
+    found = []
+    for made in sorted(run.glob("sources/*/generator.json")):
+        fit = run / Path(json.loads(made.read_text())["checkpoint"]).parent.parent
+        for name in CHECKS:
+            lines = (fit / f"{name}.jsonl").read_text().splitlines() if (fit / f"{name}.jsonl").is_file() else []
+            for line in map(json.loads, lines):
+                kept = {k: v for k, v in line.items() if not k.endswith("_draws")}
+                found.append({"check": name, "source": made.parent.name, **kept, **stamp})
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

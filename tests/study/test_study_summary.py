@@ -90,6 +90,21 @@ def test_export_replaces_the_lines_of_that_study(facts, tmp_path, export, capsys
     assert "study_fake.jsonl" in capsys.readouterr().out
 
 
+def test_checks_of_the_generators_are_exported_without_their_draws(facts, tmp_path, export, capsys):
+    write_summary(tmp_path, facts)
+    fit = tmp_path / "sources" / "gan" / "generator-1"
+    (fit / "checkpoints").mkdir(parents=True)
+    (fit.parent / "generator.json").write_text(json.dumps({"checkpoint": "sources/gan/generator-1/checkpoints/last.ckpt"}))
+    (fit / "fidelity.jsonl").write_text("".join(json.dumps({"images": n, "kid": 1 / n, "kid_draws": [1, 2]}) + "\n" for n in (10, 20)))
+    (fit / "adherence.jsonl").write_text(json.dumps({"images": 10, "auroc": None}) + "\n")
+    path = export.export(tmp_path, tmp_path / "results")
+    lines = [json.loads(x) for x in (path.parent / "curves_fake.jsonl").read_text().splitlines()]
+    assert [(x["check"], x["source"], x["images"]) for x in lines] == [("fidelity", "gan", 10), ("fidelity", "gan", 20),
+                                                                     ("adherence", "gan", 10)]  # fmt: skip
+    assert all(x["study"] == "fake" and x["cpu"] and x["versions"] and "kid_draws" not in x for x in lines)
+    assert "curves_fake.jsonl: 3 lines" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", ["/home/someone/data", "read from /data/x.csv", "C:\\Users\\x", f"on {platform.node()}, cpu"])
 def test_what_names_the_machine_is_not_exported(facts, tmp_path, export, text):
     if not platform.node():
