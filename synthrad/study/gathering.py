@@ -26,6 +26,7 @@ from synthrad.study.report import ReportFacts, installed, processor, summarise
 from synthrad.study.standing import check_whole
 from synthrad.study.verdicts import Endpoint
 
+TELLS = 0.8  # AUROC on real images from which an auxiliary net is taken to know a finding
 COPIES_P = 0.001  # a source is said to hold copies below this: it is a heavy word, and images of a patient are not independent
 
 
@@ -71,7 +72,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools) + copied, measurements=measurements,
+        banners=_banners(study, pools) + copied + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
@@ -102,6 +103,25 @@ def _copies(name: str, similarity: np.ndarray, null: np.ndarray) -> str:
     return (f"Source {name!r} holds near copies of training images: {found.number} of {len(similarity)} images correlate with "
             f"one by more than {found.threshold:.3f}, the most that any of {len(null)} real test images does "
             f"(p = {found.p:.1g} if they were like images of other patients).")
+
+
+def _deaf(folder: Path, graph: Mapping[str, Any]) -> list[str]:
+    """What to say of generators whose samples do not show what was asked for, by their last check (callbacks.adherence)."""
+    lines = []
+    for name, source in graph["sources"].items():
+        made = folder / "sources" / name / "generator.json"
+        if source.get("checkpoint") != "last" or not made.exists():
+            continue  # of selected weights there is no check of their own
+        checks = (folder / json.loads(made.read_text())["checkpoint"]).parent.parent / "adherence.jsonl"
+        found = json.loads(checks.read_text().splitlines()[-1])["findings"] if checks.is_file() else {}
+        unseen = [f"{k} ({v['real_auroc']:.2f}; {v['auroc']:.2f} [{v['low']:.2f}, {v['high']:.2f}])" for k, v in found.items()
+                  if None not in (v["real_auroc"], v["low"]) and v["real_auroc"] >= TELLS
+                  and v["low"] <= 0.5 and v["high"] < v["real_auroc"]]
+        if unseen:
+            lines.append(f"Source {name!r} does not draw what it is asked for: an auxiliary net tells these in real validation "
+                         f"images and not in samples (AUROC real; samples with 95 % interval): {', '.join(unseen)}. Rows that an "
+                         "arm adds for them may not show them.")
+    return lines
 
 
 def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -> dict[str, float]:

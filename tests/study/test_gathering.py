@@ -1,6 +1,8 @@
+import json
+
 import numpy as np
 
-from synthrad.study.gathering import _copies
+from synthrad.study.gathering import _copies, _deaf
 
 
 def test_a_source_of_copies_is_named_with_its_numbers_and_a_fair_one_is_not():
@@ -9,3 +11,22 @@ def test_a_source_of_copies_is_named_with_its_numbers_and_a_fair_one_is_not():
     line = _copies("leaky", np.r_[rng.normal(0.8, 0.03, 20), np.full(30, 0.999)], null)
     assert "'leaky' holds near copies" in line and "of 50 images" in line and f"more than {null.max():.3f}" in line
     assert _copies("fair", rng.normal(0.8, 0.03, 50), null) == ""
+
+
+def test_a_generator_that_does_not_draw_what_it_is_asked_for_is_named(tmp_path):
+    def row(auroc, low, high, real):
+        return {"auroc": auroc, "low": low, "high": high, "real_auroc": real, "asked": 50, "asked_absent": 50}
+
+    fit = tmp_path / "sources" / "gan" / "generator-1"
+    (fit / "checkpoints").mkdir(parents=True)
+    (fit.parent / "generator.json").write_text(json.dumps({"checkpoint": "sources/gan/generator-1/checkpoints/last.ckpt"}))
+    graph = {"sources": {"gan": {"checkpoint": "last"}}}
+    assert _deaf(tmp_path, graph) == []  # no checks
+    early = {"caries": row(0.5, 0.4, 0.6, 0.9)}
+    last = {"caries": row(0.9, 0.8, 0.95, 0.95), "crown": row(0.52, 0.44, 0.61, 0.97), "hidden": row(0.5, 0.4, 0.6, 0.7),
+            "weak": row(0.6, 0.52, 0.7, 0.9), "rare": row(0.5, 0.4, 0.6, None), "one": row(None, None, None, 0.9)}
+    (fit / "adherence.jsonl").write_text("".join(json.dumps({"findings": f}) + "\n" for f in (early, last)))
+    (line,) = _deaf(tmp_path, graph)
+    assert "Source 'gan' does not draw what it is asked for" in line and "crown (0.97; 0.52 [0.44, 0.61])" in line
+    assert not any(word in line for word in ("caries", "hidden", "weak", "rare", "one ("))
+    assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "best"}}}) == []
