@@ -18,6 +18,7 @@ from typing import Any
 
 from synthrad.errors import InputError
 from synthrad.records import write_durably
+from synthrad.study.pools import checkpoint_of, checks_of
 
 RESULTS = Path(__file__).parent / "results"
 CHECKS = ("fidelity", "adherence")  # callbacks that write a line every so many images
@@ -55,7 +56,8 @@ def export(run: Path, results: Path = RESULTS) -> Path:
     for number, line in enumerate(lines, 1):
         check(line, f"{source}: line {number}", platform.node())
     study = names.pop()
-    checks = curves(run, {"study": study, **{k: lines[0][k] for k in ("mechanics", "versions", "cpu")}})
+    made = {k: lines[0][k] for k in ("versions", "cpu")}
+    checks = curves(run, {"study": study, "mechanics": lines[0]["mechanics"], "report": made})
     for number, line in enumerate(checks, 1):
         check(line, f"{run}: check {number} of a generator", platform.node())
     path = results / f"study_{study}.jsonl"
@@ -63,19 +65,23 @@ def export(run: Path, results: Path = RESULTS) -> Path:
         if found:
             write_durably(where, "".join(json.dumps(line) + "\n" for line in found).encode())
             print(f"{where.name}: {len(found)} lines")
+        else:
+            where.unlink(missing_ok=True)  # of an earlier run
     return path
 
 
 def curves(run: Path, stamp: dict[str, Any]) -> list[dict[str, Any]]:
-    """The checks of the study's generators while they trained: numbers only, without the draws behind an interval."""
+    """The checks of the study's generators while they trained, without the draws behind an interval.
+
+    `config_hash` is that of the generator's folder; `report` says what wrote the report, not what trained the generator.
+    """
     found = []
-    for made in sorted(run.glob("sources/*/generator.json")):
-        fit = run / Path(json.loads(made.read_text())["checkpoint"]).parent.parent
+    for source in sorted(p.parent.name for p in run.glob("sources/*/generator.json")):
+        fit = checkpoint_of(run, source).parent.parent
         for name in CHECKS:
-            lines = (fit / f"{name}.jsonl").read_text().splitlines() if (fit / f"{name}.jsonl").is_file() else []
-            for line in map(json.loads, lines):
+            for line in checks_of(run, source, name):
                 kept = {k: v for k, v in line.items() if not k.endswith("_draws")}
-                found.append({"check": name, "source": made.parent.name, **kept, **stamp})
+                found.append({"check": name, "source": source, "config_hash": fit.name.rpartition("-")[2], **kept, **stamp})
     return found
 
 

@@ -14,6 +14,7 @@ from synthrad.records import SPLITS, Manifest
 
 READERS = Path(__file__).parent / "data" / "readers"
 MOST = 10  # pairs of near copies printed
+FEW = 10  # subjects: a generator counts a value of fewer as unknown
 MOST_VALUES = 10  # of an attribute of numbers, before it is asked whether they should be groups
 
 
@@ -87,6 +88,8 @@ def summary(manifest: Manifest) -> list[str]:
 
 def warnings(manifest: Manifest, args: argparse.Namespace) -> list[str]:
     """Lines on real sets that no study can use, or whose images may not be as independent as they seem."""
+    import pandas as pd
+
     if (manifest.column("source") != "real").any():
         return []
     splits = set(manifest.column("split"))
@@ -100,11 +103,13 @@ def warnings(manifest: Manifest, args: argparse.Namespace) -> list[str]:
     for name in manifest.info.attributes:
         if name == "age" and "age_band" in manifest.info.attributes:
             continue
-        values = set(manifest.column(f"attribute:{name}")) - {""}
-        if len(values) > MOST_VALUES and all(v.replace(".", "", 1).lstrip("-").isdigit() for v in values):
+        told = pd.DataFrame({"value": manifest.column(f"attribute:{name}"), "subject": manifest.column("subject")})
+        told = told[(told["value"] != "") & (manifest.column("split") == "train")]
+        sizes = told.groupby("value")["subject"].nunique()
+        if len(sizes) > MOST_VALUES and (sizes < FEW).mean() > 0.5 and pd.to_numeric(sizes.index, errors="coerce").notna().all():
             lines.append(
-                f"  warning: attribute {name} holds {len(values)} different numbers, each a group of its own and too small to "
-                "teach or to balance; make groups of them first (of an age: --age-bands 40 60)"
+                f"  warning: attribute {name} holds {len(sizes)} different numbers, most of them of fewer than {FEW} training "
+                "subjects: too few to teach or to balance; make groups of them first (of an age: --age-bands 40 60)"
             )
     return lines
 

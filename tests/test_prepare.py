@@ -154,5 +154,8 @@ def test_a_column_of_numbers_as_attribute_asks_for_groups(tmp_path, capsys):
     assert main([*words, "--split", "split", "--attributes", "age", "site"]) == 0
     text = capsys.readouterr().out
     assert "attribute age holds 12 different numbers" in text and "--age-bands 40 60" in text and "attribute site" not in text
+    table.assign(age=[30 + i % 3 for i in range(12)]).to_csv(tmp_path / "d" / "t.csv", index=False)
+    assert main([*words, "--split", "split", "--attributes", "age"]) == 0 and "different numbers" not in capsys.readouterr().out
+    table.to_csv(tmp_path / "d" / "t.csv", index=False)
     assert main([*words, "--split", "split", "--attributes", "age", "--age-bands", "40"]) == 0
     assert "different numbers" not in capsys.readouterr().out

@@ -170,7 +170,7 @@ class Adherence(Checks):
         found, real = self._judge(drawn), self.yardstick
         findings = found.get("findings", {})
         for name, row in findings.items():
-            row["real_auroc"] = real["findings"][name]["auroc"] if real else None
+            row |= {f"real_{k}": real["findings"][name][k] if real else None for k in ("auroc", "low", "high")}
         shared = [r for r in findings.values() if r["auroc"] is not None and (r["real_auroc"] is not None or not real)]
         mean = lambda key: short(np.mean([r[key] for r in shared])) if shared and shared[0][key] is not None else None  # noqa: E731
         return {"generated": self.number, "auroc": mean("auroc"), "real_auroc": mean("real_auroc"), "findings": findings,

@@ -42,7 +42,7 @@ def draw_dialled(
 
     good = fresh phantoms as good as real ones; biased = all masks moved, findings drawn bright, dark findings drawn but not
     marked; label_noise = in a share of images labels and masks belong to another patient than the picture; useless = smooth noise with the labels and masks of a phantom; copies = training images of `real`
-    again, grey values changed by at most 1 % and one level.
+    again, grey values changed by about 1 % and one level at most.
 
     Args:
         real: a phantom manifest (copies: any manifest); only its training rows are looked at.

@@ -23,7 +23,8 @@ def of_endpoint(m: Measurement, endpoint: Endpoint) -> bool:
     return (
         (m.task, m.net, m.metric, m.subgroup) == (endpoint.task, endpoint.net, endpoint.metric, "")
         and (m.class_name in WHOLE or endpoint.layer in ("", layer))
-        and (name in endpoint.classes if endpoint.classes else m.class_name != "rare")
+        and m.class_name != "rare"
+        and (not endpoint.classes or name in endpoint.classes)
     )
 
 

@@ -22,7 +22,7 @@ from synthrad.study import failures
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.locking import locked
 from synthrad.study.planning import Plan, fuse_arm, make_plan, planned_fits, steps_of, strategy_of
-from synthrad.study.pools import pools_of
+from synthrad.study.pools import checkpoint_of, pools_of
 
 PILOT = 128  # images that estimate the accept rate of a filter
 TOP_UPS = 3  # rounds after the planned one
@@ -129,15 +129,11 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
     raise RunError(f"source {name!r}: after {TOP_UPS} top-ups rows are still wanting ({lacking}); {why}, or lower the arms' demand")
 
 
-def _checkpoint(folder: Path, name: str) -> Path:
-    return folder / json.loads((folder / "sources" / name / "generator.json").read_text())["checkpoint"]
-
-
 def _mask_layers(folder: Path, name: str) -> list[str]:
     """The mask layers that a source's generator draws from; none for one that draws its own."""
     from synthrad.sample import load_generator, wanted_layers
 
-    generator, _, _, spec = load_generator(_checkpoint(folder, name))
+    generator, _, _, spec = load_generator(checkpoint_of(folder, name))
     return wanted_layers(generator, spec)
 
 
@@ -165,7 +161,7 @@ def _conditions(number: dict[tuple[str, ...], int], train: Manifest, rng: np.ran
 def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, home: Path, real: Manifest) -> Manifest:
     from synthrad.sample import sample_from_checkpoint
 
-    return sample_from_checkpoint(_checkpoint(folder, name), conditions, seed, home / "synthetic",
+    return sample_from_checkpoint(checkpoint_of(folder, name), conditions, seed, home / "synthetic",
                                   truncation=study.sources[name].truncation, real=real)
 
 

@@ -56,7 +56,7 @@ def _asked(m: Measurement, facts: ReportFacts) -> bool:
         return False
     end = facts.endpoint
     layer, _, name = m.class_name.rpartition("/")
-    named = m.task == end.task and name in end.classes and end.layer in ("", layer)
+    named = m.class_name != "rare" and m.task == end.task and name in end.classes and end.layer in ("", layer)
     return m.class_name in WHOLE or named
 
 

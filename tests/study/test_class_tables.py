@@ -85,5 +85,7 @@ def test_rows_of_the_endpoint():
     assert not of_endpoint(m(metric="iou"), whole) and not of_endpoint(m(subgroup="external:clinic"), whole)
     assert not of_endpoint(Measurement("dice", 0.5, task="seg", net="other", class_name="macro"), whole)
     assert of_endpoint(m(class_name="L/rare"), whole)  # a structure of that name, not the mean over rare ones
+    rare = Endpoint("seg", "unet", "dice", classes=("rare",))
+    assert of_endpoint(m(class_name="L/rare"), rare) and not of_endpoint(m(class_name="rare"), rare)
     labels = Endpoint("seg", "unet", "auroc", classes=("caries",))
     assert [c for c in ("caries", "implant", "macro") if of_endpoint(m(class_name=c, metric="auroc"), labels)] == ["caries"]

@@ -24,9 +24,12 @@ def test_a_generator_that_does_not_draw_what_it_is_asked_for_is_named(tmp_path):
     assert _deaf(tmp_path, graph) == []  # no checks
     early = {"caries": row(0.5, 0.4, 0.6, 0.9)}
     last = {"caries": row(0.9, 0.8, 0.95, 0.95), "crown": row(0.52, 0.44, 0.61, 0.97), "hidden": row(0.5, 0.4, 0.6, 0.7),
-            "weak": row(0.6, 0.52, 0.7, 0.9), "rare": row(0.5, 0.4, 0.6, None), "one": row(None, None, None, 0.9)}
+            "weak": row(0.6, 0.52, 0.65, 0.9), "unclear": row(0.69, 0.49, 0.89, 0.9),
+            "unsure": {**row(0.5, 0.4, 0.6, 0.9), "real_low": 0.55}, "rare": row(0.5, 0.4, 0.6, None), "one": row(None, None, None, 0.9)}
     (fit / "adherence.jsonl").write_text("".join(json.dumps({"findings": f}) + "\n" for f in (early, last)))
     (line,) = _deaf(tmp_path, graph)
-    assert "Source 'gan' does not draw what it is asked for" in line and "crown (0.97; 0.52 [0.44, 0.61])" in line
-    assert not any(word in line for word in ("caries", "hidden", "weak", "rare", "one ("))
+    assert "Source 'gan' hardly draws what it is asked for" in line and "crown (0.97; 0.52 [0.44, 0.61])" in line
+    assert not any(word in line for word in ("caries", "hidden", "weak", "unclear", "unsure", "rare", "one ("))
+    (fit / "adherence.jsonl").write_text("")
+    assert _deaf(tmp_path, graph) == []
     assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "best"}}}) == []

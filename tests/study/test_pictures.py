@@ -168,11 +168,15 @@ def test_what_has_a_contour_and_nothing_else_is_drawn(monkeypatch):
     assert drawn == [(40, [COLOURS[2]])]
 
 
-def test_more_structures_than_colours_share_them_without_names():
+def test_more_structures_than_colours_share_them_without_names(monkeypatch):
     names = [f"tooth/s{k}" for k in range(9)]
     structures = pictures._structures([Triplet(picture(*names[:4]), picture(*names[4:]), picture(names[0]))])
     assert structures == {("tooth", f"s{k}"): k for k in range(9)} and len(structures) > pictures.NAMED
-    draw_triplets([Triplet(picture(*names), picture(), picture())])
+    legends = []
+    monkeypatch.setattr(pictures.Figure, "legend", lambda self, **options: legends.append(len(options["handles"])))
+    for count in (8, 9):
+        draw_triplets([Triplet(picture(*names[:count]), picture(), picture())])
+    assert legends == [8]
 
 
 def test_the_same_pictures_give_the_same_bytes_and_each_triplet_a_line(sets):

@@ -101,8 +101,11 @@ def test_checks_of_the_generators_are_exported_without_their_draws(facts, tmp_pa
     lines = [json.loads(x) for x in (path.parent / "curves_fake.jsonl").read_text().splitlines()]
     assert [(x["check"], x["source"], x["images"]) for x in lines] == [("fidelity", "gan", 10), ("fidelity", "gan", 20),
                                                                      ("adherence", "gan", 10)]  # fmt: skip
-    assert all(x["study"] == "fake" and x["cpu"] and x["versions"] and "kid_draws" not in x for x in lines)
+    assert all(x["study"] == "fake" and x["config_hash"] == "1" and x["report"]["cpu"] and "kid_draws" not in x for x in lines)
     assert "curves_fake.jsonl: 3 lines" in capsys.readouterr().out
+    (fit.parent / "generator.json").unlink()  # imported this time
+    export.export(tmp_path, tmp_path / "results")
+    assert not (path.parent / "curves_fake.jsonl").exists()
 
 
 @pytest.mark.parametrize("text", ["/home/someone/data", "read from /data/x.csv", "C:\\Users\\x", f"on {platform.node()}, cpu"])
