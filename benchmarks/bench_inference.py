@@ -2,6 +2,7 @@
 
     python benchmarks/bench_inference.py            some 5 minutes on one core
     python benchmarks/bench_inference.py --tables 200 --quick
+    python benchmarks/bench_inference.py --metric average_precision --tables 8000 --seed 1
 
 Appends one JSON line a number to benchmarks/results/inference.jsonl and prints one line a goal.
 """
@@ -146,14 +147,18 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="first setting of each kind only; nothing is written"
     )
+    parser.add_argument("--metric", choices=sorted({s[0] for s in SETS}), help="only the coverage of this metric of a whole test set")
+    parser.add_argument("--seed", type=int, default=20250101, help="of the tables")
     options = parser.parse_args()
-    rng, lines, goals = np.random.default_rng(20250101), [], []
+    rng, lines, goals = np.random.default_rng(options.seed), [], []
+    layouts = [] if options.metric else LAYOUTS[: 1 if options.quick else None]
+    sets = [s for s in SETS if options.metric in (None, s[0])][: 1 if options.quick else None]
 
     def note(name: str, setting: dict, values: dict) -> None:
-        lines.append({"name": name, "tables": options.tables, **setting, **values})
+        lines.append({"name": name, "tables": options.tables, "seed": options.seed, **setting, **values})
         print(json.dumps(lines[-1]))
 
-    for seeds, subjects, images, effects in LAYOUTS[: 1 if options.quick else None]:
+    for seeds, subjects, images, effects in layouts:
         values = layout_coverage(rng, options.tables, seeds, subjects, images, effects)
         note(
             "coverage_two_way",
@@ -162,7 +167,7 @@ def main() -> int:
         )
         if seeds >= 5 and effects.subject > 0:
             goals.append((f"coverage_two_way_{seeds}x{subjects}", values["coverage"], 0.93, 0.97))
-    for metric, seeds, subjects, effects in SETS[: 1 if options.quick else None]:
+    for metric, seeds, subjects, effects in sets:
         tables = max(1, options.tables // 2)
         values = set_coverage(rng, tables, metric, seeds, subjects, effects)
         note(
@@ -173,7 +178,7 @@ def main() -> int:
         goals.append(
             (f"coverage_{metric}_{seeds}x{subjects}_seed{effects.seed}", values["coverage"], 0.93, 0.97)
         )
-    for seeds, subjects, images, effects in LAYOUTS[: 1 if options.quick else 3]:
+    for seeds, subjects, images, effects in layouts[:3]:
         setting = {
             "seeds": seeds,
             "subjects": subjects,
