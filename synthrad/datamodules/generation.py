@@ -142,13 +142,20 @@ class GenerationDataModule(L.LightningDataModule):
         return {
             "size": list(self.size), "channels": list(info.channels), "classes": list(info.classes),
             "layers": {x: list(info.layers[x]) for x in self.layers}, "attributes": self._values,
-            "untaught": [c for c in info.classes if c not in self._taught],
+            "untaught": [c for c in info.classes if c not in self._taught], "rates": self._rates(),
             "info": {**info.to_dict(), "roots": {}},
             # known to the data, not to the generator: a condition may name them; hashed, a rare value may name a patient
             "rare": {a: sorted(hash_values(info.id, a, v, key)) for a, v in self._rare.items()},
             "trained_on": sorted(hash_subjects(info.id, self.train.column("subject"), key)), "key_id": key_id(key),
             "fingerprints": sorted(set(self.train.column("digest"))),
         }
+
+    def _rates(self) -> list[float]:
+        """Of each label, then each value of each attribute: the share of training images that have it where it is known."""
+        columns = [self._labels]
+        for values in torch.split(self._attributes, [len(v) for v in self._values.values()], 1) if self._values else ():
+            columns.append(torch.where(values.sum(1, keepdim=True) > 0, values, torch.nan))
+        return torch.cat(columns, 1).nanmean(0).nan_to_num(0.0).tolist()
 
     def conditions(self, rows: Sequence[int]) -> Condition:
         """Conditions of given training rows, for pictures during training."""

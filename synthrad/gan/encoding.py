@@ -18,6 +18,7 @@ from synthrad.conditioning import Condition
 from synthrad.errors import InputError
 
 MaskEncoding = Literal["onehot", "scalar"]
+LEAST_DEVIATION = 0.2  # of a label or value that 4 % or fewer of the images have: rarer ones do not outweigh all others
 
 
 def encode_masks(masks: Tensor, structures: Sequence[int], encoding: MaskEncoding) -> Tensor:
@@ -105,3 +106,26 @@ def forget(c: Tensor, classes: int, values: Sequence[int], rate: float) -> Tenso
     sizes = torch.tensor(list(values), dtype=torch.long, device=c.device)
     columns = torch.cat([gone[:, :classes], gone[:, :classes], gone[:, classes:].repeat_interleave(sizes, 1)], 1)
     return c.masked_fill(columns, 0)
+
+
+def standardise(c: Tensor, classes: int, values: Sequence[int], rates: Sequence[float] | None) -> Tensor:
+    """Condition vectors [n, 2 K + values] as the nets see them: what differs between images is large, what all share is small.
+
+    Nets scale an embedded condition to a fixed length. Of raw vectors the known bits, 1 for almost all images, would take
+    most of that length, and two conditions that differ in one label would look alike (cosine 0.95 for five labels). So each
+    entry gets mean 0 and variance 1 over the training images that it is known of (LeCun et al. 1998, "Efficient BackProp",
+    section 4.3); what is unknown is 0, the mean; all known bits together have the length of one such entry.
+
+    Args:
+        classes: K. values: number of values of each attribute.
+        rates: [K + values], the share of training images that have a label or value among those where it is known.
+            None = leave the vectors as they are, as checkpoints have it that know no rates.
+    """
+    if rates is None or not c.shape[1]:
+        return c
+    mean = torch.tensor(list(rates), dtype=c.dtype, device=c.device)
+    deviation = (mean * (1 - mean)).sqrt().clamp(min=LEAST_DEVIATION)
+    labels, bits, attributes = c.split([classes, classes, c.shape[1] - 2 * classes], 1)
+    known = [bits, *(group.sum(1, keepdim=True).expand_as(group) for group in attributes.split(list(values), 1))]
+    scaled = (torch.cat([labels, attributes], 1) - mean) / deviation * torch.cat(known, 1)
+    return torch.cat([scaled[:, :classes], bits / max(classes, 1) ** 0.5, scaled[:, classes:]], 1)

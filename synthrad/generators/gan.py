@@ -29,6 +29,7 @@ from synthrad.gan.encoding import (
     encode_masks,
     forget,
     squash_masks,
+    standardise,
 )
 from synthrad.gan.losses import (
     fake_loss,
@@ -232,8 +233,13 @@ class StyleGAN2(L.LightningModule):
         real = torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
         known = ~torch.isnan(batch.labels)
         c = torch.cat([torch.nan_to_num(batch.labels), known, batch.attributes], 1).to(real.dtype)
-        values = [len(v) for v in self.spec["attributes"].values()]
-        return real, forget(c, len(self.spec["classes"]), [n for n in values if n], self.hparams.label_dropout)
+        c = forget(c, len(self.spec["classes"]), self._values, self.hparams.label_dropout)
+        return real, standardise(c, len(self.spec["classes"]), self._values, self.spec.get("rates"))
+
+    @property
+    def _values(self) -> list[int]:
+        """How many values each attribute has."""
+        return [len(v) for v in self.spec["attributes"].values() if v]
 
     def _turn(self, generator: bool) -> None:
         """Let gradients reach one of the nets only."""
@@ -385,8 +391,7 @@ class StyleGAN2(L.LightningModule):
         if self.spec is None:
             raise InputError("generator", "no nets", "a trained generator", "load it from its checkpoint")
         net = self.generator_ema
-        c = encode_condition(condition, len(seeds), self.spec["classes"], self.spec["attributes"])
-        preflight.check_asked(condition, self.spec)
+        c = self.vectors(condition, len(seeds))
         zs, noises = [], []
         for seed in seeds:
             source = np.random.Generator(np.random.PCG64(int(seed)))  # torch's generator on a CPU keeps 32 bits of a seed
@@ -394,7 +399,6 @@ class StyleGAN2(L.LightningModule):
             zs.append(draw(1, net.z_dim))
             noises.append([draw(1, 1, *shape) for shape in net.noise_shapes])
         noise = [torch.cat(maps).to(self.device) for maps in zip(*noises, strict=True)]
-        c = c.to(self.device)
         w = net.mapping(torch.cat(zs).to(self.device), c)
         if truncation != 1:
             w = torch.lerp(self._centres.of(net.mapping, net.z_dim, c), w, truncation) if net.c_dim else net.truncate(w, truncation)
@@ -404,6 +408,16 @@ class StyleGAN2(L.LightningModule):
         if self.wants_masks:
             return Images(out.clamp(-1, 1), condition.masks)
         return Images(out[:, :k].clamp(-1, 1), decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))
+
+    def vectors(self, condition: Condition, n: int) -> Tensor:
+        """A condition as the nets see it, [n, c_dim].
+
+        Raises:
+            InputError: a class or value that was never learned.
+        """
+        c = encode_condition(condition, n, self.spec["classes"], self.spec["attributes"])
+        preflight.check_asked(condition, self.spec)
+        return standardise(c, len(self.spec["classes"]), self._values, self.spec.get("rates")).to(self.device)
 
     def _given(self, condition: Condition, n: int) -> Tensor:
         """Channels of the masks that a condition gives, [n, mask channels, h, w]."""

@@ -90,6 +90,17 @@ def test_rare_values_are_left_out_told_and_only_hashed(manifest, capsys):
         GenerationDataModule(manifest, (8, 8), 2, layers=["one"], attributes=["height"]).spec()
 
 
+def test_rates_are_those_of_the_known_training_images(manifest):
+    read = Manifest.read(manifest)
+    train = (read.table["split"] == "train").to_numpy()
+    label = np.where(np.cumsum(train) <= 2, 1.0, 0.0)  # two of the training rows
+    label[np.flatnonzero(train)[-1]] = np.nan
+    Manifest(read.table.assign(**{"label:a": label}), replace(read.info, classes=("a",))).write(manifest)
+    spec = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], min_subjects=3).spec()
+    sexes = read.table["attribute:sex"][train].value_counts()
+    assert spec["rates"] == pytest.approx([2 / (train.sum() - 1), sexes["F"] / train.sum(), sexes["M"] / train.sum()])
+
+
 def test_a_generator_is_taught_the_classes_that_are_named(manifest, capsys):
     read = Manifest.read(manifest)
     info = replace(read.info, classes=("a", "b"))

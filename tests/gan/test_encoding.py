@@ -4,7 +4,14 @@ import torch
 
 from synthrad.conditioning import Condition
 from synthrad.errors import InputError
-from synthrad.gan.encoding import decode_masks, encode_condition, encode_masks, forget, squash_masks
+from synthrad.gan.encoding import (
+    decode_masks,
+    encode_condition,
+    encode_masks,
+    forget,
+    squash_masks,
+    standardise,
+)
 
 
 @pytest.mark.parametrize("encoding", ["onehot", "scalar"])
@@ -45,3 +52,29 @@ def test_forgetting_shows_every_number_of_known_parts():
     known = torch.bincount(seen[:, [0, 1, 4]].sum(1).long(), minlength=4) / len(c)
     assert known[:3].tolist() == pytest.approx([0.1] * 3, abs=0.015)  # as many with none, with one and with two
     assert forget(torch.ones(3, 0), 0, [], 0.4).shape == (3, 0)
+
+
+def test_standardised_conditions_have_mean_0_and_variance_1_where_they_are_known():
+    random = torch.Generator().manual_seed(0)
+    draw = lambda share: (torch.rand(20_000, generator=random) < share).double()  # noqa: E731
+    labels, known = torch.stack([draw(0.5), draw(0.1)], 1), torch.stack([draw(0.7), draw(1.0)], 1)
+    value = torch.multinomial(torch.tensor([0.3, 0.3, 0.4]), 20_000, replacement=True, generator=random)
+    attribute = torch.nn.functional.one_hot(value, 3).double() * draw(0.8)[:, None]
+    rates = [*((labels * known).sum(0) / known.sum(0)).tolist(), *(attribute.sum(0) / attribute.sum()).tolist()]
+    seen = standardise(torch.cat([labels * known, known, attribute], 1), 2, [3], rates)
+    told = attribute.sum(1) > 0
+    for column, where in ((seen[:, 0], known[:, 0] > 0), (seen[:, 1], known[:, 1] > 0), *((seen[:, k], told) for k in (4, 5, 6))):
+        assert column[where].mean().item() == pytest.approx(0, abs=1e-9) and (column[~where] == 0).all()
+        assert column[where].var().item() == pytest.approx(1, rel=1e-3)
+    assert torch.equal(seen[:, 2:4], known / 2**0.5)
+
+
+def test_conditions_that_differ_in_one_label_are_told_apart():
+    cosine = torch.nn.functional.cosine_similarity
+    c = torch.tensor([[0.0, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
+    raw = torch.cat([c, torch.ones(2, 5)], 1)
+    seen = standardise(raw, 5, [], [0.5, 0.1, 0.3, 0.2, 0.1])
+    assert cosine(raw[:1], raw[1:]).item() > 0.9 > 0.35 > cosine(seen[:1], seen[1:]).item()
+    assert standardise(raw, 5, [], None) is raw and standardise(torch.ones(3, 0), 0, [], []).shape == (3, 0)
+    rare = standardise(torch.tensor([[1.0, 1.0]]), 1, [], [1e-6])  # bounded: it does not outweigh all others
+    assert rare[0, 0].item() == pytest.approx(5, abs=1e-3)

@@ -13,7 +13,6 @@ from synthrad.conditioning import Condition, Generator
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError, RunError
 from synthrad.gan.augment import Augment
-from synthrad.gan.encoding import encode_condition
 from synthrad.generators.gan import StyleGAN2
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import load_generator, sample_from_checkpoint
@@ -158,7 +157,7 @@ def test_truncation_pulls_towards_the_mean_style_of_the_images_own_condition():
             z.append(torch.from_numpy(source.standard_normal((1, net.z_dim), dtype=np.float32)))
             noises.append([torch.from_numpy(source.standard_normal((1, 1, *s), dtype=np.float32)) for s in net.noise_shapes])
         z, noise = torch.cat(z), [torch.cat(m) for m in zip(*noises, strict=True)]
-        c = encode_condition(ask, 3, model.spec["classes"], {})
+        c = model.vectors(ask, 3)
         assert torch.equal(drawn[1.0], net(z, c, 1.0, noise)[:, :1].clamp(-1, 1))  # as it was before conditions had centres
         fixed = np.random.Generator(np.random.PCG64(0)).standard_normal((1024, net.z_dim), dtype=np.float32)
         centre = torch.stack([sum(net.mapping(torch.from_numpy(v[None]), row[None])[0] for v in fixed) / 1024 for row in c])
@@ -169,6 +168,16 @@ def test_truncation_pulls_towards_the_mean_style_of_the_images_own_condition():
     assert not torch.allclose(centre[0], centre[1], atol=1e-3)
     alone = model.sample(labels([0, 1]), [6], truncation=0.5).image
     torch.testing.assert_close(alone[0], drawn[0.5][1], atol=1e-6, rtol=0)  # whatever is drawn beside it
+
+
+def test_conditions_are_standardised_alike_in_training_and_sampling_and_not_in_older_checkpoints():
+    model = small(1, label_dropout=0.0)
+    batch = tiny_gan.Pictures().batch(0)
+    trained, asked = model._encode(batch)[1], model.vectors(Condition(labels=batch.labels.numpy()), len(batch.labels))
+    assert torch.equal(trained, asked)
+    assert sorted(set(trained[:, 0].tolist())) == pytest.approx([-0.4 / 0.24**0.5, 0.6 / 0.24**0.5])
+    del model.spec["rates"]
+    assert sorted(set(model.vectors(Condition(labels=batch.labels.numpy()), 8)[:, 0].tolist())) == [0, 1]
 
 
 def test_truncation_without_a_condition_pulls_towards_the_tracked_mean():

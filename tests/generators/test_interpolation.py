@@ -5,7 +5,6 @@ from mask_painter import MaskPainter
 
 from synthrad.conditioning import Condition
 from synthrad.errors import InputError
-from synthrad.gan.encoding import encode_condition
 from synthrad.generators.interpolation import count_frames, walk
 from synthrad.generators.loading import load_generator
 
@@ -40,7 +39,7 @@ def test_a_walk_passes_the_images_of_its_seeds(generator, truncation):
 def test_halfway_lie_the_mean_style_and_noise_of_the_same_strength(generator):
     net = generator.generator_ema
     middle = torch.cat([part.image for part in walk(generator, conditions(), SEEDS, 2)])[1]
-    c = encode_condition(conditions((0, 1)), 2, generator.spec["classes"], generator.spec["attributes"])
+    c = generator.vectors(conditions((0, 1)), 2)
     sources = [np.random.Generator(np.random.PCG64(seed)) for seed in SEEDS[:2]]
 
     def draw(*shape):

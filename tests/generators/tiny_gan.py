@@ -28,7 +28,8 @@ class Pictures(L.LightningDataModule):
     def spec(self):
         layers = {k: list(v) for k, v in self.info.layers.items()}
         return {"size": list(self.size), "channels": list(self.info.channels), "classes": list(self.info.classes),
-                "layers": layers, "attributes": {}, "info": {**self.info.to_dict(), "roots": {}}, "rare": {}, "key_id": "k",
+                "layers": layers, "attributes": {}, "rates": [0.4] * len(self.info.classes),
+                "info": {**self.info.to_dict(), "roots": {}}, "rare": {}, "key_id": "k",
                 "trained_on": [f"subject of {self.info.id}"], "fingerprints": [f"image of {self.info.id}"]}
 
     def items(self, rank=0):
