@@ -59,6 +59,7 @@ def module(folder: Path, size: int, batch: int, held: bool) -> generation.Genera
 def fit(data: generation.GenerationDataModule, size: int, steps: int, device: str) -> tuple[float, float]:
     """Seconds in which a fit trained, and those of them in which it waited, without its first step."""
     profiler, starts = SimpleProfiler(), []
+    profiler.describe = lambda: None  # it would print a table of all hooks
 
     class Clock(L.Callback):
         def on_train_batch_end(self, *args: object) -> None:
