@@ -1,6 +1,6 @@
 """StyleGAN2 with adaptive augmentation that draws an image with its mask layers, or from them (`masks: given`).
 
-A real picture enters the discriminator as [image channels, mask channels], all in [-1, 1]; gan.encoding says how a mask
+A real picture enters the discriminator as [image channels, mask channels], all in [-1, 1]; nets.encoding says how a mask
 becomes channels (`onehot` or `scalar`). Image and `scalar` channels leave the generator linear, as images do in the
 paper; `onehot` channels pass a softmax, because a linear output never reaches the hard edges of a real mask and the
 discriminator would tell the two apart by that alone. A given mask modulates the synthesis and stands beside its fake
@@ -22,7 +22,21 @@ from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.errors import InputError
 from synthrad.gan.augment import AdaptiveProbability
-from synthrad.gan.encoding import (
+from synthrad.gan.losses import (
+    fake_loss,
+    generator_loss,
+    path_lengths,
+    path_penalty,
+    r1_penalty,
+    real_loss,
+)
+from synthrad.gan.settings import Auto, Settings, lazy_adam, settle
+from synthrad.gan.styles import Centres, Latents, draw_cuts, mix_styles, parts
+from synthrad.generators import guards, preflight
+from synthrad.generators.finetuning import Start, frozen_parts, start_from
+from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart, unsynced
+from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
+from synthrad.nets.encoding import (
     MaskEncoding,
     decode_masks,
     encode_condition,
@@ -31,22 +45,6 @@ from synthrad.gan.encoding import (
     squash_masks,
     standardise,
 )
-from synthrad.gan.losses import (
-    fake_loss,
-    generator_loss,
-    half_life_decay,
-    path_lengths,
-    path_penalty,
-    r1_penalty,
-    ramped_half_life,
-    real_loss,
-    update_average,
-)
-from synthrad.gan.settings import Auto, Settings, lazy_adam, settle
-from synthrad.gan.styles import Centres, Latents, draw_cuts, mix_styles, parts
-from synthrad.generators import guards, preflight
-from synthrad.generators.finetuning import Start, frozen_parts, start_from
-from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart, unsynced
 from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from synthrad.records import DatasetInfo
 
@@ -59,7 +57,7 @@ class StyleGAN2(L.LightningModule):
         channel_base, channel_max: width, see nets.stylegan2.StyleGAN2Generator.
         z_dim, w_dim, mapping_depth: of the mapping network.
         masks: draw = as channels beside the image; given = the image is drawn from a mask (a source that needs masks).
-        mask_encoding: onehot or scalar, see gan.encoding.
+        mask_encoding: onehot or scalar, see nets.encoding.
         lr: of both Adam optimizers (betas 0 and 0.99), before the correction for lazy regularisation. For lr, r1_gamma and
             ema_half_life_images, "auto" derives the number from size and batch, see gan.settings.settle; it is printed.
         r1_gamma, r1_every: weight and interval in steps of R1. It is computed at the augmented images, where the

@@ -95,10 +95,6 @@ def test_running_mean_of_path_lengths_is_a_hand_loop():
         assert sum(halves).item() / 2 == pytest.approx(penalty.item())
 
 
-def test_half_life_rises_with_the_images():
-    assert [losses.ramped_half_life(1000, n, 0.05) for n in (0, 16, 100, 10_000, 10**6)] == [1, 1, 5, 500, 1000]
-
-
 def test_logistic_losses():
     real, fake = torch.tensor([0.3, -2.0]), torch.tensor([1.0])
     sig = torch.sigmoid
@@ -141,13 +137,3 @@ def test_path_length_of_a_linear_map():
     torch.testing.assert_close(losses.path_lengths(images, ws, noise), expected)
     penalty, mean = losses.path_penalty(torch.tensor([1.0, 3.0]), torch.tensor(0.0), decay=0.5)
     assert mean.item() == 1 and penalty.item() == 2
-
-
-def test_moving_average_halves_old_weights_each_half_life():
-    average, source = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-    torch.nn.init.constant_(average.weight, 0.0)
-    torch.nn.init.constant_(source.weight, 8.0)
-    for _ in range(4):
-        losses.update_average(average, source, losses.half_life_decay(25, 100))
-    assert average.weight.item() == pytest.approx(4, abs=1e-5)
-    assert losses.half_life_decay(16, 0) == 0

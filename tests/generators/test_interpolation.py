@@ -7,6 +7,7 @@ from synthrad.conditioning import Condition
 from synthrad.errors import InputError
 from synthrad.generators.interpolation import count_frames, walk
 from synthrad.generators.loading import load_generator
+from synthrad.nets.encoding import encode_condition
 
 SEEDS = [5, 6, 7]
 

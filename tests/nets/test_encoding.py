@@ -4,7 +4,7 @@ import torch
 
 from synthrad.conditioning import Condition
 from synthrad.errors import InputError
-from synthrad.gan.encoding import (
+from synthrad.nets.encoding import (
     decode_masks,
     encode_condition,
     encode_masks,
@@ -12,7 +12,7 @@ from synthrad.gan.encoding import (
     squash_masks,
     standardise,
 )
-
+from synthrad.nets.encoding import decode_masks, encode_condition, encode_masks, forget, squash_masks
 
 @pytest.mark.parametrize("encoding", ["onehot", "scalar"])
 def test_masks_survive_encoding(encoding):

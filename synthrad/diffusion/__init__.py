@@ -1,0 +1,1 @@
+"""Pure parts of diffusion: noise schedules, what a net predicts, guidance, samplers."""
