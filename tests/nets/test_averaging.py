@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from synthrad.nets import averaging
