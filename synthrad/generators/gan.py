@@ -13,14 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
-from synthrad.errors import InputError
 from synthrad.gan.augment import AdaptiveProbability
 from synthrad.gan.losses import (
     fake_loss,
@@ -33,23 +30,20 @@ from synthrad.gan.losses import (
 from synthrad.gan.settings import Auto, Settings, lazy_adam, settle
 from synthrad.gan.styles import Centres, Latents, draw_cuts, mix_styles, parts
 from synthrad.generators import guards, preflight
+from synthrad.generators.conditional import ConditionalGenerator, noise_of
 from synthrad.generators.finetuning import Start, frozen_parts, start_from
-from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart, unsynced
+from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart
 from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.encoding import (
     MaskEncoding,
     decode_masks,
-    encode_condition,
-    encode_masks,
-    forget,
     squash_masks,
-    standardise,
 )
 from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from synthrad.records import DatasetInfo
 
 
-class StyleGAN2(L.LightningModule):
+class StyleGAN2(ConditionalGenerator):
     """A conditional StyleGAN2-ADA. Everything about the data comes from the datamodule's `spec()` and stays in the checkpoint.
 
     Args:
@@ -80,6 +74,8 @@ class StyleGAN2(L.LightningModule):
             path length take second derivatives, which it does not have, and stay as they are; so do checkpoints.
     """
 
+    shown = ("loss_g", "loss_d")
+
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
                  w_dim: int = 512, mapping_depth: int = 8, masks: Literal["draw", "given"] = "draw",
                  mask_encoding: MaskEncoding = "onehot", lr: float | Auto = 0.0025,
@@ -90,8 +86,6 @@ class StyleGAN2(L.LightningModule):
                  accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0, compile: bool = False):
         super().__init__()
         self.save_hyperparameters()
-        self.automatic_optimization = False
-        self.spec: dict[str, Any] | None = None
         self.settings: Settings | None = None
         self.start: Start | None = None
         self._frozen: list[nn.Module] = []
@@ -99,71 +93,29 @@ class StyleGAN2(L.LightningModule):
         self._styles_seen: list[tuple[Tensor, int]] = []
         self._centres = Centres()
         self.ada = AdaptiveProbability(ada_target, ada_speed_images, ada_fixed)
-        self.images_seen, self.steps_done = 0, 0
+        self.steps_done = 0
 
-    @property
-    def wants_masks(self) -> bool:
-        """Whether `sample` needs condition.masks."""
-        return self.hparams.masks == "given"
-
-    # ---- building: nets exist once the data is known, from the datamodule or from the checkpoint
-
-    def build(self, spec: dict[str, Any]) -> None:
-        """Make the nets for a datamodule's spec(): size, channels, classes, layers, attributes.
-
-        Raises:
-            InputError: nets of another spec, or of other training images and subjects, exist already.
-        """
-        names = ("size", "channels", "classes", "layers", "attributes", "untaught")
-        if self.spec is not None:
-            for k in names:
-                if self.spec.get(k, []) != spec.get(k, []):
-                    raise InputError(f"checkpoint: {k}", str(self.spec.get(k, [])), f"{spec.get(k, [])}, as data gives it",
-                                     "continue with the dataset and size that it was trained on")
-            preflight.check_same_training(self.spec, spec)
-            return
-        h, p = self.hparams, spec
-        self.structures = [len(s) for s in p["layers"].values()]
-        per_layer = [s + 1 if h.mask_encoding == "onehot" else 1 for s in self.structures]
-        given = sum(per_layer) if self.wants_masks else 0
-        if self.wants_masks and not given:
-            raise InputError("model.masks", "given, and no mask layer in the data", "a layer to draw from",
-                             "use a dataset with masks (data.layers), or model.masks=draw")
-        channels = len(p["channels"]) + sum(per_layer)
-        c_dim = 2 * len(p["classes"]) + sum(len(v) for v in p["attributes"].values())
+    def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
+        """Generator, its average, and discriminator."""
+        h = self.hparams
         width = {"channel_base": h.channel_base, "channel_max": h.channel_max, "mapping_depth": h.mapping_depth}
-        make = lambda: StyleGAN2Generator(p["size"], channels - given, c_dim, h.z_dim, h.w_dim,  # noqa: E731
-                                          mask_channels=given, **width)
+        make = lambda: StyleGAN2Generator(spec["size"], picture_channels - given_channels, c_dim, h.z_dim, h.w_dim,  # noqa: E731
+                                          mask_channels=given_channels, **width)
         self.generator, self.generator_ema = make(), make().requires_grad_(False).eval()
         self.generator_ema.load_state_dict(self.generator.state_dict())
-        self.discriminator = StyleGAN2Discriminator(p["size"], channels, c_dim, **width)
+        self.discriminator = StyleGAN2Discriminator(spec["size"], picture_channels, c_dim, **width)
         for net in (self.generator, self.generator_ema, self.discriminator):
             net.to(memory_format=torch.channels_last)  # on a CPU the convolutions then take half the time
-        self.augment = preflight.make_augment(len(p["channels"]), h.augment)
+        self.augment = preflight.make_augment(len(spec["channels"]), h.augment)
         self.register_buffer("path_mean", torch.zeros(()))
-        self.spec = {k: spec[k] for k in spec}
 
-    def setup(self, stage: str) -> None:
-        """Build the nets from the datamodule before the optimizers ask for them."""
-        source = getattr(self.trainer, "datamodule", None)
-        if source is None or not hasattr(source, "spec"):
-            raise InputError("data", type(source).__name__, "a datamodule with spec()",
-                             "train with data: synthrad.datamodules.generation.GenerationDataModule")
-        preflight.check_options(self.hparams)
-        preflight.check_precision(self.trainer.precision)
-        spec, rows = source.spec(), getattr(source, "train", None)
-        self.build({**spec, "absent": preflight.absent_classes(rows)})
-        if stage == "fit":
-            h, processes = self.hparams, self.trainer.world_size
-            preflight.check_data(rows, source.batch_size, processes, h.accumulate)
-            batch = source.batch_size * processes
-            self.settings = settle(self.spec["size"], batch, h.lr, h.r1_gamma, h.ema_half_life_images)
+    def prepare_fit(self, batch_size: int) -> None:
+        """Derive what depends on the sizes."""
+        h, batch = self.hparams, batch_size * self.trainer.world_size
+        self.settings = settle(self.spec["size"], batch, h.lr, h.r1_gamma, h.ema_half_life_images)
 
     def on_fit_start(self) -> None:
-        """Start from another generator's weights where one is named; say what was derived and what was kept.
-
-        A fit that had reached max_images stays as it is when it is run again.
-        """
+        """Start from another generator's weights where one is named; say what was derived and what was kept."""
         check_wrapping(self.trainer.strategy.model)
         if self.hparams.init_from and not self.steps_done:  # a resumed fit has its own weights by now
             self.start, lineage = start_from(self, self.hparams.init_from)
@@ -176,29 +128,20 @@ class StyleGAN2(L.LightningModule):
         self._frozen = frozen_parts(self.discriminator, self.hparams.freeze_d, self.start is not None and self.start.whole_input)
         if self.trainer.is_global_zero:
             print(f"StyleGAN2: {self.settings.batch_images} images a step; {self.settings}", flush=True)
-        if self.images_seen >= self.hparams.max_images:
-            self.trainer.should_stop = True
+        self.stop_when_done()
 
     def on_train_start(self) -> None:
         """Let processes draw different pictures; a resumed fit gets its random state back after this."""
         seed_apart(self.trainer.global_rank)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a sampler and a resumed run need, in plain types (weights_only); refuse what is not finite."""
-        guards.check_checkpoint(checkpoint)
-        checkpoint["synthrad"] = {"class": f"{type(self).__module__}.{type(self).__qualname__}", "spec": self.spec,
-                                  "images_seen": self.images_seen, "steps_done": self.steps_done, "ada": self.ada.state_dict(),
-                                  "start": self.start and asdict(self.start)}
+    def state(self) -> dict[str, Any]:
+        """Counters and the start, for a resumed fit."""
+        return {"steps_done": self.steps_done, "ada": self.ada.state_dict(), "start": self.start and asdict(self.start)}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build the nets before Lightning loads their weights; continue the counters."""
-        if "synthrad" not in checkpoint:
-            raise InputError("checkpoint", "no `synthrad` entry", "a checkpoint of a synthrad generator", "give its last.ckpt")
-        state = checkpoint["synthrad"]
-        self.build(state["spec"])
-        self.spec["info"] = {**self.spec["info"], "lineage": state["spec"]["info"].get("lineage")}  # with that of init_from
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue the counters."""
         self.start = Start(**state["start"]) if state.get("start") else None
-        self.images_seen, self.steps_done = state["images_seen"], state["steps_done"]
+        self.steps_done = state["steps_done"]
         self.ada.load_state_dict(state["ada"])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -212,11 +155,11 @@ class StyleGAN2(L.LightningModule):
     def training_step(self, batch: Case, batch_idx: int) -> None:
         """One generator step and one discriminator step, each with its lazy regularisation."""
         guards.check_batch(batch.image, batch.attributes, self.images_seen)
-        real, c = self._encode(batch)
+        real, c = self.encode(batch)
         h, (opt_g, opt_d) = self.hparams, self.optimizers()
         self._turn(generator=True)
         latents = self._latents(len(c))
-        self._step(opt_g, "loss_g", len(c), lambda p: generator_loss(self._judge(self._draw(latents.part(p), c[p], real[p])[0], c[p])))
+        self.step(opt_g, "loss_g", len(c), lambda p: generator_loss(self._judge(self._draw(latents.part(p), c[p], real[p])[0], c[p])))
         if h.path_weight and self.steps_done % h.path_every == 0:
             half = max(1, len(c) // 2)
             self._regularise_paths(opt_g, c[:half], real[:half])
@@ -225,19 +168,6 @@ class StyleGAN2(L.LightningModule):
         if self.settings.r1_gamma and self.steps_done % h.r1_every == 0:
             self._regularise_gradient(opt_d, real, c)
         self._count(len(real), logits)
-
-    def _encode(self, batch: Case) -> tuple[Tensor, Tensor]:
-        """Real pictures [N, channels, h, w] and their conditions [N, c_dim], some of them forgotten."""
-        real = torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
-        known = ~torch.isnan(batch.labels)
-        c = torch.cat([torch.nan_to_num(batch.labels), known, batch.attributes], 1).to(real.dtype)
-        c = forget(c, len(self.spec["classes"]), self._values, self.hparams.label_dropout)
-        return real, standardise(c, len(self.spec["classes"]), self._values, self.spec.get("rates"))
-
-    @property
-    def _values(self) -> list[int]:
-        """How many values each attribute has."""
-        return [len(v) for v in self.spec["attributes"].values() if v]
 
     def _turn(self, generator: bool) -> None:
         """Let gradients reach one of the nets only."""
@@ -296,7 +226,7 @@ class StyleGAN2(L.LightningModule):
             means.append(mean)
             return penalty * h.path_weight * h.path_every + 0 * images.sum()  # every parameter takes part, if with 0
 
-        self._step(optimizer, "loss_path", n, loss)
+        self.step(optimizer, "loss_path", n, loss)
         self.path_mean.copy_(means[-1])
 
     def _teach(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> Tensor:
@@ -313,7 +243,7 @@ class StyleGAN2(L.LightningModule):
             logits.append(judged.detach())
             return real_loss(judged)
 
-        self._step(optimizer, "loss_d", len(c), fakes, reals)  # one after the other: half the memory
+        self.step(optimizer, "loss_d", len(c), fakes, reals)  # one after the other: half the memory
         return torch.cat(logits)
 
     def _regularise_gradient(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> None:
@@ -323,31 +253,12 @@ class StyleGAN2(L.LightningModule):
             seen = self.augment(real[p], self.ada.p).detach().requires_grad_(True)
             return r1_penalty(self.discriminator(seen, c[p]), seen, self.settings.r1_gamma) * self.hparams.r1_every
 
-        self._step(optimizer, "loss_r1", len(c), loss)
+        self.step(optimizer, "loss_r1", len(c), loss)
 
-    def _step(self, optimizer: torch.optim.Optimizer, name: str, n: int, *losses: Callable[[slice], Tensor]) -> None:
-        """Add up the gradients of a batch of n, part by part and loss by loss, and step, unless one is not a number.
-
-        Args:
-            losses: each the mean loss of those pictures of the batch that a slice names; they are summed.
-        """
-        optimizer.zero_grad(set_to_none=True)
-        slices, total = parts(n, self.hparams.accumulate), torch.zeros((), device=self.device)
-        for p in slices:
-            for loss in losses:
-                share = loss(p) * (len(range(n)[p]) / n)
-                quiet = p is not slices[-1] or loss is not losses[-1]
-                # Lightning's autocast is still on here, and would lower what the nets computed in full precision
-                with unsynced(self.trainer.strategy.model, quiet), torch.autocast(self.device.type, enabled=False):
-                    self.manual_backward(share)
-                total = total + share.detach()
-        total = mean_of_ranks(total)
-        guards.check_loss(name, total, self.images_seen)
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        guards.check_gradients(name, optimizer, scaler, self.images_seen)
-        optimizer.step()
+    def step(self, optimizer: torch.optim.Optimizer, name: str, n: int, *losses: Callable[[slice], Tensor]) -> None:
+        """A step; the styles that were drawn for it enter their running mean."""
+        super().step(optimizer, name, n, *losses)
         self._track_styles()
-        self.log(name, total, prog_bar=name in ("loss_g", "loss_d"))
 
     def _track_styles(self) -> None:
         """Take the styles of the pictures drawn for a step into their running mean."""
@@ -370,8 +281,7 @@ class StyleGAN2(L.LightningModule):
         guards.check_weights(self.generator_ema, "the averaged generator", self.images_seen)
         self.log_dict({"ada_p": self.ada.p, "ada_r_t": self.ada.r_t})
         self.log("images", float(self.images_seen), prog_bar=True)
-        if self.images_seen >= h.max_images:
-            self.trainer.should_stop = True
+        self.stop_when_done()
 
     # ---- sampling
 
@@ -386,42 +296,17 @@ class StyleGAN2(L.LightningModule):
         Returns:
             image [n, C, h, w] clipped to [-1, 1], masks int64 [n, L, h, w].
         """
-        if self.spec is None:
-            raise InputError("generator", "no nets", "a trained generator", "load it from its checkpoint")
-        net = self.generator_ema
-        c = self.vectors(condition, len(seeds))
+        net, (c, masks) = self.generator_ema, self.asked(condition, len(seeds))
         zs, noises = [], []
-        for seed in seeds:
-            source = np.random.Generator(np.random.PCG64(int(seed)))  # torch's generator on a CPU keeps 32 bits of a seed
-            draw = lambda *shape: torch.from_numpy(source.standard_normal(shape, dtype=np.float32))  # noqa: B023, E731
+        for draw in map(noise_of, seeds):
             zs.append(draw(1, net.z_dim))
             noises.append([draw(1, 1, *shape) for shape in net.noise_shapes])
         noise = [torch.cat(maps).to(self.device) for maps in zip(*noises, strict=True)]
         w = net.mapping(torch.cat(zs).to(self.device), c)
         if truncation != 1:
             w = torch.lerp(self._centres.of(net.mapping, net.z_dim, c), w, truncation) if net.c_dim else net.truncate(w, truncation)
-        masks = self._given(condition, len(seeds)) if self.wants_masks else None
         out = net.synthesize(w[:, None].expand(-1, net.num_ws, -1), noise, masks).float()
         k = len(self.spec["channels"])
         if self.wants_masks:
             return Images(out.clamp(-1, 1), condition.masks)
         return Images(out[:, :k].clamp(-1, 1), decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))
-
-    def vectors(self, condition: Condition, n: int) -> Tensor:
-        """A condition as the nets see it, [n, c_dim].
-
-        Raises:
-            InputError: a class or value that was never learned.
-        """
-        c = encode_condition(condition, n, self.spec["classes"], self.spec["attributes"])
-        preflight.check_asked(condition, self.spec)
-        return standardise(c, len(self.spec["classes"]), self._values, self.spec.get("rates")).to(self.device)
-
-    def _given(self, condition: Condition, n: int) -> Tensor:
-        """Channels of the masks that a condition gives, [n, mask channels, h, w]."""
-        shape = (n, len(self.structures), *self.spec["size"])
-        found = None if condition.masks is None else tuple(condition.masks.shape)
-        if found != shape:
-            raise InputError("condition: masks", "none" if found is None else f"shape {found}", f"{shape}: this generator draws "
-                             f"images from masks of {', '.join(self.spec['layers'])}", "give the masks to draw from")
-        return encode_masks(condition.masks.to(self.device), self.structures, self.hparams.mask_encoding)

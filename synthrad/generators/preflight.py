@@ -36,12 +36,12 @@ def check_options(options: Mapping[str, Any]) -> None:
         InputError: names the option.
     """
     least = {"max_images": 1, "r1_every": 1, "path_every": 1, "accumulate": 1, "freeze_d": 0, "r1_gamma": 0, "path_weight": 0,
-             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1}
+             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1, "warmup_images": 0, "steps": 1, "guidance": 0}
     for name, bound in least.items():
         value = options.get(name)
         if value not in (None, "auto") and not value >= bound:
             raise InputError(f"model.{name}", str(value), f"a number of at least {bound}")
-    for name in ("style_mixing", "label_dropout", "ada_fixed", "ada_target"):
+    for name in ("style_mixing", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):
         value = options.get(name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"model.{name}", str(value), "a number from 0 to 1")

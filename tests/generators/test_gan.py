@@ -158,7 +158,7 @@ def test_truncation_pulls_towards_the_mean_style_of_the_images_own_condition():
             z.append(torch.from_numpy(source.standard_normal((1, net.z_dim), dtype=np.float32)))
             noises.append([torch.from_numpy(source.standard_normal((1, 1, *s), dtype=np.float32)) for s in net.noise_shapes])
         z, noise = torch.cat(z), [torch.cat(m) for m in zip(*noises, strict=True)]
-        c = model.vectors(ask, 3)
+        c = model.asked(ask, 3)[0]
         assert torch.equal(drawn[1.0], net(z, c, 1.0, noise)[:, :1].clamp(-1, 1))  # as it was before conditions had centres
         fixed = np.random.Generator(np.random.PCG64(0)).standard_normal((1024, net.z_dim), dtype=np.float32)
         centre = torch.stack([sum(net.mapping(torch.from_numpy(v[None]), row[None])[0] for v in fixed) / 1024 for row in c])
@@ -174,11 +174,11 @@ def test_truncation_pulls_towards_the_mean_style_of_the_images_own_condition():
 def test_conditions_are_standardised_alike_in_training_and_sampling_and_not_in_older_checkpoints():
     model = small(1, label_dropout=0.0)
     batch = tiny_gan.Pictures().batch(0)
-    trained, asked = model._encode(batch)[1], model.vectors(Condition(labels=batch.labels.numpy()), len(batch.labels))
+    trained, asked = model.encode(batch)[1], model.asked(Condition(labels=batch.labels.numpy()), len(batch.labels))[0]
     assert torch.equal(trained, asked)
     assert sorted(set(trained[:, 0].tolist())) == pytest.approx([-0.4 / 0.24**0.5, 0.6 / 0.24**0.5])
     del model.spec["rates"]
-    assert sorted(set(model.vectors(Condition(labels=batch.labels.numpy()), 8)[:, 0].tolist())) == [0, 1]
+    assert sorted(set(model.asked(Condition(labels=batch.labels.numpy()), 8)[0][:, 0].tolist())) == [0, 1]
 
 
 def test_truncation_without_a_condition_pulls_towards_the_tracked_mean():
@@ -237,9 +237,9 @@ def test_mean_style_is_tracked_over_the_first_latent_of_all_that_is_drawn(monkey
         real, self.conditions = encode(self, batch)
         return real, self.conditions
 
-    encode = StyleGAN2._encode
+    encode = StyleGAN2.encode
     monkeypatch.setattr(StyleGAN2, "_latents", noted)
-    monkeypatch.setattr(StyleGAN2, "_encode", encoded)
+    monkeypatch.setattr(StyleGAN2, "encode", encoded)
     model = StyleGAN2(**tiny_gan.TINY, max_images=24, accumulate=accumulate)
     model.by_hand = torch.zeros(8, dtype=torch.float64)
     tiny_gan.fit(model=model)

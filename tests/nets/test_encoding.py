@@ -12,7 +12,7 @@ from synthrad.nets.encoding import (
     squash_masks,
     standardise,
 )
-from synthrad.nets.encoding import decode_masks, encode_condition, encode_masks, forget, squash_masks
+
 
 @pytest.mark.parametrize("encoding", ["onehot", "scalar"])
 def test_masks_survive_encoding(encoding):

@@ -1,0 +1,160 @@
+"""Diffusion that draws an image with its mask layers, or from them (`masks: given`), on pixels.
+
+A picture is [image channels, mask channels], all in [-1, 1]; nets.encoding says how a mask becomes channels. Noise and net
+work on all of them together (Akbar et al. 2024 draw brain MR and tumour masks so), and a mask is read back from what the
+sampler ends with. Given masks stand beside the noised image as channels without noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from synthrad.cases import Case
+from synthrad.conditioning import Condition, Images
+from synthrad.diffusion.denoisers import Denoise, denoiser, guided
+from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
+from synthrad.diffusion.samplers import Sampler, sample
+from synthrad.diffusion.schedules import Kind, NoiseSchedule, Spacing, times
+from synthrad.errors import InputError
+from synthrad.generators import guards
+from synthrad.generators.conditional import ConditionalGenerator, noises_of
+from synthrad.generators.ranks import seed_apart
+from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
+from synthrad.nets.diffusion_unet import DiffusionUNet
+from synthrad.nets.encoding import MaskEncoding, decode_masks
+
+
+class Diffusion(ConditionalGenerator):
+    """A conditional diffusion model. Everything about the data comes from the datamodule's `spec()` and stays in the checkpoint.
+
+    Args:
+        max_images: stop once this many real images were shown.
+        channels, attention, res_blocks, head_channels, flash: of the net, see nets.diffusion_unet.DiffusionUNet.
+        schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
+            side, at most 1.
+        prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.
+        min_snr: bound of the weights of the loss, see diffusion.predictions.weight_of; null = none, as for a rectified flow.
+        times: of training, uniform or logit_normal.
+        masks: draw = as channels beside the image; given = the image is drawn from a mask (a source that needs masks).
+        mask_encoding: onehot or scalar, see nets.encoding.
+        lr: of AdamW, constant after warmup_images.
+        ema_half_life_images: of the averaged net that samples; at most ema_rampup times the images shown.
+        label_dropout: share of images that train with some labels and attributes made unknown, see nets.encoding.forget.
+        drop_rate: share of images that train with none of them: what guidance steers away from.
+        accumulate: parts that a batch is worked through in, for less memory.
+        sampler: of `sample`: ddpm or ddim (even steps), dpm_multistep or heun (steps even in the logarithm of the noise).
+        steps: of the sampler. guidance: scale, 1 = the condition as learned. guidance_interval: times at which it is applied.
+    """
+
+    shown = ("loss",)
+
+    def __init__(self, max_images: int = 5_000_000, channels: Sequence[int] = (128, 256, 256),
+                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = False,
+                 schedule: Kind = "cosine", shift: float | Literal["auto"] = "auto", zero_terminal_snr: bool = False,
+                 prediction: Prediction = "v", min_snr: float | None = 5.0, times: Literal["uniform", "logit_normal"] = "uniform",
+                 masks: Literal["draw", "given"] = "draw", mask_encoding: MaskEncoding = "onehot", lr: float = 1e-4,
+                 warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
+                 label_dropout: float = 0.1, drop_rate: float = 0.1, accumulate: int = 1, sampler: Sampler = "dpm_multistep",
+                 steps: int = 25, guidance: float = 1.0, guidance_interval: tuple[float, float] = (0.0, 1.0)):
+        super().__init__()
+        self.save_hyperparameters()
+        self.noise_schedule = NoiseSchedule()
+
+    def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
+        """The net and its average."""
+        h = self.hparams
+        if (h.prediction == "velocity") != (h.schedule == "rectified_flow") and h.prediction != "x0":
+            raise InputError("model.prediction", f"{h.prediction} with schedule {h.schedule}",
+                             "velocity (or x0) for a rectified flow; v, epsilon or x0 for the others", "change one of the two")
+        if h.prediction == "epsilon" and (h.zero_terminal_snr or h.schedule == "cosine"):
+            raise InputError("model.prediction", f"epsilon with schedule {h.schedule}, which ends in noise alone",
+                             "v or x0: noise says nothing of a picture that is not in it", "use v, or schedule linear")
+        shift = min(1.0, 64 / max(spec["size"])) if h.shift == "auto" else h.shift
+        self.noise_schedule = NoiseSchedule(h.schedule, shift, h.zero_terminal_snr)
+        make = lambda: DiffusionUNet(spec["size"], picture_channels, picture_channels - given_channels, c_dim,  # noqa: E731
+                                     h.channels, h.attention, h.res_blocks, h.head_channels, flash=h.flash)
+        self.net, self.net_ema = make(), make().requires_grad_(False).eval()
+        self.net_ema.load_state_dict(self.net.state_dict())
+        for net in (self.net, self.net_ema):
+            net.to(memory_format=torch.channels_last)
+
+    def prepare_fit(self, batch_size: int) -> None:
+        """Nothing depends on the batch."""
+
+    def on_fit_start(self) -> None:
+        """A finished fit stays as it is when it is run again."""
+        self.stop_when_done()
+
+    def on_train_start(self) -> None:
+        """Let processes draw different noise; a resumed fit gets its random state back after this."""
+        seed_apart(self.trainer.global_rank)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        return torch.optim.AdamW(self.net.parameters(), lr=self.hparams.lr, weight_decay=0.0)
+
+    # ---- training
+
+    def training_step(self, batch: Case, batch_idx: int) -> None:
+        """A step at times of the batch's own; count and average."""
+        guards.check_batch(batch.image, batch.attributes, self.images_seen)
+        real, c = self.encode(batch)
+        c = c * (torch.rand(len(c), 1, device=c.device) >= self.hparams.drop_rate)
+        k = len(self.spec["channels"]) if self.wants_masks else real.shape[1]
+        picture, given = real[:, :k], real[:, k:]
+        noise, t = torch.randn_like(picture), spread_times(len(real), self.hparams.times, device=real.device)
+
+        def loss(p: slice) -> Tensor:
+            answers = lambda x, at: self.net(torch.cat([x, given[p]], 1), at, c[p])  # noqa: E731
+            return noised_loss(answers, picture[p], noise[p], t[p], self.noise_schedule, self.hparams.prediction,
+                               self.hparams.min_snr).mean()
+
+        optimizer, total = self.optimizers(), len(real) * self.trainer.world_size
+        warm = min(1.0, (self.images_seen + total) / max(1, self.hparams.warmup_images))
+        for group in optimizer.param_groups:
+            group["lr"] = self.hparams.lr * warm
+        self.step(optimizer, "loss", len(real), loss)
+        self.images_seen += total
+        half_life = ramped_half_life(self.hparams.ema_half_life_images, self.images_seen, self.hparams.ema_rampup)
+        update_average(self.net_ema, self.net, half_life_decay(total, half_life))
+        guards.check_weights(self.net_ema, "the averaged net", self.images_seen)
+        self.log("images", float(self.images_seen), prog_bar=True)
+        self.stop_when_done()
+
+    # ---- sampling
+
+    @torch.no_grad()
+    def sample(self, condition: Condition, seeds: Sequence[int], truncation: float = 1.0) -> Images:
+        """Draw len(seeds) pictures with the averaged net; all noise of image k comes from seeds[k] alone.
+
+        Args:
+            condition: labels and attributes; what is missing is unknown. Masks [n, L, h, w], if they are given.
+            truncation: 1; a diffusion model has no mean picture to come closer to, guidance is its counterpart.
+
+        Returns:
+            image [n, C, h, w] clipped to [-1, 1], masks int64 [n, L, h, w].
+        """
+        if truncation != 1:
+            raise InputError("--truncation", str(truncation), "1 for a diffusion model", "use model.guidance instead")
+        h, (c, masks) = self.hparams, self.asked(condition, len(seeds))
+        k = len(self.spec["channels"])
+        shape = (k if masks is not None else self.net_ema.net.out_channels, *self.spec["size"])
+        noise = noises_of(seeds, shape, self.device)
+        spacing: Spacing = "even" if h.sampler in ("ddpm", "ddim") else "log_snr"
+        told, untold = self._denoiser(c, masks), self._denoiser(torch.zeros_like(c), masks)
+        denoise = guided(told, untold, h.guidance, tuple(h.guidance_interval))
+        out = sample(h.sampler, denoise, self.noise_schedule, noise(), times(h.steps, spacing, self.noise_schedule), noise)
+        image = out[:, :k].clamp(-1, 1)
+        return Images(image, condition.masks) if masks is not None else Images(
+            image, decode_masks(out[:, k:], self.structures, h.mask_encoding))
+
+    def _denoiser(self, c: Tensor, masks: Tensor | None) -> Denoise:
+        """The averaged net under a condition; pictures are known to lie in [-1, 1]."""
+        def net(x: Tensor, t: Tensor) -> Tensor:
+            return self.net_ema(x if masks is None else torch.cat([x, masks], 1), t, c)
+
+        return denoiser(net, self.noise_schedule, self.hparams.prediction, clip=1.0)

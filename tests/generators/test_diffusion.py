@@ -1,0 +1,159 @@
+"""The diffusion generator: what it learns, refuses, resumes and draws."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_gan
+import torch
+from tiny_generator import same_weights, sample_command
+from tiny_set import make
+
+from synthrad.__main__ import main
+from synthrad.callbacks import newest_valid
+from synthrad.conditioning import Condition, Generator
+from synthrad.errors import InputError, RunError
+from synthrad.generators.diffusion import Diffusion
+from synthrad.records import Manifest
+
+TINY = {"channels": (8, 16), "attention": (False, True), "res_blocks": 1, "head_channels": 8, "warmup_images": 0, "steps": 4}
+
+
+def fit(steps=3, data=None, **kwargs):
+    more = {k: kwargs.pop(k) for k in ("callbacks", "trainer_options", "precision") if k in kwargs}
+    return tiny_gan.fit(data, Diffusion(**{**TINY, "max_images": 8 * steps, **kwargs}), steps, **more)
+
+
+class OneSquare(tiny_gan.Pictures):
+    """One picture and its mask, again and again: what a net of any size can learn."""
+
+    def batch(self, k, rank=0):
+        case = super().batch(0, rank)
+        case.image[:], case.masks[:] = -0.5, 0
+        case.image[..., 4:12, 4:12], case.masks[..., 4:12, 4:12] = 0.5, 1
+        return case
+
+
+@pytest.mark.parametrize(("schedule", "prediction", "min_snr"), [("cosine", "v", 5.0), ("rectified_flow", "velocity", None),
+                                                                ("linear", "epsilon", 5.0)])
+def test_it_learns_one_picture_with_its_mask(schedule, prediction, min_snr):
+    model, _ = fit(150, OneSquare(steps=150), schedule=schedule, prediction=prediction, min_snr=min_snr, lr=3e-3, steps=10,
+                   ema_half_life_images=50.0)
+    drawn = model.eval().sample(Condition(), range(4))
+    square = torch.full((16, 16), -0.5)
+    square[4:12, 4:12] = 0.5
+    assert float((drawn.image - square).abs().mean()) < 0.15
+    assert float((drawn.masks[:, 0] == (square > 0)).float().mean()) > 0.95
+
+
+def test_it_is_a_generator_and_seeds_alone_decide():
+    model, _ = fit()
+    assert isinstance(model, Generator)
+    model.eval()
+    condition = Condition(labels=np.array([[1.0, np.nan]] * 3))
+    three = model.sample(condition, [5, 6, 7])
+    assert three.image.shape == (3, 1, 16, 16) and three.masks.shape == (3, 1, 16, 16) and three.masks.dtype == torch.int64
+    assert float(three.image.abs().max()) <= 1
+    again = model.sample(Condition(labels=np.array([[1.0, np.nan]])), [6])
+    assert torch.allclose(again.image[0], three.image[1], atol=1e-4)
+    assert not torch.allclose(three.image[0], three.image[1], atol=1e-2)
+
+
+def test_guidance_one_ignores_what_an_unconditional_net_says_and_two_does_not():
+    model, _ = fit()
+    model.eval()
+    with torch.no_grad():
+        for p in model.net_ema.net.class_embedding.parameters():
+            p.add_(0.5 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+        for p in model.net_ema.net.out.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    told, untold = Condition(labels=np.array([[1.0, 0.0]])), Condition()
+    one = model.sample(told, [3]).image
+    model.hparams.guidance = 0.0
+    assert torch.allclose(model.sample(told, [3]).image, model.sample(untold, [3]).image, atol=1e-5)
+    model.hparams.guidance = 2.0
+    assert not torch.allclose(model.sample(told, [3]).image, one, atol=1e-4)
+    model.hparams.guidance_interval = (2.0, 3.0)  # never
+    assert torch.equal(model.sample(told, [3]).image, one)
+
+
+def test_parts_of_a_batch_add_up_to_the_batch():
+    whole, parts = (fit(2, accumulate=n, trainer_options={"precision": "64-true"}, precision="64-true")[0] for n in (1, 4))
+    for (name, a), b in zip(whole.net.state_dict().items(), parts.net.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-9), name
+
+
+def test_the_rate_rises_and_the_average_follows():
+    model, trainer = fit(3, warmup_images=48, lr=1e-3, ema_half_life_images=8.0, ema_rampup=1.0)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.5e-3)  # 24 of 48 images
+    assert model.images_seen == 24 and trainer.global_step == 3
+    moved = [float((a - b).abs().max()) for a, b in zip(model.net.parameters(), model.net_ema.parameters(), strict=True)]
+    assert max(moved) > 0
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"prediction": "velocity"}, "velocity with schedule cosine"),
+    ({"schedule": "rectified_flow"}, "v with schedule rectified_flow"),
+    ({"prediction": "epsilon"}, "ends in noise alone"),
+    ({"channels": (8, 12)}, "found 12; expected multiples of 8"),
+    ({"channels": (8, 8, 8, 8, 8, 8), "attention": (False,) * 6}, "divisible by 32"),
+    ({"attention": (True,)}, "expected 2, as model.channels has"),
+    ({"drop_rate": 1.5}, "drop_rate: found 1.5"),
+    ({"steps": 0}, "steps: found 0"),
+    ({"accumulate": 3}, "a divisor of it"),
+])
+def test_what_cannot_work_is_refused_before_the_first_step(options, words):
+    with pytest.raises(InputError, match=words):
+        fit(**options)
+
+
+def test_a_number_that_is_none_stops_the_fit():
+    class Bad(tiny_gan.Pictures):
+        def batch(self, k, rank=0):
+            case = super().batch(k, rank)
+            if k == 1:
+                case.image[3] = float("nan")
+            return case
+
+    with pytest.raises(RunError, match="picture 3 of the batch after 8 images"):
+        fit(3, Bad())
+
+
+def test_truncation_is_refused():
+    model, _ = fit(1)
+    with pytest.raises(InputError, match="use model.guidance"):
+        model.eval().sample(Condition(), [0], truncation=0.7)
+
+
+def command(real, run, images=24, **more):
+    small = {"channels": "[8,16]", "attention": "[false,true]", "res_blocks": 1, "head_channels": 8, "steps": 3, "max_images": images}
+    return ["fit", "--model=Diffusion", *(f"--model.{k}={v}" for k, v in {**small, **more}.items()), "--data=GenerationDataModule",
+            f"--data.manifest={real}", "--data.size=[16,16]", "--data.batch_size=4", "--trainer.accelerator=cpu",
+            "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1", f"--trainer.default_root_dir={run}"]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diffusion") / "real"
+    make(folder)
+    return folder
+
+
+def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_samples(real, tmp_path):
+    assert main(command(real, tmp_path / "whole")) == 0
+    assert main(command(real, tmp_path / "parts", 12)) == 0
+    assert main([*command(real, tmp_path / "parts"), f"--ckpt_path={newest_valid(tmp_path / 'parts')}"]) == 0
+    whole, parts = newest_valid(tmp_path / "whole"), newest_valid(tmp_path / "parts")
+    assert same_weights(whole, parts)
+    assert main(sample_command(whole, real, tmp_path / "set")) == 0
+    made = Manifest.read(tmp_path / "set")
+    assert len(made) == 10 and {f.kind for f in made.info.lineage.fitted} == {"generator"}
+    assert json.loads(json.dumps(made.info.lineage.settings))["dtype"] == "float32"
+
+
+def test_drawn_from_masks_by_the_command_line(real, tmp_path):
+    assert main(command(real, tmp_path / "run", masks="given")) == 0
+    assert main(sample_command(newest_valid(tmp_path / "run"), real, tmp_path / "set")) == 0
+    made, train = Manifest.read(tmp_path / "set"), Manifest.read(real).where(split="train")
+    assert set(made.column("origin:mask")) <= set(train.column("mask_digest")) - {""}
+    assert {f.kind for f in made.info.lineage.fitted} == {"generator", "masks"}
