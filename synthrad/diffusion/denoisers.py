@@ -18,31 +18,28 @@ Denoise = Callable[[Tensor, float], Tensor]
 LEAST_ALPHA = 1e-4  # an answer of `epsilon` is divided by alpha: before that little of the picture is left it says nothing
 
 
-def denoiser(net: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, prediction: Prediction,
-             clip: float | None = None) -> Denoise:
+def denoiser(net: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, prediction: Prediction) -> Denoise:
     """The denoiser of a net.
 
     Args:
         net: (x, times [n]) to answers.
-        clip: largest value of the pictures that it knows of, such as 1; None = no bound, as for latents.
     """
 
     def denoise(x: Tensor, t: float) -> Tensor:
         at = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-        alpha, sigma = (float(a) for a in schedule(torch.tensor(t)))
+        alpha, sigma = (float(a) for a in schedule(torch.tensor(t, dtype=torch.float64)))
         alpha = max(alpha, LEAST_ALPHA) if prediction == "epsilon" else alpha
         answer = net(x, at).to(x.dtype)
-        picture = picture_of(prediction, answer, x, torch.tensor(alpha, dtype=x.dtype), torch.tensor(sigma, dtype=x.dtype))
-        return picture if clip is None else picture.clamp(-clip, clip)
+        return picture_of(prediction, answer, x, torch.tensor(alpha, dtype=x.dtype), torch.tensor(sigma, dtype=x.dtype))
 
     return denoise
 
 
 def guided(conditional: Denoise, unconditional: Denoise, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> Denoise:
-    """Classifier-free guidance (Ho and Salimans 2022, eq. 6): away from what is expected of no condition.
+    """Classifier-free guidance (Ho and Salimans 2022, eq. 6, whose w is scale - 1): away from what no condition lets expect.
 
     Estimates of x_0 and answers are linear in each other at one time, so this is the guidance of the paper whatever the net
-    predicts.
+    predicts; it is no longer where either was clipped before.
 
     Args:
         scale: 1 = the condition as learned, 0 = none of it, more = exaggerated, with less variety.
@@ -60,3 +57,8 @@ def guided(conditional: Denoise, unconditional: Denoise, scale: float, interval:
         return untold + scale * (told - untold)
 
     return denoise
+
+
+def clipped(denoise: Denoise, bound: float) -> Denoise:
+    """A denoiser whose pictures are known to lie within +- bound (Ho et al. 2020 clip so)."""
+    return lambda x, t: denoise(x, t).clamp(-bound, bound)

@@ -29,7 +29,7 @@ def target_of(prediction: Prediction, picture: Tensor, noise: Tensor, alpha: Ten
 def picture_of(prediction: Prediction, answer: Tensor, noised: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """The picture x_0 that an answer implies; the inverse of `target_of` in noised = alpha picture + sigma noise.
 
-    For epsilon at alpha = 0 the answer says nothing of the picture: NaN or infinite (`check_pair` refuses the pair).
+    For epsilon at alpha = 0 the answer says nothing of the picture: NaN or infinite (generators.diffusion refuses the pair).
     """
     return {"epsilon": lambda: (noised - sigma * answer) / alpha, "x0": lambda: answer,
             "v": lambda: alpha * noised - sigma * answer, "velocity": lambda: noised - sigma * answer}[prediction]()
@@ -63,7 +63,7 @@ def noised_loss(net: Callable[[Tensor, Tensor], Tensor], picture: Tensor, noise:
     """
     alpha, sigma = (a.to(picture).view(-1, *[1] * (picture.dim() - 1)) for a in schedule(t))
     answer = net(alpha * picture + sigma * noise, t)
-    error = (answer.float() - target_of(prediction, picture, noise, alpha, sigma)).square().flatten(1).mean(1)
+    error = (answer.to(picture.dtype) - target_of(prediction, picture, noise, alpha, sigma)).square().flatten(1).mean(1)
     return error * weight_of(prediction, alpha.flatten(), sigma.flatten(), min_snr)
 
 

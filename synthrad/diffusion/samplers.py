@@ -66,7 +66,7 @@ def dpm_multistep(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor
 
 
 def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Tensor:
-    """Heun's method on the probability flow (Karras et al. 2022, algorithm 1 without churn): two calls a step, no noise.
+    """Heun's method on the probability flow (Karras et al. 2022, algorithm 1): two calls a step, no noise.
 
     Any schedule is a rectified flow in other coordinates, y = x / (alpha + sigma) at the time sigma / (alpha + sigma); the
     steps are taken there, where nothing is infinite at either end. The last step, to no noise, is Euler's.

@@ -33,8 +33,8 @@ class NoiseSchedule:
 
     Args:
         kind: cosine (Nichol and Dhariwal 2021, eq. 17); linear (Ho et al. 2020: beta from 1e-4 to 0.02 over 1,000 steps, in the
-            continuous limit of Song et al. 2021, eq. 33); scaled_linear (Rombach et al. 2022: the square root of beta rises
-            linearly, 0.00085 to 0.012); rectified_flow (Liu et al. 2023: alpha = 1 - t, sigma = t).
+            continuous limit of Song et al. 2021, eq. 33); scaled_linear (the released Stable Diffusion: the square root of beta
+            rises linearly, beta from 0.00085 to 0.012); rectified_flow (Liu et al. 2023: alpha = 1 - t, sigma = t).
         shift: factor of alpha / sigma at every time. Neighbouring pixels of larger pictures share more, so they need more
             noise: 64 / size (Hoogeboom et al. 2023, eq. 4); for a rectified flow this is the shift of Esser et al. 2024,
             eq. 23, by 1 / shift.
@@ -73,10 +73,10 @@ class NoiseSchedule:
 
 
 Spacing = Literal["even", "log_snr"]
-MOST, LEAST = 20.0, 0.004  # sigma / alpha between which steps are spread: next to nothing of the picture, half a step of 8 bits
+LEAST = 0.004  # sigma / alpha of the last step but one: half a step of 8 bits
 
 
-def times(steps: int, spacing: Spacing = "even", schedule: Schedule | None = None, last: float = 1.0) -> Tensor:
+def times(steps: int, spacing: Spacing = "even", schedule: Schedule | None = None, last: float = 1.0, most: float = 160.0) -> Tensor:
     """float64 [steps + 1] from `last` down to 0: where a sampler stands before, between and after its steps.
 
     Args:
@@ -84,12 +84,16 @@ def times(steps: int, spacing: Spacing = "even", schedule: Schedule | None = Non
             steps where little noise is left, which is what few steps of higher order need.
         schedule: needed for log_snr.
         last: 1 = from pure noise; less = from a picture that was noised to that time.
+        most: sigma / alpha from which the steps are spread, beyond which nothing of a picture is known. What all pixels share,
+            such as the mean brightness, is known from the more noise the larger the picture: a first step that jumps over
+            that gives every sample the mean brightness of the data. 160 for 64 px is 80 of Karras et al. 2022 over their
+            deviation of the data, 0.5; divide it by the shift of a larger picture's schedule.
     """
     even = torch.linspace(last, 0.0, steps + 1, dtype=torch.float64)
     if spacing == "even" or steps < 2:
         return even
-    alpha, sigma = (float(a) for a in schedule(torch.tensor(last)))
-    most = MOST if alpha * MOST <= sigma else sigma / alpha
+    alpha, sigma = (float(a) for a in schedule(torch.tensor(last, dtype=torch.float64)))
+    most = most if alpha * most <= sigma else sigma / alpha
     ratios = torch.logspace(math.log10(most), math.log10(min(LEAST, most / 2)), steps, dtype=torch.float64)
     found = _time_of(ratios, schedule)
     return torch.cat([found.new_tensor([last]), found[1:], found.new_zeros(1)])

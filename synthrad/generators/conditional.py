@@ -6,7 +6,7 @@ attributes; nets.encoding says how both are made.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +26,7 @@ from synthrad.nets.encoding import encode_condition, encode_masks, forget, stand
 SAME = ("size", "channels", "classes", "layers", "attributes", "untaught")  # of the data that a training may go on with
 
 
-class ConditionalGenerator(L.LightningModule):
+class ConditionalGenerator(L.LightningModule, ABC):
     """A generator whose nets are made once the data is known, from the datamodule's `spec()` or from the checkpoint.
 
     Its hyperparameters include max_images, masks, mask_encoding, label_dropout and accumulate. It optimizes by hand, so that

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
-from synthrad.diffusion.denoisers import Denoise, denoiser, guided
+from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided
 from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
 from synthrad.diffusion.samplers import Sampler, sample
 from synthrad.diffusion.schedules import Kind, NoiseSchedule, Spacing, times
@@ -146,15 +146,16 @@ class Diffusion(ConditionalGenerator):
         noise = noises_of(seeds, shape, self.device)
         spacing: Spacing = "even" if h.sampler in ("ddpm", "ddim") else "log_snr"
         told, untold = self._denoiser(c, masks), self._denoiser(torch.zeros_like(c), masks)
-        denoise = guided(told, untold, h.guidance, tuple(h.guidance_interval))
-        out = sample(h.sampler, denoise, self.noise_schedule, noise(), times(h.steps, spacing, self.noise_schedule), noise)
+        denoise = clipped(guided(told, untold, h.guidance, tuple(h.guidance_interval)), 1.0)
+        at = times(h.steps, spacing, self.noise_schedule, most=160 / self.noise_schedule.shift)
+        out = sample(h.sampler, denoise, self.noise_schedule, noise(), at, noise)
         image = out[:, :k].clamp(-1, 1)
         return Images(image, condition.masks) if masks is not None else Images(
             image, decode_masks(out[:, k:], self.structures, h.mask_encoding))
 
     def _denoiser(self, c: Tensor, masks: Tensor | None) -> Denoise:
-        """The averaged net under a condition; pictures are known to lie in [-1, 1]."""
+        """The averaged net under a condition."""
         def net(x: Tensor, t: Tensor) -> Tensor:
             return self.net_ema(x if masks is None else torch.cat([x, masks], 1), t, c)
 
-        return denoiser(net, self.noise_schedule, self.hparams.prediction, clip=1.0)
+        return denoiser(net, self.noise_schedule, self.hparams.prediction)

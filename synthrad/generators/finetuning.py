@@ -89,7 +89,7 @@ def frozen_parts(discriminator: nn.Module, freeze_d: int, whole_input: bool) -> 
 
 
 def condition_columns(spec: Mapping[str, Any]) -> list[Hashable]:
-    """A name for each entry of gan.encoding.encode_condition's vectors."""
+    """A name for each entry of nets.encoding.encode_condition's vectors."""
     labels = [(kind, c) for kind in ("label", "is known:") for c in spec["classes"]]
     return [*labels, *((a, v) for a, values in spec["attributes"].items() for v in values)]
 

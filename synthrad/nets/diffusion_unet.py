@@ -19,9 +19,9 @@ class DiffusionUNet(nn.Module):
         in_channels: of the noised picture and of what is given beside it. out_channels: of its answer.
         c_dim: of the condition vector; 0 = none.
         channels: feature maps of each level, from the full size down; multiples of 8.
-        attention: whether a level has attention.
+        attention: whether a level has attention; the block at the lowest size always has.
         res_blocks: residual blocks a level.
-        head_channels: of one attention head; must divide the channels of levels with attention.
+        head_channels: of one attention head; must divide the channels of levels with attention and of the last one.
         context_dim: of the tokens that attention also reads; None = no tokens.
         flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine.
     """
@@ -35,7 +35,7 @@ class DiffusionUNet(nn.Module):
         self.c_dim, self.context_dim = c_dim, context_dim
         self.net = DiffusionModelUNet(
             2, in_channels, out_channels, num_res_blocks=res_blocks, channels=tuple(channels), attention_levels=tuple(attention),
-            norm_num_groups=groups, num_head_channels=[head_channels if a else 0 for a in attention],
+            norm_num_groups=groups, num_head_channels=head_channels,
             with_conditioning=context_dim is not None, cross_attention_dim=context_dim, num_class_embeds=1 if c_dim else None,
             use_flash_attention=flash, include_fc=True)
         if c_dim:  # MONAI adds the embedding of one class number to that of the time; this adds that of a whole condition
@@ -51,10 +51,10 @@ class DiffusionUNet(nn.Module):
         if len(attention) != len(channels):
             raise InputError("model.attention", f"{len(attention)} levels", f"{len(channels)}, as model.channels has",
                              "say of each level whether it has attention")
-        for c, a in zip(channels, attention, strict=True):
-            if c % 8 or (a and c % head_channels):
+        for c, a in zip(channels, (*attention[:-1], True), strict=True):
+            if head_channels < 1 or c % 8 or (a and c % head_channels):
                 raise InputError("model.channels", str(c), f"multiples of 8, and of model.head_channels={head_channels} in levels "
-                                 "with attention", "choose rounder numbers")
+                                 "with attention and in the last", "choose rounder numbers")
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Answers [n, out_channels, h, w].

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from synthrad.diffusion.denoisers import denoiser, guided
+from synthrad.diffusion.denoisers import clipped, denoiser, guided
 from synthrad.diffusion.predictions import target_of
 from synthrad.diffusion.schedules import NoiseSchedule
 
@@ -15,11 +15,11 @@ def test_a_net_that_knows_the_answer_gives_the_picture(prediction, kind):
         net = lambda x, at: target_of(prediction, picture, noise, torch.tensor(alpha), torch.tensor(sigma))  # noqa: B023, E731
         denoise = denoiser(net, schedule, prediction)
         assert torch.allclose(denoise(alpha * picture + sigma * noise, t), picture, atol=2e-4)
-        assert float(denoiser(net, schedule, prediction, clip=0.5)(alpha * picture + sigma * noise, t).abs().max()) == 0.5
+        assert float(clipped(denoise, 0.5)(alpha * picture + sigma * noise, t).abs().max()) == 0.5
 
 
 def test_noise_alone_gives_no_infinite_picture():
-    denoise = denoiser(lambda x, at: x, NoiseSchedule("cosine"), "epsilon", clip=1.0)
+    denoise = clipped(denoiser(lambda x, at: x, NoiseSchedule("cosine"), "epsilon"), 1.0)
     assert torch.isfinite(denoise(torch.randn(2, 1, 4, 4), 1.0)).all()
 
 
