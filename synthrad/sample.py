@@ -73,6 +73,8 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     check_asked(Condition(labels=labels), getattr(generator, "spec", {}))  # all of them, while nothing is written yet
     settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size,
                 "rows": len(conditions), "conditions": hashlib.sha256(conditions.to_csv(index=False).encode()).hexdigest()}
+    drawing = getattr(generator, "drawing", {})  # of a diffusion model
+    settings |= drawing
     if masks is not None:
         settings |= masks.identity
         lineage = lineage + masks.lineage
@@ -90,7 +92,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
             bar.update(len(rows))
     table = _table(blocks, conditions, seed, info, masks)
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
-                                         "dtype": "float32", "truncation": truncation})
+                                         "dtype": "float32", "truncation": truncation, **drawing})
     made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
     Manifest(table, made).write(out)
     _drop_marks(out)
@@ -281,6 +283,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--manifest", help="the real dataset, for real and each:N; the checkpoint must be of it")
     p.add_argument("--truncation", type=float, nargs="+", default=[1.0], metavar="PSI",
                    help="1 = as trained, less = closer to the mean (default 1); several for a --sheet that compares them")
+    diffusion = p.add_argument_group("diffusion models", "Each as the model was trained to be drawn from, unless given.")
+    diffusion.add_argument("--sampler", choices=["ddpm", "ddim", "dpm_multistep", "heun"])
+    diffusion.add_argument("--sampler-steps", type=int, metavar="N", help="calls of the net an image (heun: twice as many)")
+    diffusion.add_argument("--guidance", type=float, metavar="SCALE", help="1 = the condition as learned; more = exaggerated, with "
+                           "less variety")
     p.add_argument("--block-size", type=int, default=16, help="images computed together (default 16)")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: cuda where there is one")
     look = p.add_argument_group("pictures to look at", "They are no part of a set and never lie in its folder.")
@@ -297,6 +304,16 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument("--mask-transform", default="none", choices=TRANSFORMS, help="flip: mirror half of the masks; affine: "
                        "turn by up to 5 degrees, scale by 8 %%, shift by 4 %%; drawn for each image (default none)")
     return p
+
+
+def _draw_with(generator: Any, args: argparse.Namespace) -> None:
+    """Hand the options of diffusion models to one."""
+    options = {"sampler": args.sampler, "steps": args.sampler_steps, "guidance": args.guidance}
+    if given := [k for k, v in options.items() if v is not None]:
+        if not hasattr(generator, "draw_with"):
+            raise InputError(f"--{given[0].replace('steps', 'sampler-steps')}", f"given for a {type(generator).__name__}",
+                             "a diffusion model", "leave it out; a StyleGAN2 has --truncation")
+        generator.draw_with(**options)
 
 
 def run(argv: list[str]) -> int:
@@ -317,6 +334,7 @@ def run(argv: list[str]) -> int:
     real = Manifest.read(args.manifest) if args.manifest else None
     train = None if real is None else real.where(split="train", source="real")
     loaded = generator, info, lineage, spec = load_generator(args.checkpoint)
+    _draw_with(generator, args)
     if real is not None:
         check_same_dataset(info, real.info, args.checkpoint)
     conditions = read_conditions(args.conditions, info, train, number, args.seed, wanted_layers(generator, spec))

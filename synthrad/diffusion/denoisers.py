@@ -26,7 +26,7 @@ def denoiser(net: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, predic
     """
 
     def denoise(x: Tensor, t: float) -> Tensor:
-        at = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+        at = torch.full((len(x),), t, dtype=torch.float32 if x.device.type == "mps" else torch.float64, device=x.device)
         alpha, sigma = (float(a) for a in schedule(torch.tensor(t, dtype=torch.float64)))
         alpha = max(alpha, LEAST_ALPHA) if prediction == "epsilon" else alpha
         answer = net(x, at).to(x.dtype)

@@ -36,21 +36,25 @@ def picture_of(prediction: Prediction, answer: Tensor, noised: Tensor, alpha: Te
 
 
 def weight_of(prediction: Prediction, alpha: Tensor, sigma: Tensor, min_snr: float | None) -> Tensor:
-    """Weight of the squared error of an answer: 1, or min-SNR (Hang et al. 2023, eq. 8, and section 3.4 for v).
+    """Weight of the squared error of an answer: 1, or min-SNR (Hang et al. 2023).
 
-    The error of the picture is weighted by min(SNR, gamma), SNR = (alpha / sigma)^2: less than by the plain loss of epsilon
-    where there is little noise, where that loss spends most of a net's capacity on what cannot be seen.
+    The plain loss of an answer weighs the error of the picture that it implies by SNR = (alpha / sigma)^2 for epsilon, SNR + 1
+    for v and 1 / sigma^2 for velocity. Where there is little noise that is most of the loss, spent on what cannot be seen, so
+    the weight of the picture is bounded by gamma: for epsilon the paper's min(SNR, gamma) (eq. 8), for the others the bound is
+    on their own plain weight (x0: on SNR + 1). The paper's min(SNR, gamma) for v as well would be 0 where nothing of the
+    picture is left, and leave the first step of a sampler, which sets the brightness, untaught.
 
     Args:
         min_snr: gamma, 5 in the paper; None = no weights.
     """
     if min_snr is None:
         return torch.ones_like(alpha)
-    snr = alpha.square() / sigma.square().clamp(min=1e-12)
-    kept = snr.clamp(max=min_snr)
-    # squared errors of picture and answer differ by this factor
-    scale = {"epsilon": snr, "x0": torch.ones_like(snr), "v": snr + 1, "velocity": 1 / sigma.square().clamp(min=1e-12)}[prediction]
-    return kept / scale.clamp(min=1e-12)
+    quiet = sigma.square().clamp(min=1e-12)
+    snr = alpha.square() / quiet
+    if prediction == "x0":
+        return (snr + 1).clamp(max=min_snr)
+    plain = {"epsilon": snr, "v": snr + 1, "velocity": 1 / quiet}[prediction]  # of the picture's error
+    return (min_snr / plain.clamp(min=1e-12)).clamp(max=1.0)
 
 
 def noised_loss(net: Callable[[Tensor, Tensor], Tensor], picture: Tensor, noise: Tensor, t: Tensor, schedule: Schedule,
@@ -59,26 +63,25 @@ def noised_loss(net: Callable[[Tensor, Tensor], Tensor], picture: Tensor, noise:
 
     Args:
         net: (noised pictures [n, C, h, w], times [n]) to answers of the pictures' shape.
-        picture: x_0. noise: standard normal, of its shape. t: in [0, 1].
+        picture: x_0. noise: standard normal, of its shape. t: in [0, 1]; the net gets them on the picture's device.
     """
     alpha, sigma = (a.to(picture).view(-1, *[1] * (picture.dim() - 1)) for a in schedule(t))
-    answer = net(alpha * picture + sigma * noise, t)
+    answer = net(alpha * picture + sigma * noise, t.float().to(picture.device) if picture.device.type == "mps" else t.to(picture.device))
     error = (answer.to(picture.dtype) - target_of(prediction, picture, noise, alpha, sigma)).square().flatten(1).mean(1)
     return error * weight_of(prediction, alpha.flatten(), sigma.flatten(), min_snr)
 
 
-def spread_times(n: int, at: Literal["uniform", "logit_normal"], generator: torch.Generator | None = None,
-                 device: torch.device | str = "cpu") -> Tensor:
-    """Times of a training batch, [n], spread evenly over the batch so that losses of batches differ less.
+def spread_times(n: int, at: Literal["uniform", "logit_normal"], generator: torch.Generator | None = None) -> Tensor:
+    """Times of a training batch, float64 [n] on the CPU (some devices have no float64), spread evenly over the batch so that losses of batches differ less.
 
     One random offset for all, as in Kingma et al. 2021 (appendix I.1); each time by itself is distributed as if drawn alone.
 
     Args:
         at: uniform in (0, 1), or logit_normal, more of the middle (Esser et al. 2024, eq. 19, mean 0, deviation 1).
     """
-    offset = torch.rand((), generator=generator, dtype=torch.float64, device=device)
-    u = (torch.arange(n, dtype=torch.float64, device=device) / n + offset) % 1.0
-    u = u[torch.randperm(n, generator=generator, device=device)]
+    offset = torch.rand((), generator=generator, dtype=torch.float64)
+    u = (torch.arange(n, dtype=torch.float64) / n + offset) % 1.0
+    u = u[torch.randperm(n, generator=generator)]
     if at == "logit_normal":
         return torch.sigmoid(torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9)))
     return u

@@ -12,7 +12,7 @@ from synthrad.errors import RunError
 from synthrad.generators.ranks import mean_of_ranks
 
 LEAST_SCALE = 2.0**-10  # of float16 gradients: GradScaler starts at 2^16 and halves it at each overflow
-REPAIR = "Repair: resume from the last checkpoint with a lower model.lr or a higher model.r1_gamma."
+REPAIR = "Repair: resume from the last checkpoint with a lower model.lr (a GAN: or a higher model.r1_gamma)."
 
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:

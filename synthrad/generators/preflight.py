@@ -36,7 +36,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         InputError: names the option.
     """
     least = {"max_images": 1, "r1_every": 1, "path_every": 1, "accumulate": 1, "freeze_d": 0, "r1_gamma": 0, "path_weight": 0,
-             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1, "warmup_images": 0, "steps": 1, "guidance": 0}
+             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1, "warmup_images": 0, "res_blocks": 1, "head_channels": 1}
     for name, bound in least.items():
         value = options.get(name)
         if value not in (None, "auto") and not value >= bound:
@@ -45,9 +45,34 @@ def check_options(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"model.{name}", str(value), "a number from 0 to 1")
+    if options.get("min_snr") not in (None, "auto") and not options["min_snr"] > 0:
+        raise InputError("model.min_snr", str(options["min_snr"]), "auto, null, or a number above 0")
     if options.get("freeze_d") and not options.get("init_from"):
         raise InputError("model.freeze_d", f"{options['freeze_d']} without model.init_from", "0 for a discriminator that starts from "
                          "random weights", "name the checkpoint to start from, or set freeze_d to 0")
+
+
+def check_drawing(drawing: Mapping[str, Any], drop_rate: float) -> None:
+    """Refuse a way to draw from a diffusion model that cannot be meant.
+
+    Args:
+        drawing: sampler, steps, guidance, guidance_interval. drop_rate: share of images that trained without a condition.
+
+    Raises:
+        InputError: names the option.
+    """
+    if drawing["sampler"] not in (known := ("ddpm", "ddim", "dpm_multistep", "heun")):
+        raise InputError("sampler", repr(drawing["sampler"]), f"one of {', '.join(known)}", near(str(drawing["sampler"]), known))
+    if not (isinstance(drawing["steps"], int) and drawing["steps"] >= 1):
+        raise InputError("sampler steps", str(drawing["steps"]), "a whole number of at least 1")
+    if not 0 <= drawing["guidance"] < float("inf"):
+        raise InputError("guidance", str(drawing["guidance"]), "a number of at least 0: 1 = the condition as learned")
+    if drawing["guidance"] != 1 and not drop_rate:
+        raise InputError("guidance", f"{drawing['guidance']}, and the generator was trained with drop_rate 0", "1: it never drew "
+                         "without a condition, and guidance steers away from that", "train with model.drop_rate 0.1, or leave it at 1")
+    low, high = drawing["guidance_interval"]
+    if not 0 <= low <= high <= 1:
+        raise InputError("guidance_interval", f"{[low, high]}", "two times in order, from 0 (the picture) to 1 (noise)")
 
 
 def check_precision(precision: str) -> None:

@@ -35,15 +35,18 @@ def test_min_snr_weighs_the_error_of_the_picture_whatever_is_predicted(predictio
     nudge = 1e-3 * torch.ones_like(answer)
     moved = picture_of(prediction, answer + nudge, noised, a, s) - picture_of(prediction, answer, noised, a, s)
     of_picture = moved.square().flatten(1).mean(1) / 1e-6  # squared error of the picture for one of the answer
-    by_paper = (alpha / sigma).square().clamp(max=5.0)  # Hang et al. 2023, eq. 8
-    assert torch.allclose(weight_of(prediction, alpha, sigma, 5.0), by_paper * of_picture)
+    snr = (alpha / sigma).square()  # epsilon: Hang et al. 2023, eq. 8
+    of_plain = {"epsilon": snr, "v": snr + 1, "x0": snr + 1, "velocity": 1 / sigma.square()}[prediction]
+    assert torch.allclose(weight_of(prediction, alpha, sigma, 5.0), of_plain.clamp(max=5.0) * of_picture)
+    assert of_plain[0] > 5 > of_plain[-1]  # both sides of the bound
     assert torch.equal(weight_of(prediction, alpha, sigma, None), torch.ones_like(alpha))
 
 
 def test_weights_are_finite_at_both_ends():
     for prediction, kind in PAIRS:
         alpha, sigma = NoiseSchedule(kind, zero_terminal_snr=True)(torch.tensor([0.0, 1.0]))
-        assert torch.isfinite(weight_of(prediction, alpha, sigma, 5.0)).all()
+        weights = weight_of(prediction, alpha, sigma, 5.0)
+        assert torch.isfinite(weights).all() and weights[1] > 0  # noise alone is taught as well
 
 
 @pytest.mark.parametrize("at", ["uniform", "logit_normal"])

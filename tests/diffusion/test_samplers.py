@@ -36,6 +36,24 @@ def test_twenty_multistep_steps_do_what_two_hundred_ancestral_ones_do(schedule):
     assert mixture.distance(drawn("ddim", schedule, 3)) > few + floor  # the distance can tell
 
 
+@pytest.mark.parametrize(("sampler", "steps"), [("dpm_multistep", 20), ("heun", 20), ("ddpm", 250), ("ddim", 250)])
+@pytest.mark.parametrize("schedule", [NoiseSchedule("cosine"), NoiseSchedule("rectified_flow")], ids=["cosine", "flow"])
+def test_the_brightness_of_pictures_varies_as_much_as_that_of_the_data(sampler, steps, schedule):
+    """The mean of N x N pixels is N times as clear of noise as one of them: a normal number of deviation 0.2 N under noise of 1."""
+    deviation = 0.2 * 64
+    def denoise(x, t):
+        alpha, sigma = (float(a) for a in schedule(torch.tensor(t)))
+        return x * alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2)
+
+    spacing = "even" if sampler in ("ddpm", "ddim") else "log_snr"
+    random = torch.Generator().manual_seed(3)
+    noise = lambda: torch.randn(N, 1, 1, 1, generator=random, dtype=torch.float64)  # noqa: E731
+    found = sample(sampler, denoise, schedule, noise(), times(steps, spacing, schedule), noise)
+    assert float(found.std()) == pytest.approx(deviation, rel=0.1)
+    few = sample("ddim", denoise, schedule, noise(), times(12, "even", schedule), noise)
+    assert float(few.std()) < 0.85 * deviation  # the check can fail
+
+
 @pytest.mark.parametrize(("sampler", "least"), [("ddim", 0.9), ("dpm_multistep", 1.5), ("heun", 1.9)])
 def test_orders_of_convergence(sampler, least):
     """A quarter of the step divides the error of the walk by 4 to the order."""

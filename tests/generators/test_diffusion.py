@@ -1,6 +1,7 @@
 """The diffusion generator: what it learns, refuses, resumes and draws."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ from synthrad.records import Manifest
 TINY = {"channels": (8, 16), "attention": (False, True), "res_blocks": 1, "head_channels": 8, "warmup_images": 0, "steps": 4}
 
 
-def fit(steps=3, data=None, **kwargs):
+def fit(batches=3, data=None, **kwargs):
     more = {k: kwargs.pop(k) for k in ("callbacks", "trainer_options", "precision") if k in kwargs}
-    return tiny_gan.fit(data, Diffusion(**{**TINY, "max_images": 8 * steps, **kwargs}), steps, **more)
+    return tiny_gan.fit(data, Diffusion(**{**TINY, "max_images": 8 * batches, **kwargs}), batches, **more)
 
 
 class OneSquare(tiny_gan.Pictures):
@@ -37,8 +38,8 @@ class OneSquare(tiny_gan.Pictures):
 @pytest.mark.parametrize(("schedule", "prediction", "min_snr"), [("cosine", "v", 5.0), ("rectified_flow", "velocity", None),
                                                                 ("linear", "epsilon", 5.0)])
 def test_it_learns_one_picture_with_its_mask(schedule, prediction, min_snr):
-    model, _ = fit(150, OneSquare(steps=150), schedule=schedule, prediction=prediction, min_snr=min_snr, lr=3e-3, steps=10,
-                   ema_half_life_images=50.0)
+    model, _ = fit(500, OneSquare(steps=500), schedule=schedule, prediction=prediction, min_snr=min_snr, lr=3e-3, steps=10,
+                   ema_half_life_images=200.0)
     drawn = model.eval().sample(Condition(), range(4))
     square = torch.full((16, 16), -0.5)
     square[4:12, 4:12] = 0.5
@@ -69,16 +70,48 @@ def test_guidance_one_ignores_what_an_unconditional_net_says_and_two_does_not():
             p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
     told, untold = Condition(labels=np.array([[1.0, 0.0]])), Condition()
     one = model.sample(told, [3]).image
-    model.hparams.guidance = 0.0
+    model.draw_with(guidance=0.0)
     assert torch.allclose(model.sample(told, [3]).image, model.sample(untold, [3]).image, atol=1e-5)
-    model.hparams.guidance = 2.0
+    model.draw_with(guidance=2.0)
     assert not torch.allclose(model.sample(told, [3]).image, one, atol=1e-4)
-    model.hparams.guidance_interval = (2.0, 3.0)  # never
-    assert torch.equal(model.sample(told, [3]).image, one)
+    model.draw_with(guidance_interval=(1.0, 1.0), steps=3, sampler="heun")
+    one = model.sample(told, [3]).image
+    model.draw_with(guidance=1.0)
+    assert not torch.equal(model.sample(told, [3]).image, one)  # guided at pure noise, and nowhere else
+    model.draw_with(guidance=2.0, guidance_interval=(0.0, 0.0))  # never: the walk ends at 0
+    never = model.sample(told, [3]).image
+    model.draw_with(guidance=1.0)
+    assert torch.equal(model.sample(told, [3]).image, never)
+
+
+def test_a_net_of_doubles_draws():
+    model, _ = fit(1, precision="64-true")
+    assert torch.isfinite(model.eval().sample(Condition(), [0]).image).all()
+
+
+def test_half_precision_wants_attention_that_cannot_overflow():
+    model = Diffusion(**TINY)
+    model._trainer = SimpleNamespace(precision="16-mixed")  # Lightning makes bf16 of it on a CPU
+    with pytest.raises(InputError, match="model.flash"):
+        model.prepare_fit(8)
+    model.hparams.flash = True
+    model.prepare_fit(8)
+
+
+def test_a_resumed_fit_reads_answers_as_they_were_meant():
+    model, _ = fit(1)
+    other = Diffusion(**TINY, prediction="x0")
+    other.build(tiny_gan.Pictures().spec())
+    with pytest.raises(InputError, match="(?s)model.prediction.*found x0.*v, with which"):
+        other.restore(model.state())
+    other = Diffusion(**TINY, schedule="linear")
+    other.build(tiny_gan.Pictures().spec())
+    with pytest.raises(InputError, match="model.schedule"):
+        other.restore(model.state())
 
 
 def test_parts_of_a_batch_add_up_to_the_batch():
-    whole, parts = (fit(2, accumulate=n, trainer_options={"precision": "64-true"}, precision="64-true")[0] for n in (1, 4))
+    whole, parts = (fit(2, accumulate=n, precision="64-true")[0] for n in (1, 4))
     for (name, a), b in zip(whole.net.state_dict().items(), parts.net.state_dict().values(), strict=True):
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-9), name
 
@@ -99,7 +132,11 @@ def test_the_rate_rises_and_the_average_follows():
     ({"channels": (8, 8, 8, 8, 8, 8), "attention": (False,) * 6}, "divisible by 32"),
     ({"attention": (True,)}, "expected 2, as model.channels has"),
     ({"drop_rate": 1.5}, "drop_rate: found 1.5"),
-    ({"steps": 0}, "steps: found 0"),
+    ({"steps": 0}, "sampler steps: found 0"),
+    ({"min_snr": 0.0}, "min_snr: found 0"),
+    ({"res_blocks": 0}, "res_blocks: found 0"),
+    ({"guidance": 2.0, "drop_rate": 0.0}, "trained with drop_rate 0"),
+    ({"guidance_interval": (0.8, 0.2)}, "two times in order"),
     ({"accumulate": 3}, "a divisor of it"),
 ])
 def test_what_cannot_work_is_refused_before_the_first_step(options, words):
@@ -121,7 +158,7 @@ def test_a_number_that_is_none_stops_the_fit():
 
 def test_truncation_is_refused():
     model, _ = fit(1)
-    with pytest.raises(InputError, match="use model.guidance"):
+    with pytest.raises(InputError, match="--guidance above 1"):
         model.eval().sample(Condition(), [0], truncation=0.7)
 
 
@@ -147,6 +184,11 @@ def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_samples(real, tmp_path):
     assert same_weights(whole, parts)
     assert main(sample_command(whole, real, tmp_path / "set")) == 0
     made = Manifest.read(tmp_path / "set")
+    assert made.info.lineage.settings["sampler"] == "dpm_multistep" and made.info.lineage.settings["steps"] == 3
+    slow = [*sample_command(whole, real, tmp_path / "slow"), "--sampler=ddim", "--sampler-steps=5", "--guidance=1.5"]
+    assert main(slow) == 0
+    settings = Manifest.read(tmp_path / "slow").info.lineage.settings
+    assert (settings["sampler"], settings["steps"], settings["guidance"]) == ("ddim", 5, 1.5)
     assert len(made) == 10 and {f.kind for f in made.info.lineage.fitted} == {"generator"}
     assert json.loads(json.dumps(made.info.lineage.settings))["dtype"] == "float32"
 

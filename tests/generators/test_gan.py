@@ -14,7 +14,6 @@ from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError, RunError
 from synthrad.gan.augment import Augment
 from synthrad.generators.gan import StyleGAN2
-from synthrad.nets.encoding import encode_condition
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import load_generator, sample_from_checkpoint
 

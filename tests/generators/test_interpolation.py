@@ -7,7 +7,6 @@ from synthrad.conditioning import Condition
 from synthrad.errors import InputError
 from synthrad.generators.interpolation import count_frames, walk
 from synthrad.generators.loading import load_generator
-from synthrad.nets.encoding import encode_condition
 
 SEEDS = [5, 6, 7]
 
@@ -40,7 +39,7 @@ def test_a_walk_passes_the_images_of_its_seeds(generator, truncation):
 def test_halfway_lie_the_mean_style_and_noise_of_the_same_strength(generator):
     net = generator.generator_ema
     middle = torch.cat([part.image for part in walk(generator, conditions(), SEEDS, 2)])[1]
-    c = generator.asked(conditions((0, 1)[0]), 2)
+    c = generator.asked(conditions((0, 1)), 2)[0]
     sources = [np.random.Generator(np.random.PCG64(seed)) for seed in SEEDS[:2]]
 
     def draw(*shape):
