@@ -131,9 +131,13 @@ class ConditionalGenerator(L.LightningModule, ABC):
 
     # ---- a step
 
+    def pictures(self, batch: Case) -> Tensor:
+        """Real pictures [N, channels, h, w]: image channels, then those of the masks."""
+        return torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
+
     def encode(self, batch: Case) -> tuple[Tensor, Tensor]:
         """Real pictures [N, channels, h, w] and their conditions [N, c_dim], some of them forgotten."""
-        real = torch.cat([batch.image, encode_masks(batch.masks, self.structures, self.hparams.mask_encoding)], 1)
+        real = self.pictures(batch)
         known = ~torch.isnan(batch.labels)
         c = torch.cat([torch.nan_to_num(batch.labels), known, batch.attributes], 1).to(real.dtype)
         c = forget(c, len(self.spec["classes"]), self._values, self.hparams.label_dropout)

@@ -1,0 +1,156 @@
+"""The autoencoder: what it learns, keeps of its latents, refuses, resumes and draws."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_gan
+import torch
+from tiny_generator import same_weights, sample_command
+from tiny_set import make
+
+from synthrad.__main__ import main
+from synthrad.callbacks import newest_valid
+from synthrad.conditioning import Condition, Generator
+from synthrad.errors import InputError
+from synthrad.generators.autoencoder import Autoencoder
+from synthrad.generators.loading import load_generator
+from synthrad.records import Manifest
+
+TINY = {"channels": (8, 16), "latent_channels": 2, "res_blocks": 1, "attention": False, "adversarial_from": 8}
+
+
+def fit(batches=3, data=None, **kwargs):
+    more = {k: kwargs.pop(k) for k in ("callbacks", "trainer_options", "precision") if k in kwargs}
+    return tiny_gan.fit(data, Autoencoder(**{**TINY, "max_images": 8 * batches, **kwargs}), batches, **more)
+
+
+class Squares(tiny_gan.Pictures):
+    """A bright square somewhere, and its mask."""
+
+    def batch(self, k, rank=0):
+        case = super().batch(k, rank)
+        case.image[:], case.masks[:] = -0.5, 0
+        for i, (y, x) in enumerate(torch.randint(10, (8, 2), generator=torch.Generator().manual_seed(k)).tolist()):
+            case.image[i, :, y : y + 6, x : x + 6], case.masks[i, :, y : y + 6, x : x + 6] = 0.5, 1
+        return case
+
+
+def test_it_learns_squares_with_their_masks_and_the_scale_of_their_latents():
+    model, _ = fit(200, Squares(steps=200), lr=3e-3, ema_half_life_images=100.0, adversarial_weight=0.0, perceptual=None)
+    unseen = Squares().batch(1000)
+    made = model.eval().reconstruct(unseen)
+    assert (made.image - unseen.image).abs().mean() < 0.1 < unseen.image.std()
+    assert (made.masks == unseen.masks).float().mean() > 0.97
+    mean, deviation = model.to_latents(model.pictures(unseen))
+    assert mean.shape == (8, 2, 8, 8) and mean.std().item() == pytest.approx(1, abs=0.25)  # scaled
+    assert torch.allclose(model.to_pictures(mean), model.net_ema.decode(model.net_ema.encode(model.pictures(unseen))[0]), atol=1e-4)
+    assert deviation.mean() < 0.5  # little noise at so small a weight of the divergence
+
+
+def test_the_divergence_pulls_latents_to_the_prior():
+    free, bound = (fit(60, Squares(steps=60), lr=3e-3, ema_half_life_images=50.0, adversarial_weight=0.0, perceptual=None,
+                       bottleneck_weight=w)[0].eval() for w in (0.0, 10.0))
+    pictures = free.pictures(Squares().batch(1000))
+    gap = lambda m: float((m.net_ema.encode(pictures)[1] - 1).abs().mean())  # noqa: E731
+    assert gap(bound) < 0.1 < gap(free)
+
+
+@pytest.mark.parametrize("options", [{}, {"bottleneck": "vq", "codes": 8}, {"masks": "none"}, {"adversarial_weight": 0.0, "perceptual": None}])
+def test_every_part_learns(options):
+    model, trainer = fit(3, **options)
+    torch.manual_seed(0)
+    fresh = Autoencoder(**{**TINY, "max_images": 24, **options})
+    fresh.build(tiny_gan.Pictures().spec())
+    moved = lambda net: any(not torch.equal(a, b) for a, b in zip(getattr(model, net).parameters(),  # noqa: E731
+                                                                  getattr(fresh, net).parameters(), strict=True))
+    assert moved("net") and model.images_seen == 24 and torch.isfinite(model.latent_scale)
+    if model.discriminator is not None:
+        state = trainer.optimizers[1].state_dict()["state"]
+        assert state and all(int(s["step"]) == 2 for s in state.values())  # from 8 images on: not in the first of three steps
+    assert model.picture_channels == (1 if options.get("masks") == "none" else 4)
+
+
+def test_the_discriminators_loss_is_least_squares_of_real_and_made():
+    seen = {}
+
+    class Spy(Autoencoder):
+        def step(self, optimizer, name, n, *losses):
+            seen[name] = [float(sum(loss(slice(None)) for loss in losses).detach())] if name == "loss_d" else seen.get(name)
+            super().step(optimizer, name, n, *losses)
+
+    model = Spy(**{**TINY, "max_images": 16, "adversarial_from": 8})
+    tiny_gan.fit(tiny_gan.Pictures(), model, 2)
+    assert 0 < seen["loss_d"][0] < 4
+
+
+def test_it_is_a_generator_from_its_prior_and_seeds_alone_decide():
+    model, _ = fit()
+    assert isinstance(model.eval(), Generator)
+    three, one = model.sample(Condition(), [5, 6, 7]), model.sample(Condition(), [6])
+    assert three.image.shape == (3, 1, 16, 16) and three.masks.shape == (3, 1, 16, 16) and three.masks.dtype == torch.int64
+    assert torch.allclose(one.image[0], three.image[1], atol=1e-5) and not torch.allclose(three.image[0], three.image[1], atol=1e-4)
+    none, _ = fit(masks="none")
+    assert none.eval().sample(Condition(), [5]).masks is None
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"adversarial_weight": 0.0}, "which trains none"),
+    ({"bottleneck_weight": -1.0}, "bottleneck_weight: found -1"),
+    ({"perceptual": "no_such_file.pt"}, "model.perceptual"),
+    ({"channels": (8, 12)}, "multiples of 8"),
+    ({"channels": (8, 8, 8, 8, 8, 8)}, "divisible by 32"),
+])
+def test_what_cannot_work_is_refused_before_the_first_step(options, words):
+    with pytest.raises(InputError, match=words):
+        fit(**options)
+
+
+def test_a_codebook_has_no_prior():
+    model, _ = fit(1, bottleneck="vq", codes=8)
+    with pytest.raises(InputError, match="no prior"):
+        model.eval().sample(Condition(), [0])
+
+
+def command(real, run, images=24, **more):
+    small = {"channels": "[8,16]", "latent_channels": 2, "res_blocks": 1, "attention": "false", "adversarial_from": 8, "max_images": images}
+    return ["fit", "--model=Autoencoder", *(f"--model.{k}={v}" for k, v in {**small, **more}.items()), "--data=GenerationDataModule",
+            f"--data.manifest={real}", "--data.size=[32,32]", "--data.batch_size=4", "--trainer.accelerator=cpu",
+            "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1", f"--trainer.default_root_dir={run}"]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("autoencoder") / "real"
+    make(folder)
+    return folder
+
+
+def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_draws_without_labels(real, tmp_path, capsys):
+    assert main(command(real, tmp_path / "whole")) == 0
+    assert main(command(real, tmp_path / "parts", 12)) == 0
+    assert main([*command(real, tmp_path / "parts"), f"--ckpt_path={newest_valid(tmp_path / 'parts')}"]) == 0
+    whole, parts = newest_valid(tmp_path / "whole"), newest_valid(tmp_path / "parts")
+    assert same_weights(whole, parts)
+    assert main(sample_command(whole, real, tmp_path / "set")) == 0
+    made = Manifest.read(tmp_path / "set")
+    assert np.isnan(made.labels).all() and all(m is not None for r in made for m in r.masks)
+    other = command(real, tmp_path / "parts", bottleneck="vq", codes=8)
+    assert main([*other, f"--ckpt_path={parts}"]) == 2
+    assert load_generator(whole)[0].latent_scale == pytest.approx(float(load_generator(parts)[0].latent_scale))
+
+
+def test_reconstructions_are_checked_and_shown(real, tmp_path):
+    callback = ["--trainer.callbacks+=synthrad.callbacks.reconstruction.Reconstruction", "--trainer.callbacks.every_images=12",
+                "--trainer.callbacks.number=16", "--trainer.callbacks.steps=2"]
+    assert main([*command(real, tmp_path), *callback]) == 0
+    lines = [json.loads(x) for x in (tmp_path / "reconstruction.jsonl").read_text().splitlines()]
+    assert [x["images"] for x in lines] == [12, 24] and lines[0]["validation"] > 0
+    for line in lines:
+        assert line["error"] > 0 and 0 < line["psnr"] < 60 and -1 <= line["ssim"] <= 1 and line["latent_scale"] > 0
+        assert line["real_dice"] is not None and line["dice"] is not None
+        for each in line["structures"].values():
+            assert each["images"] == 0 or each["error_inside"] > 0
+    assert lines[0]["error"] != lines[1]["error"]
+    assert (tmp_path / "reconstruction.png").stat().st_size > 5000
+    assert len(list((tmp_path / "reconstructions").glob("images*.png"))) == 2

@@ -1,0 +1,53 @@
+import pytest
+import timm
+import torch
+
+from synthrad.errors import InputError
+from synthrad.nets.perceptual import PerceptualDistance, feature_distance
+
+ARCH = "resnet10t"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "net.pt"
+    torch.save(timm.create_model(ARCH, pretrained=False, features_only=True, in_chans=3).state_dict(), path)
+    return str(path)
+
+
+def test_by_the_equation(weights):
+    distance = PerceptualDistance(weights, ARCH)
+    one, other = torch.rand(2, 2, 1, 32, 32)
+    slow = []
+    for a, b in zip(distance.net(one), distance.net(other), strict=True):  # Zhang et al. 2018, eq. 1, w = 1
+        a, b = (x / x.norm(dim=1, keepdim=True).clamp(min=1e-12) for x in (a, b))
+        slow.append(((a - b) ** 2).sum(1).flatten(1).mean(1))
+    assert distance(one, other).item() == pytest.approx(torch.stack(slow).mean().item(), rel=1e-3)
+    assert distance(one, one).item() == pytest.approx(0, abs=1e-9)
+    near = one + 0.02 * torch.randn_like(one)
+    assert 0 < distance(one, near).item() < distance(one, other).item()
+
+
+def test_weights_are_loaded_and_stay(weights):
+    distance = PerceptualDistance(weights, ARCH).train()
+    assert not distance.net.training and not any(p.requires_grad for p in distance.parameters())
+    own, given = distance.net.state_dict(), torch.load(weights, weights_only=True)
+    same = [k for k in given if own[k].shape == given[k].shape]
+    assert len(same) >= len(given) - 1 and all(torch.equal(own[k], given[k]) for k in same)
+    x = torch.rand(1, 1, 32, 32, requires_grad=True)
+    distance(x, torch.rand(1, 1, 32, 32)).backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_no_file_and_no_such_net(weights, tmp_path):
+    with pytest.raises(InputError, match="model.perceptual"):
+        PerceptualDistance(str(tmp_path / "none.pt"), ARCH)
+    with pytest.raises(InputError, match="model.perceptual_arch"):
+        PerceptualDistance(weights, "no_such_net")
+
+
+def test_features_are_matched_from_one_side():
+    own, other = [torch.ones(1, 2, 2, 2, requires_grad=True)], [torch.zeros(1, 2, 2, 2, requires_grad=True)]
+    feature_distance(own, other).backward()
+    assert own[0].grad.abs().sum() == 1 and other[0].grad is None
