@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,7 +18,7 @@ from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
 from synthrad.metrics.fidelity import by_turns
-from synthrad.records import Manifest
+from synthrad.records import HERE, Manifest
 
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
 
@@ -134,6 +135,11 @@ class GenerationDataModule(L.LightningDataModule):
         """One row of the training manifest."""
         image, masks = self._held[row] if self._held else self._read(row)
         return Case(image, masks.long(), self._labels[row], torch.tensor(row), self._attributes[row])
+
+    @property
+    def cache_path(self) -> Path:
+        """Where decoded images are kept, and what else can be made again."""
+        return Path(self.cache_folder) if self.cache_folder else Path(self.train.info.roots.get(HERE, ".")) / ".cache"
 
     def spec(self) -> dict[str, Any]:
         """What a generator must know of the data, in plain types: it stays in its checkpoint."""

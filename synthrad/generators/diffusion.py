@@ -1,17 +1,19 @@
-"""Diffusion that draws an image with its mask layers, or from them (`masks: given`), on pixels.
+"""Diffusion that draws an image with its mask layers, or from them (`masks: given`), on pixels or on an autoencoder's latents.
 
 A picture is [image channels, mask channels], all in [-1, 1]; nets.encoding says how a mask becomes channels. Noise and net
 work on all of them together (Akbar et al. 2024 draw brain MR and tumour masks so), and a mask is read back from what the
-sampler ends with. Given masks stand beside the noised image as channels without noise.
+sampler ends with. Given masks stand beside the noised image as channels without noise. With an autoencoder (latent diffusion,
+Rombach et al. 2022) all of this is done on its scaled latents; the autoencoder stays in the checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from synthrad.cases import Case
@@ -22,11 +24,14 @@ from synthrad.diffusion.samplers import Sampler, sample
 from synthrad.diffusion.schedules import Kind, NoiseSchedule, Spacing, times
 from synthrad.errors import InputError
 from synthrad.generators import guards, preflight
+from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
+from synthrad.generators.latents import KeptLatents, read_autoencoder, remake
 from synthrad.generators.ranks import seed_apart
 from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.diffusion_unet import DiffusionUNet
 from synthrad.nets.encoding import MaskEncoding, decode_masks
+from synthrad.records import DatasetInfo
 
 
 class Diffusion(ConditionalGenerator):
@@ -34,9 +39,10 @@ class Diffusion(ConditionalGenerator):
 
     Args:
         max_images: stop once this many real images were shown.
+        autoencoder: checkpoint of an Autoencoder of the same size; null = on pixels.
         channels, attention, res_blocks, head_channels, flash: of the net, see nets.diffusion_unet.DiffusionUNet.
         schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
-            side, at most 1.
+            side of what is noised, at most 1.
         prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.
         min_snr: bound of the weights of the loss, see diffusion.predictions.weight_of; null = none; "auto" = 5, and none for
             a velocity. It is of a picture without shift: neighbouring pixels of a larger one say as much at shift^2 times its SNR.
@@ -56,7 +62,7 @@ class Diffusion(ConditionalGenerator):
 
     shown = ("loss",)
 
-    def __init__(self, max_images: int = 5_000_000, channels: Sequence[int] = (128, 256, 256),
+    def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
                  attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = False,
                  schedule: Kind = "cosine", shift: float | Literal["auto"] = "auto", zero_terminal_snr: bool = False,
                  prediction: Prediction = "v", min_snr: float | Literal["auto"] | None = "auto", times: Literal["uniform", "logit_normal"] = "uniform",
@@ -67,6 +73,9 @@ class Diffusion(ConditionalGenerator):
         super().__init__()
         self.save_hyperparameters()
         self.noise_schedule = NoiseSchedule()
+        self.autoencoder: Autoencoder | None = None
+        self._entry: dict[str, Any] | None = None  # of the autoencoder, as checkpoints keep it
+        self._latents: KeptLatents | None = None
         self.drawing: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance,
                                         "guidance_interval": list(guidance_interval)}
 
@@ -90,9 +99,18 @@ class Diffusion(ConditionalGenerator):
         if h.prediction == "epsilon" and (h.zero_terminal_snr or h.schedule == "cosine"):
             raise InputError("model.prediction", f"epsilon with schedule {h.schedule}, which ends in noise alone",
                              "v or x0: noise says nothing of a picture that is not in it", "use v, or schedule linear")
-        shift = min(1.0, 64 / max(spec["size"])) if h.shift == "auto" else h.shift
+        size, drawn = spec["size"], picture_channels - given_channels
+        if self._entry is not None:  # of a checkpoint
+            self.autoencoder = remake(self._entry)
+        elif h.autoencoder is not None:
+            self.autoencoder, self._entry, lineage = read_autoencoder(h.autoencoder, spec, h.masks)
+            info = DatasetInfo.from_dict(dict(spec["info"]), "data")
+            spec["info"] = replace(info, lineage=info.lineage + lineage).to_dict()
+        if self.autoencoder is not None:
+            drawn, *size = self.autoencoder.net_ema.latent_shape
+        shift = min(1.0, 64 / max(size)) if h.shift == "auto" else h.shift
         self.noise_schedule = NoiseSchedule(h.schedule, shift, h.zero_terminal_snr)
-        make = lambda: DiffusionUNet(spec["size"], picture_channels, picture_channels - given_channels, c_dim,  # noqa: E731
+        make = lambda: DiffusionUNet(size, drawn + given_channels, drawn, c_dim,  # noqa: E731
                                      h.channels, h.attention, h.res_blocks, h.head_channels, flash=h.flash)
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())
@@ -107,7 +125,7 @@ class Diffusion(ConditionalGenerator):
 
     def state(self) -> dict[str, Any]:
         """What the net's answers mean."""
-        return {"noise": {"prediction": self.hparams.prediction, **asdict(self.noise_schedule)}}
+        return {"noise": {"prediction": self.hparams.prediction, **asdict(self.noise_schedule)}, "autoencoder": self._entry}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Refuse to read the answers of a net as something else."""
@@ -117,8 +135,28 @@ class Diffusion(ConditionalGenerator):
                 raise InputError(f"model.{key}", str(own), f"{found}, with which the checkpoint was trained", "set it back, or start a "
                                  "training of its own in a new folder")
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the autoencoder as the checkpoint has it, whatever became of its own file.
+
+        Raises:
+            InputError: the config names another autoencoder.
+        """
+        entry = checkpoint.get("synthrad", {}).get("autoencoder")
+        if self.spec is not None and (entry or {}).get("digest") != (self._entry or {}).get("digest"):
+            raise InputError("model.autoencoder", str(self.hparams.autoencoder), "the autoencoder that the checkpoint was trained with",
+                             "set it back, or start a training of its own in a new folder")
+        self._entry = entry
+        super().on_load_checkpoint(checkpoint)
+
     def on_fit_start(self) -> None:
-        """A finished fit stays as it is when it is run again."""
+        """Encode the training images; a finished fit stays as it is when it is run again."""
+        if self.autoencoder is not None:
+            data = self.trainer.datamodule
+            self._latents = KeptLatents(data, data.cache_path, self.autoencoder, self._entry["digest"])
+            if self.trainer.is_global_zero:
+                self._latents.make()
+            self.trainer.strategy.barrier("latents")
+            self._latents.open()
         self.stop_when_done()
 
     def on_train_start(self) -> None:
@@ -138,6 +176,9 @@ class Diffusion(ConditionalGenerator):
         c = c * (torch.rand(len(c), 1, device=c.device) >= self.hparams.drop_rate)
         k = len(self.spec["channels"]) if self.wants_masks else real.shape[1]
         picture, given = real[:, :k], real[:, k:]
+        if self._latents is not None:
+            posterior = torch.randn(len(real), *self.autoencoder.net_ema.latent_shape, device=real.device, dtype=real.dtype)
+            picture, given = self._latents.draw(batch.index, posterior), F.adaptive_avg_pool2d(given, posterior.shape[2:])
         min_snr = (None if self.hparams.prediction == "velocity" else 5.0) if self.hparams.min_snr == "auto" else self.hparams.min_snr
         bound = None if min_snr is None else min_snr * self.noise_schedule.shift**2
         noise, t = torch.randn_like(picture), spread_times(len(real), self.hparams.times)
@@ -175,17 +216,25 @@ class Diffusion(ConditionalGenerator):
             raise InputError("--truncation", str(truncation), "1 for a diffusion model, which has no mean picture", "leave it out; "
                              "--guidance above 1 trades variety for what was asked")
         how, (c, masks) = self.drawing, self.asked(condition, len(seeds))
-        k = len(self.spec["channels"])
-        shape = (k if masks is not None else self.net_ema.net.out_channels, *self.spec["size"])
+        latent = self.autoencoder is not None
+        shape = (self.net_ema.net.out_channels, *(self.autoencoder.net_ema.latent_shape[1:] if latent else self.spec["size"]))
+        if masks is not None:
+            masks = F.adaptive_avg_pool2d(masks, shape[1:])  # as it is, on pixels
         noise = noises_of(seeds, shape, self.device)
         spacing: Spacing = "even" if how["sampler"] in ("ddpm", "ddim") else "log_snr"
         told, untold = self._denoiser(c, masks), self._denoiser(torch.zeros_like(c), masks)
-        denoise = clipped(guided(told, untold, how["guidance"], tuple(how["guidance_interval"])), 1.0)
+        denoise = guided(told, untold, how["guidance"], tuple(how["guidance_interval"]))
+        if not latent:
+            denoise = clipped(denoise, 1.0)
         at = times(how["steps"], spacing, self.noise_schedule, most=160 / self.noise_schedule.shift)
         out = sample(how["sampler"], denoise, self.noise_schedule, noise(), at, noise)
+        if latent:
+            out = self.autoencoder.to_pictures(out.to(next(self.autoencoder.net_ema.parameters()).dtype)).float()
+        k = len(self.spec["channels"])
         image = out[:, :k].clamp(-1, 1)
-        return Images(image, condition.masks) if masks is not None else Images(
-            image, decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))
+        if masks is not None:
+            return Images(image, condition.masks)
+        return Images(image, decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))
 
     def _denoiser(self, c: Tensor, masks: Tensor | None) -> Denoise:
         """The averaged net under a condition."""

@@ -52,10 +52,10 @@ def fit(manifest, folder, **kwargs):
 
 
 def test_a_fit_forgets_and_says_so(manifest, tmp_path, monkeypatch):
-    from synthrad.generators import gan
+    from synthrad.generators import conditional
 
     seen = []
-    monkeypatch.setattr(gan, "forget", lambda c, *rest: seen.append(rest) or c)
+    monkeypatch.setattr(conditional, "forget", lambda c, *rest: seen.append(rest) or c)
     fit(manifest, tmp_path / "run", max_images=4)
     assert seen == [(2, [2], 0.1)]
     path = tmp_path / "run" / "last.ckpt"

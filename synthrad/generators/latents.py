@@ -1,0 +1,130 @@
+"""The latent pictures that a diffusion model learns: of a frozen autoencoder, encoded once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from synthrad.cases import collate
+from synthrad.errors import InputError
+from synthrad.generators.autoencoder import Autoencoder
+from synthrad.generators.loading import load_generator
+from synthrad.lineage import Lineage
+from synthrad.records import write_durably
+
+KEY = "model.autoencoder"
+VERSION = 1  # raise by hand when kept latents change
+SAME = ("size", "channels")  # of what an autoencoder and a diffusion model on top of it learned from
+
+
+def read_autoencoder(path: str, spec: Mapping[str, Any], masks: str) -> tuple[Autoencoder, dict[str, Any], Lineage]:
+    """A trained autoencoder for a diffusion model, with what the model's checkpoint must keep of it.
+
+    Args:
+        spec: of the data that the diffusion model learns from. masks: draw or given, as the diffusion model has it.
+
+    Returns:
+        the frozen autoencoder, an entry in plain types from which `remake` makes it without the file, and its lineage.
+
+    Raises:
+        InputError: no such file, no autoencoder, or one of another size, of other channels or of other masks.
+    """
+    if not Path(path).is_file():
+        raise InputError(KEY, f"no file {path!r}", "null (pixels) or the checkpoint of an Autoencoder", "train one first: "
+                         "synthrad fit --config configs/generators/autoencoder_64_cpu.yaml")
+    module, info, lineage, theirs = load_generator(path)
+    if not isinstance(module, Autoencoder):
+        raise InputError(f"{KEY} {path}", f"a {type(module).__name__}", "an Autoencoder", "name the checkpoint of an autoencoder")
+    for name in SAME:
+        if list(theirs[name]) != list(spec[name]):
+            raise InputError(f"{KEY} {path}", f"{name} {theirs[name]}", f"{spec[name]}, as data gives it",
+                             "train an autoencoder on pictures like these")
+    if info.intensity != spec["info"]["intensity"]:
+        raise InputError(f"{KEY} {path}", f"grey values {dict(info.intensity)}", f"{spec['info']['intensity']}, as the manifest has it",
+                         "prepare both datasets with the same --intensity")
+    wanted = "draw" if masks == "draw" and spec["layers"] else "none"
+    encoded = "draw" if module.hparams.masks == "draw" and theirs["layers"] else "none"
+    if encoded != wanted:
+        raise InputError(f"{KEY} {path}", "images with their masks" if encoded == "draw" else "images alone",
+                         "images alone, for model.masks=given" if wanted == "none" else "images with their masks, for model.masks=draw",
+                         f"train the autoencoder with model.masks={wanted}")
+    if wanted == "draw" and (theirs["layers"] != spec["layers"] or module.hparams.mask_encoding != "onehot"):
+        raise InputError(f"{KEY} {path}", f"layers {theirs['layers']}, {module.hparams.mask_encoding}", f"{spec['layers']}, onehot",
+                         "train an autoencoder on these masks")
+    entry = {"hparams": {k: v for k, v in module.hparams.items() if not k.startswith("_")}, "spec": {k: theirs[k] for k in ("size", "channels", "classes", "layers", "attributes")},
+             "digest": lineage.fitted[-1].digest}
+    *before, own = lineage.fitted
+    return _frozen(module), entry, Lineage((*before, replace(own, kind="autoencoder")))
+
+
+def remake(entry: Mapping[str, Any]) -> Autoencoder:
+    """The autoencoder of an entry, without its weights: those are in the diffusion model's checkpoint."""
+    made = Autoencoder(**{**entry["hparams"], "perceptual": None})  # its losses are over
+    made.build(dict(entry["spec"]))
+    return _frozen(made)
+
+
+def _frozen(module: Autoencoder) -> Autoencoder:
+    """Without what only its own training needs."""
+    module.net = module.discriminator = module.distance = None
+    return module.requires_grad_(False).eval()
+
+
+class KeptLatents:
+    """Means and deviations of the latents of all training rows, made once and read from disk.
+
+    Args:
+        data: the GenerationDataModule. folder: where to keep them, beside the images' cache.
+        autoencoder: frozen, on the device that encodes. digest: of its checkpoint.
+        batch: rows encoded at once.
+    """
+
+    def __init__(self, data: Any, folder: Path, autoencoder: Autoencoder, digest: str, batch: int = 16):
+        told = [VERSION, digest, data.train.digest, list(data.size), list(data.layers)]
+        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        self.path, self._made = folder / f"latents-{name}.npy", None
+        self._shape = (len(data.train), 2, *autoencoder.net_ema.latent_shape)
+        self._data, self._autoencoder, self._batch = data, autoencoder, batch
+
+    def make(self) -> None:
+        """Encode what is not on disk yet. Call it on one process; the others wait and then `open`."""
+        if self.path.is_file() and self._readable():
+            return
+        net, rows, parts = self._autoencoder, len(self._data.train), []
+        for start in tqdm(range(0, rows, self._batch), desc="encoding latents", unit="batch", disable=None):
+            case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
+            pictures = net.pictures(case)[:, : net.picture_channels].to(net.device)
+            parts.append(torch.stack(net.to_latents(pictures), 1).float().cpu().numpy())
+        made = np.concatenate(parts)
+        if not np.isfinite(made).all():
+            raise InputError(KEY, "latents that are not finite", "a trained autoencoder", "train it again, or name an earlier checkpoint")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, made)
+        write_durably(self.path, buffer.getvalue())
+
+    def open(self) -> None:
+        """Map them into memory."""
+        self._made = np.load(self.path, mmap_mode="r")
+
+    def draw(self, rows: Tensor, noise: Tensor) -> Tensor:
+        """Latents [n, channels, h, w] of training rows: their means with `noise` of their deviations."""
+        mean, deviation = torch.from_numpy(self._made[rows.cpu().numpy()]).to(noise).unbind(1)
+        return mean + deviation * noise
+
+    def _readable(self) -> bool:
+        try:
+            return np.load(self.path, mmap_mode="r").shape == self._shape
+        except (ValueError, OSError, EOFError):
+            return False  # half a file
+

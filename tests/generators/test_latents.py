@@ -1,0 +1,116 @@
+"""Latent diffusion: on a frozen autoencoder, whose latents are kept, and which stays in the checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_generator import same_weights, sample_command
+from tiny_set import make
+
+from synthrad.__main__ import main
+from synthrad.callbacks import newest_valid
+from synthrad.datamodules.generation import GenerationDataModule
+from synthrad.errors import InputError
+from synthrad.generators.diffusion import Diffusion
+from synthrad.generators.latents import KeptLatents, read_autoencoder
+from synthrad.generators.loading import load_generator
+from synthrad.records import Manifest
+
+SIZE = "[32,32]"
+
+
+def fit(model, real, run, images=24, size=SIZE, extra=(), **options):
+    small = {"Autoencoder": {"channels": "[8,16,16]", "latent_channels": 2, "res_blocks": 1, "attention": "false", "adversarial_from": 8},
+             "Diffusion": {"channels": "[8,16]", "attention": "[false,true]", "res_blocks": 1, "head_channels": 8, "steps": 3}}[model]
+    return main(["fit", f"--model={model}", *(f"--model.{k}={v}" for k, v in {**small, "max_images": images, **options}.items()),
+                 "--data=GenerationDataModule", f"--data.manifest={real}", f"--data.size={size}", "--data.batch_size=4",
+                 "--trainer.accelerator=cpu", "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1",
+                 f"--trainer.default_root_dir={run}", *extra])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latents")
+    make(folder / "real")
+    assert fit("Autoencoder", folder / "real", folder / "joint") == 0
+    assert fit("Autoencoder", folder / "real", folder / "alone", masks="none") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(made):
+    assert fit("Diffusion", made / "real", made / "ldm", autoencoder=newest_valid(made / "joint")) == 0
+    return newest_valid(made / "ldm")
+
+
+def test_it_draws_without_the_autoencoders_file_and_names_it_in_the_lineage(made, drawn, tmp_path):
+    away = newest_valid(made / "joint")
+    away.rename(tmp_path / "away.ckpt")
+    try:
+        assert main(sample_command(drawn, made / "real", tmp_path / "set")) == 0
+    finally:
+        (tmp_path / "away.ckpt").rename(away)
+    fitted = Manifest.read(tmp_path / "set").info.lineage.fitted
+    assert [f.kind for f in fitted] == ["autoencoder", "generator"] and fitted[0].trained_on == fitted[1].trained_on
+    module, source = load_generator(drawn)[0], load_generator(away)[0]
+    for name, tensor in source.net_ema.state_dict().items():
+        assert torch.equal(module.autoencoder.net_ema.state_dict()[name], tensor), name
+    assert torch.equal(module.autoencoder.latent_moments, source.latent_moments) and module.autoencoder.net is None
+    assert module.net.net.out_channels == 2 and not any(p.requires_grad for p in module.autoencoder.parameters())
+
+
+def test_a_resumed_fit_ends_as_an_uninterrupted_one(made, drawn, tmp_path):
+    path = newest_valid(made / "joint")
+    assert fit("Diffusion", made / "real", tmp_path, 12, autoencoder=path) == 0
+    assert fit("Diffusion", made / "real", tmp_path, autoencoder=path, extra=[f"--ckpt_path={newest_valid(tmp_path)}"]) == 0
+    assert same_weights(drawn, newest_valid(tmp_path))
+
+
+def test_a_resumed_fit_keeps_its_autoencoder(made, drawn, tmp_path, capsys):
+    assert fit("Autoencoder", made / "real", tmp_path / "other", 8) == 0
+    other = newest_valid(tmp_path / "other")
+    assert fit("Diffusion", made / "real", made / "ldm", 32, autoencoder=other, extra=[f"--ckpt_path={drawn}"]) == 2
+    assert "model.autoencoder" in capsys.readouterr().err
+
+
+def test_latents_are_those_of_the_pictures_and_are_made_once(made):
+    data = GenerationDataModule(str(made / "real"), (32, 32), 4)
+    spec = data.spec()
+    net, entry, _ = read_autoencoder(str(newest_valid(made / "joint")), spec, "draw")
+    kept = KeptLatents(data, made / "kept", net, entry["digest"], batch=5)
+    kept.make()
+    kept.open()
+    rows = torch.tensor([3, 0, 7])
+    cases = [data.case(int(i)) for i in rows]
+    pictures = torch.cat([net.pictures(type(c)(c.image[None], c.masks[None], c.labels, c.index, c.attributes)) for c in cases])
+    mean, deviation = net.to_latents(pictures)
+    noise = torch.randn(mean.shape)
+    torch.testing.assert_close(kept.draw(rows, noise), mean + deviation * noise, atol=1e-5, rtol=1e-4)
+    before = kept.path.stat().st_mtime_ns
+    kept.make()
+    assert kept.path.stat().st_mtime_ns == before
+    kept.path.write_bytes(kept.path.read_bytes()[:200])  # half a file
+    kept.make()
+    kept.open()
+    torch.testing.assert_close(kept.draw(rows, 0 * noise), mean, atol=1e-5, rtol=1e-4)
+    assert np.isfinite(np.load(kept.path)).all()
+
+
+def test_from_masks_at_the_latents_size(made, tmp_path):
+    assert fit("Diffusion", made / "real", tmp_path / "run", autoencoder=newest_valid(made / "alone"), masks="given") == 0
+    assert main(sample_command(newest_valid(tmp_path / "run"), made / "real", tmp_path / "set")) == 0
+    assert {f.kind for f in Manifest.read(tmp_path / "set").info.lineage.fitted} == {"autoencoder", "generator", "masks"}
+
+
+def test_what_does_not_fit_together(made, drawn):
+    spec = GenerationDataModule(str(made / "real"), (32, 32), 4).spec()
+    joint, alone = (str(newest_valid(made / name)) for name in ("joint", "alone"))
+    for path, changed, masks, words in (
+        ("none.ckpt", {}, "draw", "no file"), (str(drawn), {}, "draw", "a Diffusion"), (joint, {"size": [64, 64]}, "draw", "size"),
+        (joint, {"channels": ["a", "b"]}, "draw", "channels"), (joint, {}, "given", "images with their masks"),
+        (alone, {}, "draw", "images alone"), (joint, {"layers": {"other": ["x"]}}, "draw", "layers"),
+        (joint, {"info": {**spec["info"], "intensity": {"low": 0.0, "high": 4095.0}}}, "draw", "grey values"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_autoencoder(path, {**spec, **changed}, masks)
+    with pytest.raises(InputError, match="no file"):
+        Diffusion(autoencoder="none.ckpt").build({**spec, "absent": []})
