@@ -1,9 +1,11 @@
-"""Copy what a finished study found to benchmarks/results/, which is committed.
+"""Copy what a finished study, or a fit of one generator, found to benchmarks/results/, which is committed.
 
     python benchmarks/export_study.py runs/quickstart
+    python benchmarks/export_study.py runs/cxr_lungs_64          a folder of `synthrad fit`
 
 study_<name>.jsonl has the summary lines; curves_<name>.jsonl, where a generator was checked while it trained, has those checks:
-KID and adherence against images seen. Lines of an earlier run of that study are replaced. A line with an absolute path or the name of this machine is refused.
+KID and adherence against images seen. Of a fit there are the curves only, under the name of its folder.
+Lines of an earlier run of that name are replaced. A line with an absolute path or the name of this machine is refused.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from typing import Any
 from synthrad.errors import InputError
 from synthrad.records import write_durably
 from synthrad.study.pools import checkpoint_of, checks_of
+from synthrad.study.report import installed, processor
 
 RESULTS = Path(__file__).parent / "results"
-CHECKS = ("fidelity", "adherence")  # callbacks that write a line every so many images
+CHECKS = ("fidelity", "adherence", "reconstruction")  # callbacks that write a line every so many images
 ABSOLUTE = re.compile(r"(?:^|[\s'\"=(:,])(?:/|~/|[A-Za-z]:[\\/])[\w.~-]+")
 
 
@@ -46,8 +49,10 @@ def check(line: dict, where: str, host: str) -> None:
 def export(run: Path, results: Path = RESULTS) -> Path:
     """Copy the lines; returns where they are now."""
     source = run / "summary.jsonl"
+    if any((run / f"{name}.jsonl").is_file() for name in CHECKS):
+        return export_fit(run, results)
     if not source.is_file():
-        raise InputError(str(source), "no such file", "the run folder of a finished study",
+        raise InputError(str(source), "no such file", "the run folder of a finished study, or of a fit with checks",
                          "run `synthrad study report configs/studies/NAME.yaml`")  # fmt: skip
     lines = [json.loads(line) for line in source.read_text().splitlines() if line]
     names = {line["study"] for line in lines}
@@ -70,6 +75,24 @@ def export(run: Path, results: Path = RESULTS) -> Path:
     return path
 
 
+def export_fit(run: Path, results: Path) -> Path:
+    """Copy the checks of one fit; returns where they are now."""
+    stamp = {"fit": run.resolve().name, "report": {"versions": installed(), "cpu": processor()}}
+    lines = [{"check": name, **kept(json.loads(x)), **stamp} for name in CHECKS if (run / f"{name}.jsonl").is_file()
+             for x in (run / f"{name}.jsonl").read_text().splitlines() if x]
+    for number, line in enumerate(lines, 1):
+        check(line, f"{run}: check {number}", platform.node())
+    path = results / f"curves_{run.resolve().name}.jsonl"
+    write_durably(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    print(f"{path.name}: {len(lines)} lines")
+    return path
+
+
+def kept(line: dict[str, Any]) -> dict[str, Any]:
+    """A check without the draws behind an interval."""
+    return {k: v for k, v in line.items() if not k.endswith("_draws")}
+
+
 def curves(run: Path, stamp: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks of the study's generators while they trained, without the draws behind an interval.
 
@@ -80,14 +103,13 @@ def curves(run: Path, stamp: dict[str, Any]) -> list[dict[str, Any]]:
         fit = checkpoint_of(run, source).parent.parent
         for name in CHECKS:
             for line in checks_of(run, source, name):
-                kept = {k: v for k, v in line.items() if not k.endswith("_draws")}
-                found.append({"check": name, "source": source, "config_hash": fit.name.rpartition("-")[2], **kept, **stamp})
+                found.append({"check": name, "source": source, "config_hash": fit.name.rpartition("-")[2], **kept(line), **stamp})
     return found
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished study, e.g. runs/quickstart")
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished study, or of a fit")
     try:
         export(parser.parse_args(argv).run)
     except InputError as e:

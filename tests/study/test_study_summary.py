@@ -122,3 +122,20 @@ def test_what_names_the_machine_is_not_exported(facts, tmp_path, export, text):
 def test_an_unfinished_study_is_one_message(tmp_path, export, capsys):
     assert export.main([str(tmp_path)]) == 2
     assert "synthrad study report" in capsys.readouterr().err
+
+
+def test_the_curves_of_a_fit_alone(export, tmp_path):
+    run, results = tmp_path / "lungs_64", tmp_path / "results"
+    run.mkdir()
+    results.mkdir()
+    (run / "fidelity.jsonl").write_text('{"images": 8, "kid": 2.0, "kid_draws": [1, 2]}\n{"images": 16, "kid": 1.0, "kid_draws": []}\n')
+    (run / "reconstruction.jsonl").write_text('{"images": 16, "psnr": 30.0}\n')
+    path = export.export(run, results)
+    lines = [json.loads(x) for x in path.read_text().splitlines()]
+    assert path.name == "curves_lungs_64.jsonl"
+    assert [(x["check"], x["images"], x["fit"]) for x in lines] == [("fidelity", 8, "lungs_64"), ("fidelity", 16, "lungs_64"),
+                                                                   ("reconstruction", 16, "lungs_64")]
+    assert "kid_draws" not in lines[0] and lines[0]["report"]["versions"]["synthrad"]
+    (run / "fidelity.jsonl").write_text('{"images": 8, "why": "/home/someone/x"}\n')
+    with pytest.raises(InputError, match="absolute path"):
+        export.export(run, results)
