@@ -65,6 +65,9 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     from synthrad.generators.preflight import check_asked  # loads torch
 
     _check_truncation(truncation)
+    if truncation != 1 and not getattr(generator, "takes_truncation", True):
+        raise InputError("--truncation", str(truncation), f"1 for a {type(generator).__name__}, which has no mean picture",
+                         "leave it out; --guidance above 1 trades variety for what was asked")
     if masks is None and getattr(generator, "wants_masks", False):
         raise InputError("masks", "none", "MaskConditions: this generator draws from masks", "make them by mask_conditions()")
     out = Path(out).resolve()
@@ -179,7 +182,7 @@ def _write_one(drawn: Images, i: int, k: int, out: Path, info: DatasetInfo, laye
         Image.fromarray(array.round().clip(0, np.iinfo(dtype).max).astype(dtype)).save(out / path, format="PNG")
         files[path] = ""
     masks = [] if drawn.masks is None else drawn.masks[i].cpu().numpy()
-    for layer, mask in zip(layers, masks, strict=True):
+    for layer, mask in zip(layers if len(masks) else [], masks, strict=True):
         path = f"masks/{layer}/{k:06d}.png"
         write_mask(out / path, mask.astype(np.uint8))
         files[path] = ""

@@ -193,7 +193,7 @@ class Adherence(Checks):
         if answers:
             score, target = np.concatenate(answers), np.concatenate(targets)
             found["findings"] = {name: _row(score[:, k], target[:, k]) for k, name in enumerate(self.asked_names)}
-        if seen:
+        if seen and not any(m is None for m in masks):  # a generator may draw images alone
             fit = mask_agreement(np.concatenate(masks), np.concatenate(seen), self._structures)
             found |= {"dice": short(fit.dice), "dice_se": short(fit.error), "dice_other": short(fit.other)}
         return found

@@ -8,6 +8,7 @@ real training images, look at reconstructions and at their originals.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class Reconstruction(Adherence):
                  batch_size: int = 16, lr: float = 1e-3, encoder: str = "resnet18", columns: int = 8):
         super().__init__(every_images, number, seed, block, steps, batch_size, lr, encoder)
         self.columns = columns
-        self.cases: list[Case] = []
+        self.parts: list[Case] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse a generator that reconstructs nothing."""
@@ -59,25 +60,31 @@ class Reconstruction(Adherence):
 
     def prepare(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
         """Read the validation images; fit the auxiliary nets where there is something that they can judge."""
-        self.cases, _ = trainer.datamodule.held_out_cases(self.number)
+        cases, _ = trainer.datamodule.held_out_cases(self.number)
         if pl_module.hparams.masks == "draw":  # it can encode no mask that is not known
-            self.cases = [c for c in self.cases if (c.masks >= 0).all()]
+            cases = [c for c in cases if (c.masks >= 0).all()]
+        self.parts = [collate(cases[k : k + self.block]) for k in range(0, len(cases), self.block)]
         super().prepare(trainer, pl_module)
-        return bool(self.cases)
+        if not self.parts:
+            warnings.warn("Reconstruction: no validation image that could be encoded; nothing is measured", stacklevel=2)
+        elif self.nets:  # originals of the very reconstructions
+            self.yardstick = self._judge(self._judged([p.image for p in self.parts]))
+        return bool(self.parts)
+
+    def _judged(self, images: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+        """Pictures, part by part, with what the cases they are of really show."""
+        masks = [np.where(p.masks.numpy() < 0, UNKNOWN, p.masks.numpy()).astype(np.uint8) for p in self.parts]
+        return list(zip(images, [self._targets(p) for p in self.parts], masks, strict=True))
 
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Reconstruct and compare."""
-        parts = [collate(self.cases[k : k + self.block]) for k in range(0, len(self.cases), self.block)]
-        made = [pl_module.reconstruct(move_data_to_device(part, pl_module.device)).image.cpu() for part in parts]
-        real, own = torch.cat([p.image for p in parts]), torch.cat(made)
-        masks = torch.cat([p.masks for p in parts])
+        made = [pl_module.reconstruct(move_data_to_device(part, pl_module.device)).image.cpu() for part in self.parts]
+        real, own = torch.cat([p.image for p in self.parts]), torch.cat(made)
+        masks = torch.cat([p.masks for p in self.parts])
         line = {"validation": len(real), "psnr": short(float(_each_psnr(own, real).mean())),
                 "ssim": short(float(structural_similarity_index_measure(own, real, data_range=2.0))),
                 "error": short(float((own - real).abs().mean())), "structures": _by_structure(own, real, masks, self._spec["layers"])}
-        judged: dict[str, Any] = {}
-        if self.nets:
-            seen = [np.where(p.masks.numpy() < 0, UNKNOWN, p.masks.numpy()).astype(np.uint8) for p in parts]
-            judged = self._judge(list(zip(made, [self._targets(p) for p in parts], seen, strict=True)))
+        judged = self._judge(self._judged(made)) if self.nets else {}
         shared = [(r["auroc"], self.yardstick["findings"][n]["auroc"]) for n, r in judged.get("findings", {}).items()
                   if None not in (r["auroc"], self.yardstick["findings"][n]["auroc"])]
         auroc, real_auroc = (short(float(np.mean(x))) for x in zip(*shared, strict=True)) if shared else (None, None)

@@ -40,9 +40,10 @@ def weight_of(prediction: Prediction, alpha: Tensor, sigma: Tensor, min_snr: flo
 
     The plain loss of an answer weighs the error of the picture that it implies by SNR = (alpha / sigma)^2 for epsilon, SNR + 1
     for v and 1 / sigma^2 for velocity. Where there is little noise that is most of the loss, spent on what cannot be seen, so
-    the weight of the picture is bounded by gamma: for epsilon the paper's min(SNR, gamma) (eq. 8), for the others the bound is
-    on their own plain weight (x0: on SNR + 1). The paper's min(SNR, gamma) for v as well would be 0 where nothing of the
-    picture is left, and leave the first step of a sampler, which sets the brightness, untaught.
+    the weight of the picture gets min(SNR, gamma) in place of SNR: for epsilon this is the paper's (eq. 8), for v and x0 it is
+    min(SNR, gamma) + 1, for velocity the square of 1 + min(alpha / sigma, sqrt gamma). The paper's min(SNR, gamma) for v as
+    well would be 0 where nothing of the picture is left, and leave the first step of a sampler, which sets the brightness,
+    untaught.
 
     Args:
         min_snr: gamma, 5 in the paper; None = no weights.
@@ -51,10 +52,9 @@ def weight_of(prediction: Prediction, alpha: Tensor, sigma: Tensor, min_snr: flo
         return torch.ones_like(alpha)
     quiet = sigma.square().clamp(min=1e-12)
     snr = alpha.square() / quiet
-    if prediction == "x0":
-        return (snr + 1).clamp(max=min_snr)
-    plain = {"epsilon": snr, "v": snr + 1, "velocity": 1 / quiet}[prediction]  # of the picture's error
-    return (min_snr / plain.clamp(min=1e-12)).clamp(max=1.0)
+    bounded = snr.clamp(max=min_snr)
+    return {"epsilon": lambda: (min_snr / snr.clamp(min=1e-12)).clamp(max=1.0), "v": lambda: (bounded + 1) / (snr + 1),
+            "x0": lambda: bounded + 1, "velocity": lambda: (quiet * (1 + min_snr**0.5) ** 2).clamp(max=1.0)}[prediction]()
 
 
 def noised_loss(net: Callable[[Tensor, Tensor], Tensor], picture: Tensor, noise: Tensor, t: Tensor, schedule: Schedule,

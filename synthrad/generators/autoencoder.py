@@ -8,6 +8,7 @@ mask becomes channels. The loss is L1, a perceptual distance, a patch discrimina
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -19,11 +20,14 @@ from synthrad.conditioning import Condition, Images
 from synthrad.errors import InputError
 from synthrad.generators import guards
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
-from synthrad.generators.ranks import mean_of_ranks, seed_apart
+from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart
+from synthrad.lineage import Fitted, Lineage
 from synthrad.nets.autoencoder import Bottleneck, ImageAutoencoder
 from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.encoding import MaskEncoding, decode_masks
+from synthrad.nets.loading import locate
 from synthrad.nets.perceptual import PerceptualDistance, feature_distance
+from synthrad.records import DatasetInfo, file_digest
 
 MEMORY = 0.01  # share of the newest batch in the running moments of the latents
 
@@ -45,10 +49,11 @@ class Autoencoder(ConditionalGenerator):
         adversarial_from: images shown before it joins: first the picture must be about right.
         lr: of both Adam optimizers.
         ema_half_life_images: of the averaged net that encodes, decodes and samples; at most ema_rampup times the images shown.
-        accumulate: parts that a batch is worked through in, for less memory.
+        accumulate: parts that a batch is worked through in, for less memory. A codebook is then averaged part by part.
     """
 
     shown = ("loss", "loss_d")
+    follows_conditions = False
 
     def __init__(self, max_images: int = 1_000_000, channels: Sequence[int] = (64, 128, 256), latent_channels: int = 4,
                  res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = False,
@@ -59,6 +64,7 @@ class Autoencoder(ConditionalGenerator):
         super().__init__()
         self.save_hyperparameters()
         self.steps_done = 0
+        self._restored = False  # made from a checkpoint, which holds all weights
 
     # ---- building
 
@@ -83,10 +89,19 @@ class Autoencoder(ConditionalGenerator):
         self.discriminator = PatchDiscriminator(2, 64, self.picture_channels, num_layers_d=layers,
                                                 norm="INSTANCE") if h.adversarial_weight else None
         own = h.perceptual not in (None, "discriminator")
-        self.distance = PerceptualDistance(h.perceptual, h.perceptual_arch, image) if own else None
+        self.distance = PerceptualDistance(None if self._restored else h.perceptual, h.perceptual_arch, image) if own else None
+        if own and not self._restored:  # nobody says what these weights have seen
+            info = DatasetInfo.from_dict(dict(spec["info"]), "data")
+            fitted = Fitted("weights", file_digest(locate(h.perceptual, "model.perceptual")), "unknown", notes="perceptual distance")
+            spec["info"] = replace(info, lineage=info.lineage + Lineage((fitted,))).to_dict()
         for net in (self.net, self.net_ema):
             net.to(memory_format=torch.channels_last)
         self.register_buffer("latent_moments", torch.zeros(2))  # mean and mean square
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the nets without files of weights: theirs are in the checkpoint."""
+        self._restored = self.spec is None
+        super().on_load_checkpoint(checkpoint)
 
     def prepare_fit(self, batch_size: int) -> None:
         """Refuse weights that cannot be meant."""
@@ -100,6 +115,8 @@ class Autoencoder(ConditionalGenerator):
 
     def on_fit_start(self) -> None:
         """A finished fit stays as it is when it is run again."""
+        if self.discriminator is not None:
+            check_wrapping(self.trainer.strategy.model)
         self.stop_when_done()
 
     def on_train_start(self) -> None:
@@ -191,7 +208,7 @@ class Autoencoder(ConditionalGenerator):
     @torch.no_grad()
     def to_latents(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [n, channels, h, w] to means and deviations of their scaled latents, [n, latent_channels, h / f, w / f]."""
-        mean, deviation = self.net_ema.encode(pictures)
+        mean, deviation = self.net_ema.encode(pictures.to(self.latent_moments))
         return mean * self.latent_scale, deviation * self.latent_scale
 
     @torch.no_grad()
@@ -202,7 +219,7 @@ class Autoencoder(ConditionalGenerator):
     @torch.no_grad()
     def reconstruct(self, batch: Case) -> Images:
         """Real pictures through the means of their latents and back, by the averaged net."""
-        pictures = self.pictures(batch)[:, : self.picture_channels]
+        pictures = self.pictures(batch)[:, : self.picture_channels].to(self.device)
         return self._images(self.to_pictures(self.to_latents(pictures)[0]))
 
     def _images(self, out: Tensor) -> Images:

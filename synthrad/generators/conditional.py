@@ -125,6 +125,7 @@ class ConditionalGenerator(L.LightningModule, ABC):
             raise InputError("checkpoint", "no `synthrad` entry", "a checkpoint of a synthrad generator", "give its last.ckpt")
         state = checkpoint["synthrad"]
         self.build(state["spec"])
+        self.spec["rates"] = state["spec"].get("rates")  # conditions stay as these weights learned them
         self.spec["info"] = {**self.spec["info"], "lineage": state["spec"]["info"].get("lineage")}  # with that of init_from
         self.images_seen = state["images_seen"]
         self.restore(state)

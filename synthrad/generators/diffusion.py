@@ -61,6 +61,7 @@ class Diffusion(ConditionalGenerator):
     """
 
     shown = ("loss",)
+    takes_truncation = False
 
     def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
                  attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = False,
@@ -86,13 +87,13 @@ class Diffusion(ConditionalGenerator):
             InputError: a value that cannot be meant, or guidance of a generator that was never without a condition.
         """
         made = {**self.drawing, **{k: v for k, v in options.items() if v is not None}}
-        preflight.check_drawing(made, self.hparams.drop_rate)
+        preflight.check_drawing(made, self.hparams.drop_rate, self.net_ema.c_dim)
         self.drawing = made
 
     def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
         """The net and its average."""
         h = self.hparams
-        preflight.check_drawing(self.drawing, h.drop_rate)
+        preflight.check_drawing(self.drawing, h.drop_rate, c_dim)
         if (h.prediction == "velocity") != (h.schedule == "rectified_flow") and h.prediction != "x0":
             raise InputError("model.prediction", f"{h.prediction} with schedule {h.schedule}",
                              "velocity (or x0) for a rectified flow; v, epsilon or x0 for the others", "change one of the two")
@@ -136,7 +137,7 @@ class Diffusion(ConditionalGenerator):
                                  "training of its own in a new folder")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the autoencoder as the checkpoint has it, whatever became of its own file.
+        """Make the autoencoder as the checkpoint has it; to sample, its own file is not needed, and to go on with a fit it is.
 
         Raises:
             InputError: the config names another autoencoder.
@@ -234,7 +235,8 @@ class Diffusion(ConditionalGenerator):
         image = out[:, :k].clamp(-1, 1)
         if masks is not None:
             return Images(image, condition.masks)
-        return Images(image, decode_masks(out[:, k:], self.structures, self.hparams.mask_encoding))
+        encoding = (self.autoencoder if latent else self).hparams.mask_encoding
+        return Images(image, decode_masks(out[:, k:], self.structures, encoding))
 
     def _denoiser(self, c: Tensor, masks: Tensor | None) -> Denoise:
         """The averaged net under a condition."""

@@ -61,6 +61,7 @@ def start_from(model: nn.Module, path: str) -> tuple[Start, Lineage]:
         found = ", ".join(f"{k}={source.hparams[k]}" for k in differing)
         raise InputError(f"{KEY} {path}", found, ", ".join(f"model.{k}={model.hparams[k]}" for k in differing),
                          "give this model the width of the checkpoint")
+    model.spec["rates"] = shared_rates(model.spec, spec)
     pairs = _Pairs(model, source)
     kept = {name: _take_over(name, getattr(model, name), getattr(source, name), pairs, f"{KEY} {path}") for name in NETS}
     model.path_mean.copy_(source.path_mean)
@@ -86,6 +87,17 @@ def frozen_parts(discriminator: nn.Module, freeze_d: int, whole_input: bool) -> 
     if freeze_d > len(blocks):
         raise InputError("model.freeze_d", str(freeze_d), f"at most {len(blocks)}, the blocks of a discriminator of this size")
     return [discriminator.from_image] * bool(freeze_d and whole_input) + blocks[:freeze_d]
+
+
+def shared_rates(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[float] | None:
+    """The rates that conditions are standardised by from now on: the source's for what both know, as its weights learned them.
+
+    None where the source learned raw conditions.
+    """
+    if theirs.get("rates") is None or own.get("rates") is None:
+        return None
+    known, fresh = (dict(zip([n for n in condition_columns(s) if n[0] != "is known:"], s["rates"], strict=True)) for s in (theirs, own))
+    return [known.get(name, rate) for name, rate in fresh.items()]
 
 
 def condition_columns(spec: Mapping[str, Any]) -> list[Hashable]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from synthrad.errors import InputError
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
-from synthrad.records import write_durably
 
 KEY = "model.autoencoder"
 VERSION = 1  # raise by hand when kept latents change
@@ -58,8 +58,8 @@ def read_autoencoder(path: str, spec: Mapping[str, Any], masks: str) -> tuple[Au
         raise InputError(f"{KEY} {path}", "images with their masks" if encoded == "draw" else "images alone",
                          "images alone, for model.masks=given" if wanted == "none" else "images with their masks, for model.masks=draw",
                          f"train the autoencoder with model.masks={wanted}")
-    if wanted == "draw" and (theirs["layers"] != spec["layers"] or module.hparams.mask_encoding != "onehot"):
-        raise InputError(f"{KEY} {path}", f"layers {theirs['layers']}, {module.hparams.mask_encoding}", f"{spec['layers']}, onehot",
+    if wanted == "draw" and theirs["layers"] != spec["layers"]:
+        raise InputError(f"{KEY} {path}", f"layers {theirs['layers']}", f"{spec['layers']}, as data gives them",
                          "train an autoencoder on these masks")
     entry = {"hparams": {k: v for k, v in module.hparams.items() if not k.startswith("_")}, "spec": {k: theirs[k] for k in ("size", "channels", "classes", "layers", "attributes")},
              "digest": lineage.fitted[-1].digest}
@@ -100,18 +100,25 @@ class KeptLatents:
         """Encode what is not on disk yet. Call it on one process; the others wait and then `open`."""
         if self.path.is_file() and self._readable():
             return
-        net, rows, parts = self._autoencoder, len(self._data.train), []
-        for start in tqdm(range(0, rows, self._batch), desc="encoding latents", unit="batch", disable=None):
-            case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
-            pictures = net.pictures(case)[:, : net.picture_channels].to(net.device)
-            parts.append(torch.stack(net.to_latents(pictures), 1).float().cpu().numpy())
-        made = np.concatenate(parts)
-        if not np.isfinite(made).all():
-            raise InputError(KEY, "latents that are not finite", "a trained autoencoder", "train it again, or name an earlier checkpoint")
+        net, rows = self._autoencoder, len(self._data.train)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.save(buffer, made)
-        write_durably(self.path, buffer.getvalue())
+        handle, draft = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        os.close(handle)
+        try:
+            made = np.lib.format.open_memmap(draft, "w+", np.float32, self._shape)
+            for start in tqdm(range(0, rows, self._batch), desc="encoding latents", unit="batch", disable=None):
+                case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
+                latents = torch.stack(net.to_latents(net.pictures(case)[:, : net.picture_channels]), 1).float().cpu().numpy()
+                if not np.isfinite(latents).all():
+                    raise InputError(KEY, "latents that are not finite", "a trained autoencoder",
+                                     "train it again, or name an earlier checkpoint")
+                made[start : start + len(latents)] = latents
+            made.flush()
+            with open(draft, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, self.path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
 
     def open(self) -> None:
         """Map them into memory."""

@@ -52,11 +52,12 @@ def check_options(options: Mapping[str, Any]) -> None:
                          "random weights", "name the checkpoint to start from, or set freeze_d to 0")
 
 
-def check_drawing(drawing: Mapping[str, Any], drop_rate: float) -> None:
+def check_drawing(drawing: Mapping[str, Any], drop_rate: float, c_dim: int) -> None:
     """Refuse a way to draw from a diffusion model that cannot be meant.
 
     Args:
         drawing: sampler, steps, guidance, guidance_interval. drop_rate: share of images that trained without a condition.
+        c_dim: length of the condition vector. Guidance steers by it, never by masks.
 
     Raises:
         InputError: names the option.
@@ -70,6 +71,9 @@ def check_drawing(drawing: Mapping[str, Any], drop_rate: float) -> None:
     if drawing["guidance"] != 1 and not drop_rate:
         raise InputError("guidance", f"{drawing['guidance']}, and the generator was trained with drop_rate 0", "1: it never drew "
                          "without a condition, and guidance steers away from that", "train with model.drop_rate 0.1, or leave it at 1")
+    if drawing["guidance"] != 1 and not c_dim:
+        raise InputError("guidance", f"{drawing['guidance']}, and the generator knows no labels and no attributes", "1: there is nothing "
+                         "to steer by (masks are always followed)", "leave it out")
     low, high = drawing["guidance_interval"]
     if not 0 <= low <= high <= 1:
         raise InputError("guidance_interval", f"{[low, high]}", "two times in order, from 0 (the picture) to 1 (noise)")

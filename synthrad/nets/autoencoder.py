@@ -44,6 +44,8 @@ class ImageAutoencoder(nn.Module):
             norm_num_groups=32 if all(c % 32 == 0 for c in channels) else 8, with_encoder_nonlocal_attn=attention,
             with_decoder_nonlocal_attn=attention, use_flash_attention=flash)
         self.quantizer = VectorQuantizer(EMAQuantizer(2, codes, latent_channels)) if bottleneck == "vq" else None
+        if self.quantizer is not None:  # with MONAI's zeros the first update throws every entry away that it did not use
+            self.quantizer.quantizer.ema_cluster_size.fill_(1.0)
         if bottleneck == "vq":  # nothing is drawn around the mean: no parameters that never learn
             self.net.quant_conv_log_sigma = None
 

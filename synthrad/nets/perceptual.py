@@ -23,17 +23,24 @@ class PerceptualDistance(nn.Module):
     """Distance of unit-length features of a frozen net (Zhang et al. 2018, eq. 1, all channels weighted alike).
 
     Args:
-        weights: file of the net's weights, or a hub id that is in the cache; nothing is downloaded.
+        weights: file of the net's weights, or a hub id that is in the cache; nothing is downloaded. None = random ones, for
+            a checkpoint to fill.
         arch: timm's name of the net.
         in_channels: of the pictures; the net's first layer is adapted to them.
     """
 
-    def __init__(self, weights: str, arch: str = "vgg16", in_channels: int = 1):
+    def __init__(self, weights: str | None, arch: str = "vgg16", in_channels: int = 1):
         super().__init__()
         if not timm.is_model(arch):
             raise InputError("model.perceptual_arch", repr(arch), "a name that timm knows", "such as vgg16 or resnet18")
         self.net = timm.create_model(arch, pretrained=False, features_only=True, in_chans=in_channels)
-        load_into(self.net, load_plain(locate(weights, "model.perceptual")), weights)
+        if weights is not None:
+            whole = timm.create_model(arch, pretrained=False, in_chans=in_channels)  # some nets name layers otherwise for features
+            load_into(whole, load_plain(locate(weights, "model.perceptual")), weights)
+            named = {k.replace(".", "_"): v for k, v in whole.state_dict().items()}
+            self.net.load_state_dict({k: named[k.replace(".", "_")] for k in self.net.state_dict()})
+        usual = timm.get_pretrained_cfg(arch)  # what such weights expect of their pictures, a mean over red, green and blue
+        self.mean, self.std = (sum(v) / len(v) for v in ((usual.mean, usual.std) if usual else ((0.5,), (0.5,))))
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PerceptualDistance:
@@ -41,7 +48,8 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Mean over pictures [n, C, h, w], pixels and layers: 0 = alike."""
+        """Mean over pictures [n, C, h, w] in [-1, 1], pixels and layers: 0 = alike."""
+        one, other = (((x + 1) / 2 - self.mean) / self.std for x in (one, other))
         pairs = zip(self.net(one), self.net(other), strict=True)
         return torch.stack([(_unit(a) - _unit(b)).square().sum(1).mean() for a, b in pairs]).mean()
 

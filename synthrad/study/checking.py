@@ -122,8 +122,6 @@ def _check_source(source: Source, manifest: Manifest) -> None:
 
 def _check_generator(source: Source) -> None:
     """The config is there and names a generator; its other keys are checked by `synthrad fit`."""
-    from synthrad import generators
-
     path = Path(source.generator)
     if not path.is_file():
         near = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
@@ -136,16 +134,29 @@ def _check_generator(source: Source) -> None:
                          f"add `- class_path: {SELECTION}` after Fidelity to trainer.callbacks, or leave the key out")
     if any(o.startswith("--model") and not o.startswith("--model.") for o in source.overrides):
         return  # the flag replaces what the file says
-    known = {}
-    for found in pkgutil.iter_modules(generators.__path__, f"{generators.__name__}."):
-        module = importlib.import_module(found.name)
-        known |= {n: c for n, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__}
+    known = _generators()
     expected = f"a generator: {', '.join(n for n in known if not n.startswith('_'))}"
     if not isinstance(named, str):
         raise InputError(f"{path}: model.class_path", repr(named), expected)
     package, _, name = named.rpartition(".")
     if (not package or package.split(".")[0] == "synthrad") and name not in known:  # a user's own package is the user's affair
         raise InputError(f"{path}: model.class_path", repr(named), expected, _near(name, list(known)))
+    if source.truncation != 1 and not getattr(known.get(name), "takes_truncation", True):
+        raise InputError("truncation", str(source.truncation), f"1 for a {name}, which has no mean picture", "leave it out")
+    if "bottleneck=vq" in str(source.overrides) or "'bottleneck': 'vq'" in str(config):
+        raise InputError(f"{path}: model.bottleneck", "vq", "kl: a codebook has no prior to draw from", "name a latent diffusion model "
+                         "on it as the source")
+
+
+def _generators() -> dict[str, type]:
+    """Every class of synthrad.generators by its name."""
+    from synthrad import generators
+
+    known: dict[str, type] = {}
+    for found in pkgutil.iter_modules(generators.__path__, f"{generators.__name__}."):
+        module = importlib.import_module(found.name)
+        known |= {n: c for n, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__}
+    return known
 
 
 def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> None:
@@ -153,7 +164,8 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
     source = study.sources[name]
     if source.generator is None:
         return
-    data = read_yaml(Path(source.generator), "a config of a generator fit").get("data")
+    config = read_yaml(Path(source.generator), "a config of a generator fit")
+    data, model = config.get("data"), config.get("model")
     options = dict(data.get("init_args") or {}) if isinstance(data, dict) else {}
     for flag in source.overrides:
         key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
@@ -162,6 +174,9 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
                 options[key] = yaml.safe_load(value)
             except yaml.YAMLError as e:
                 raise InputError("overrides", repr(flag), "a list as YAML writes it", f"such as --data.{key}=[]") from e
+    named = str(model.get("class_path") if isinstance(model, dict) else model).rpartition(".")[2]
+    if not getattr(_generators().get(named), "follows_conditions", True):
+        options |= {"classes": [], "attributes": []}
     for key, known in (("classes", manifest.info.classes), ("attributes", manifest.info.attributes)):
         if options.get(key) is None:
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ import yaml
 
 from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
-from synthrad.records import Manifest
+from synthrad.records import Manifest, file_digest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.description import REFERENCE, Arm, Source, Study, Task, build_strategy, digest_of
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
+GENERATOR_VERSION = 2  # the same, where only the training of generators changes; 2: standardised conditions
+STARTS = re.compile(r"(?:autoencoder|init_from)['\"]?\s*[:=]\s*['\"]?([^'\",\s}]+)")  # keys of a config or an override that name checkpoints
 CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
 LONGER = f"{REFERENCE}_longer"
 
@@ -160,7 +164,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
     for name, source in study.sources.items():
         size = source.size or study.size
         made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides,
-                         *([size] if source.generator else []))
+                         *([GENERATOR_VERSION, size, _started_from(config[source.generator], source.overrides)] if source.generator else []))
         imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
         filtered = source.filter and _settings(source.filter)
         out["generator"][name] = made
@@ -176,6 +180,12 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
                                     study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(), externals)
     return out
+
+
+def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
+    """Digests of the checkpoints that a generator's training takes up: another file under the same name is another generator."""
+    named = STARTS.findall(f"{config!r} {' '.join(overrides)}")
+    return [file_digest(path) for path in named if Path(path).is_file()]
 
 
 def _plain(part: Source | Task) -> dict[str, Any]:

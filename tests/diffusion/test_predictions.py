@@ -35,10 +35,11 @@ def test_min_snr_weighs_the_error_of_the_picture_whatever_is_predicted(predictio
     nudge = 1e-3 * torch.ones_like(answer)
     moved = picture_of(prediction, answer + nudge, noised, a, s) - picture_of(prediction, answer, noised, a, s)
     of_picture = moved.square().flatten(1).mean(1) / 1e-6  # squared error of the picture for one of the answer
-    snr = (alpha / sigma).square()  # epsilon: Hang et al. 2023, eq. 8
-    of_plain = {"epsilon": snr, "v": snr + 1, "x0": snr + 1, "velocity": 1 / sigma.square()}[prediction]
-    assert torch.allclose(weight_of(prediction, alpha, sigma, 5.0), of_plain.clamp(max=5.0) * of_picture)
-    assert of_plain[0] > 5 > of_plain[-1]  # both sides of the bound
+    for gamma in (5.0, 5.0 / 16):  # of a picture, and of one of four times the side
+        bounded = (alpha / sigma).square().clamp(max=gamma)  # epsilon: Hang et al. 2023, eq. 8
+        of_error = {"epsilon": bounded, "v": bounded + 1, "x0": bounded + 1, "velocity": (1 + bounded.sqrt()).square()}[prediction]
+        assert torch.allclose(weight_of(prediction, alpha, sigma, gamma), of_error * of_picture)
+        assert of_error[0] > 1.2 * of_error[-1] > 0  # the picture counts more where more of it is left
     assert torch.equal(weight_of(prediction, alpha, sigma, None), torch.ones_like(alpha))
 
 

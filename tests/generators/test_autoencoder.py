@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import timm
 import tiny_gan
 import torch
 from tiny_generator import same_weights, sample_command
@@ -62,9 +63,8 @@ def test_every_part_learns(options):
     torch.manual_seed(0)
     fresh = Autoencoder(**{**TINY, "max_images": 24, **options})
     fresh.build(tiny_gan.Pictures().spec())
-    moved = lambda net: any(not torch.equal(a, b) for a, b in zip(getattr(model, net).parameters(),  # noqa: E731
-                                                                  getattr(fresh, net).parameters(), strict=True))
-    assert moved("net") and model.images_seen == 24 and torch.isfinite(model.latent_scale)
+    still = [name for name, a in model.net.named_parameters() if a.requires_grad and torch.equal(a, fresh.net.get_parameter(name))]
+    assert not still and model.images_seen == 24 and torch.isfinite(model.latent_scale)
     if model.discriminator is not None:
         state = trainer.optimizers[1].state_dict()["state"]
         assert state and all(int(s["step"]) == 2 for s in state.values())  # from 8 images on: not in the first of three steps
@@ -72,16 +72,20 @@ def test_every_part_learns(options):
 
 
 def test_the_discriminators_loss_is_least_squares_of_real_and_made():
-    seen = {}
+    seen = []
 
     class Spy(Autoencoder):
         def step(self, optimizer, name, n, *losses):
-            seen[name] = [float(sum(loss(slice(None)) for loss in losses).detach())] if name == "loss_d" else seen.get(name)
+            if name == "loss_d":
+                opinion = self.discriminator(self.pictures(tiny_gan.Pictures().batch(1)))[-1]
+                seen.append((float(losses[1](slice(None))), float((opinion - 1).square().mean() / 2)))
+                made, *_ = (cell.cell_contents for cell in losses[0].__closure__ if isinstance(cell.cell_contents, torch.Tensor))
+                seen.append((float(losses[0](slice(None))), float(self.discriminator(made)[-1].square().mean() / 2)))
             super().step(optimizer, name, n, *losses)
 
     model = Spy(**{**TINY, "max_images": 16, "adversarial_from": 8})
     tiny_gan.fit(tiny_gan.Pictures(), model, 2)
-    assert 0 < seen["loss_d"][0] < 4
+    assert len(seen) == 2 and all(found == pytest.approx(expected, rel=1e-5) for found, expected in seen)
 
 
 def test_it_is_a_generator_from_its_prior_and_seeds_alone_decide():
@@ -90,7 +94,7 @@ def test_it_is_a_generator_from_its_prior_and_seeds_alone_decide():
     three, one = model.sample(Condition(), [5, 6, 7]), model.sample(Condition(), [6])
     assert three.image.shape == (3, 1, 16, 16) and three.masks.shape == (3, 1, 16, 16) and three.masks.dtype == torch.int64
     assert torch.allclose(one.image[0], three.image[1], atol=1e-5) and not torch.allclose(three.image[0], three.image[1], atol=1e-4)
-    none, _ = fit(masks="none")
+    none, _ = fit(1, masks="none")
     assert none.eval().sample(Condition(), [5]).masks is None
 
 
@@ -110,6 +114,19 @@ def test_a_codebook_has_no_prior():
     model, _ = fit(1, bottleneck="vq", codes=8)
     with pytest.raises(InputError, match="no prior"):
         model.eval().sample(Condition(), [0])
+
+
+def test_a_file_of_perceptual_weights_is_needed_once_and_named_in_the_lineage(tmp_path):
+    weights, path = tmp_path / "net.pt", tmp_path / "last.ckpt"
+    torch.save(timm.create_model("resnet10t", pretrained=False, in_chans=3).state_dict(), weights)
+    data = tiny_gan.Pictures(size=(32, 32))
+    model, trainer = fit(1, data, perceptual=str(weights), perceptual_arch="resnet10t")
+    trainer.save_checkpoint(path)
+    weights.unlink()
+    loaded, _, lineage, _ = load_generator(path)
+    assert [(f.kind, f.origin) for f in lineage.fitted] == [("weights", "unknown"), ("generator", "known")]
+    for name, tensor in model.distance.state_dict().items():
+        assert torch.equal(tensor, loaded.distance.state_dict()[name]), name
 
 
 def command(real, run, images=24, **more):
@@ -138,6 +155,14 @@ def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_draws_without_labels(rea
     other = command(real, tmp_path / "parts", bottleneck="vq", codes=8)
     assert main([*other, f"--ckpt_path={parts}"]) == 2
     assert load_generator(whole)[0].latent_scale == pytest.approx(float(load_generator(parts)[0].latent_scale))
+
+
+def test_images_alone_are_a_set_without_masks(real, tmp_path):
+    assert main([*command(real, tmp_path / "run", 8, masks="none"), "--trainer.callbacks+=synthrad.callbacks.adherence.Adherence",
+                 "--trainer.callbacks.every_images=8", "--trainer.callbacks.number=10", "--trainer.callbacks.steps=1"]) == 0
+    assert main(sample_command(newest_valid(tmp_path / "run"), real, tmp_path / "set")) == 0
+    made = Manifest.read(tmp_path / "set")
+    assert len(made) == 10 and all(m is None for r in made for m in r.masks)
 
 
 def test_reconstructions_are_checked_and_shown(real, tmp_path):

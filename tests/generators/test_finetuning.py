@@ -7,6 +7,7 @@ from tiny_gan import INFO, TINY, Pictures, fit, trainer
 
 from synthrad.conditioning import Condition
 from synthrad.errors import InputError
+from synthrad.generators import finetuning
 from synthrad.generators.finetuning import frozen_parts
 from synthrad.generators.gan import StyleGAN2
 from synthrad.generators.loading import load_generator
@@ -227,3 +228,13 @@ def test_an_input_with_new_channels_is_never_frozen(source, tmp_path):
     assert not torch.equal(again.discriminator.from_image.weight, before[0])  # on a resume too
     assert torch.equal(again.discriminator.blocks[0].conv0.weight, before[1])
     assert frozen_parts(model.discriminator, 0, True) == []
+
+
+def test_rates_are_the_sources_for_what_both_know():
+    def spec(classes, rates, values=("F", "M")):
+        return {"classes": list(classes), "attributes": {"sex": list(values)}, "rates": rates}
+
+    own, theirs = spec("ab", [0.1, 0.2, 0.5, 0.5]), spec("bc", [0.7, 0.8, 0.4, 0.6])
+    assert finetuning.shared_rates(own, theirs) == [0.1, 0.7, 0.4, 0.6]
+    assert finetuning.shared_rates(own, {**theirs, "rates": None}) is None
+    assert finetuning.shared_rates({**own, "rates": None}, theirs) is None

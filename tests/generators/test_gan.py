@@ -176,6 +176,12 @@ def test_conditions_are_standardised_alike_in_training_and_sampling_and_not_in_o
     trained, asked = model.encode(batch)[1], model.asked(Condition(labels=batch.labels.numpy()), len(batch.labels))[0]
     assert torch.equal(trained, asked)
     assert sorted(set(trained[:, 0].tolist())) == pytest.approx([-0.4 / 0.24**0.5, 0.6 / 0.24**0.5])
+    resumed = StyleGAN2(**model.hparams)
+    resumed.build(tiny_gan.Pictures().spec())
+    old = {**model.spec, "rates": None}
+    checkpoint = {"synthrad": {"spec": old, "images_seen": 8, "steps_done": 1, "ada": model.ada.state_dict(), "start": None}}
+    resumed.on_load_checkpoint(checkpoint)
+    assert resumed.spec["rates"] is None  # weights that learned raw conditions go on with them
     del model.spec["rates"]
     assert sorted(set(model.asked(Condition(labels=batch.labels.numpy()), 8)[0][:, 0].tolist())) == [0, 1]
 

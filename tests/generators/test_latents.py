@@ -8,6 +8,7 @@ from tiny_set import make
 
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
+from synthrad.conditioning import Condition
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError
 from synthrad.generators.diffusion import Diffusion
@@ -99,6 +100,13 @@ def test_from_masks_at_the_latents_size(made, tmp_path):
     assert fit("Diffusion", made / "real", tmp_path / "run", autoencoder=newest_valid(made / "alone"), masks="given") == 0
     assert main(sample_command(newest_valid(tmp_path / "run"), made / "real", tmp_path / "set")) == 0
     assert {f.kind for f in Manifest.read(tmp_path / "set").info.lineage.fitted} == {"autoencoder", "generator", "masks"}
+
+
+def test_masks_are_read_as_the_autoencoder_wrote_them(made, drawn):
+    module = load_generator(drawn)[0]
+    one = module.sample(Condition(), [3]).masks
+    module.hparams.mask_encoding = "scalar"  # what the model itself would have encoded
+    assert torch.equal(module.sample(Condition(), [3]).masks, one)
 
 
 def test_what_does_not_fit_together(made, drawn):

@@ -40,6 +40,8 @@ def test_a_codebook_gives_its_nearest_entries_and_learns():
     mean, deviation = net.encode(x)
     assert (deviation == 0).all() and latents.shape == mean.shape
     entries = net.quantizer.quantizer.embedding.weight
+    assert entries.norm(dim=1).max() < 20  # no entry was thrown away because the first batch did not use it
+    entries = net.quantizer.quantizer.embedding.weight
     nearest = entries[torch.cdist(mean.movedim(1, -1).reshape(-1, 3), entries).argmin(1)].reshape(2, *mean.shape[2:], 3).movedim(-1, 1)
     torch.testing.assert_close(net.decode(mean), net.net.decode(nearest))
 

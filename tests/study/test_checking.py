@@ -67,6 +67,9 @@ def test_a_sound_study_passes(lab):
     ({"sources/made": {"generator": "LAB/nowhere.yaml"}}, ["sources.made", "nowhere.yaml", "no such file"]),
     ({"sources/made": {"generator": "LAB/unet.yaml"}}, ["sources.made", "unet.yaml: model.class_path", "StyleGAN2"]),
     ({"sources/made": {"generator": "LAB/gan.yaml", "checkpoint": "best"}}, ["sources.made: checkpoint: found best", "KeepBestKID"]),
+    ({"sources/made": {"generator": "LAB/diffusion.yaml", "truncation": 0.7}}, ["sources.made: truncation: found 0.7", "1 for a Diffusion"]),
+    ({"sources/made": {"generator": "LAB/vq.yaml"}}, ["vq.yaml: model.bottleneck: found vq", "no prior"]),
+    ({"sources/made": {"generator": "LAB/vae.yaml"}}, ["arms that ask for caries=", "cells of what the generator is taught"]),
     ({"sources/made/filter": "LAB/nowhere.yaml"}, ["sources.made.filter", "nowhere.yaml"]),
     ({"sources/made/filter": "LAB/unet.yaml"}, ["sources.made.filter", "unet.yaml", "class_path"]),
     ({"external": {"elsewhere": "LAB/nowhere"}}, ["external.elsewhere", "nowhere"]),
@@ -76,6 +79,9 @@ def test_a_sound_study_passes(lab):
 ])
 def test_a_fault_is_told_before_the_first_job(lab, change, words):
     (lab / "gan.yaml").write_text("model: {class_path: synthrad.generators.gan.StyleGAN2}\n")
+    for name, text in (("diffusion", "diffusion.Diffusion"), ("vae", "autoencoder.Autoencoder"),
+                       ("vq", "autoencoder.Autoencoder, init_args: {bottleneck: vq}")):
+        (lab / f"{name}.yaml").write_text(f"model: {{class_path: synthrad.generators.{text}}}\n")
     (lab / "unet.yaml").write_text("model: {class_path: synthrad.tasks.segmentation.SegmentationTask}\n")
     with pytest.raises(ValueError) as e:
         check(lab, change)

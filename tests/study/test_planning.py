@@ -107,6 +107,22 @@ def test_sizes_of_sources_and_tasks_decide_their_results_alone(real, tmp_path):
     assert of(task=(64, 128)) == base == of(source=(64, 128))  # said or not, it is the same
 
 
+def test_the_checkpoint_that_a_generator_starts_from_decides_by_its_content(real, tmp_path):
+    start = tmp_path / "last.ckpt"
+
+    def of(text, content, overrides=()):
+        (tmp_path / "ldm.yaml").write_text(text)
+        start.write_text(content)
+        changed = study(sources={"good": {"generator": str(tmp_path / "ldm.yaml"), "overrides": list(overrides)}})
+        return identities(changed, make_plan(changed, real.where(split="train")), real)["generator"]
+
+    bare = "model: {class_path: Diffusion}\n"
+    for text, overrides in ((f"model: {{class_path: Diffusion, init_args: {{autoencoder: {start}}}}}\n", ()),
+                            (bare, [f"--model.autoencoder={start}"]), (bare, [f"--model.init_args.init_from={start}"])):
+        assert of(text, "one", overrides) == of(text, "one", overrides) != of(text, "another", overrides)
+    assert of(bare, "one") == of(bare, "another")
+
+
 def test_budgets(real):
     equal, exposed = study(), study(budget="real_exposure")
     plan, task = make_plan(equal, real.where(split="train")), equal.tasks["findings"]
