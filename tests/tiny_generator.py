@@ -11,11 +11,17 @@ from synthrad.callbacks import newest_valid
 STEPS = 6  # of 4 images
 
 
-def fit_command(real: Path, run: Path) -> list[str]:
-    small = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "max_images": 4 * STEPS,
-             "r1_every": 2, "path_every": 3}
-    return ["fit", "--model=StyleGAN2", *(f"--model.{k}={v}" for k, v in small.items()), "--data=GenerationDataModule",
-            f"--data.manifest={real}", "--data.size=[16,16]", "--data.batch_size=4", "--trainer.accelerator=cpu",
+SMALL = {
+    "StyleGAN2": {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "r1_every": 2, "path_every": 3},
+    "Diffusion": {"channels": "[8,16]", "attention": "[false,true]", "res_blocks": 1, "head_channels": 8, "steps": 3},
+    "Autoencoder": {"channels": "[8,16,16]", "latent_channels": 2, "res_blocks": 1, "attention": "false", "adversarial_from": 8},
+}
+
+
+def fit_command(real: Path, run: Path, model: str = "StyleGAN2", size: int = 16, images: int = 4 * STEPS, **options) -> list[str]:
+    chosen = {**SMALL[model], "max_images": images, **options}
+    return ["fit", f"--model={model}", *(f"--model.{k}={v}" for k, v in chosen.items()), "--data=GenerationDataModule",
+            f"--data.manifest={real}", f"--data.size=[{size},{size}]", "--data.batch_size=4", "--trainer.accelerator=cpu",
             "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1",
             f"--trainer.default_root_dir={run}"]
 

@@ -23,7 +23,6 @@ from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart
 from synthrad.lineage import Fitted, Lineage
 from synthrad.nets.autoencoder import Bottleneck, ImageAutoencoder
-from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.loading import locate
 from synthrad.nets.perceptual import PerceptualDistance, feature_distance
@@ -186,16 +185,10 @@ class Autoencoder(ConditionalGenerator):
 
     def _count(self, batch_images: int, moments: Tensor) -> None:
         """Follow the latents' moments, average, count images, and stop at max_images."""
-        total = batch_images * self.trainer.world_size
         self.latent_moments.lerp_(mean_of_ranks(moments).to(self.latent_moments), max(MEMORY, 1 / (self.steps_done + 1)))
         self.steps_done += 1
-        self.images_seen += total
-        half_life = ramped_half_life(self.hparams.ema_half_life_images, self.images_seen, self.hparams.ema_rampup)
-        update_average(self.net_ema, self.net, half_life_decay(total, half_life))
-        guards.check_weights(self.net_ema, "the averaged net", self.images_seen)
-        self.log("images", float(self.images_seen), prog_bar=True)
         self.log("latent_scale", self.latent_scale)
-        self.stop_when_done()
+        self.count(batch_images, self.net, self.net_ema, self.ramped(batch_images, self.hparams.ema_half_life_images))
 
     # ---- latents
 

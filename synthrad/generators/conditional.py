@@ -21,6 +21,7 @@ from synthrad.errors import InputError
 from synthrad.gan.styles import parts
 from synthrad.generators import guards, preflight
 from synthrad.generators.ranks import mean_of_ranks, unsynced
+from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.encoding import encode_condition, encode_masks, forget, standardise
 
 SAME = ("size", "channels", "classes", "layers", "attributes", "untaught")  # of the data that a training may go on with
@@ -171,6 +172,23 @@ class ConditionalGenerator(L.LightningModule, ABC):
         guards.check_gradients(name, optimizer, scaler, self.images_seen)
         optimizer.step()
         self.log(name, total, prog_bar=name in self.shown)
+
+    def count(self, batch_images: int, net: torch.nn.Module, average: torch.nn.Module, half_life_images: float) -> None:
+        """Count the images of a step, let the average follow the net, and stop at max_images.
+
+        Args:
+            batch_images: of this process. half_life_images: of the average; guards.check_weights looks at it.
+        """
+        total = batch_images * self.trainer.world_size
+        self.images_seen += total
+        update_average(average, net, half_life_decay(total, half_life_images))
+        guards.check_weights(average, "the averaged net", self.images_seen)
+        self.log("images", float(self.images_seen), prog_bar=True)
+        self.stop_when_done()
+
+    def ramped(self, batch_images: int, half_life_images: float) -> float:
+        """Half life of the average after this step: at most ema_rampup times the images shown by then."""
+        return ramped_half_life(half_life_images, self.images_seen + batch_images * self.trainer.world_size, self.hparams.ema_rampup)
 
     def stop_when_done(self) -> None:
         """Stop at max_images; a fit that had reached them stays as it is when it is run again."""

@@ -28,7 +28,6 @@ from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.latents import KeptLatents, read_autoencoder, remake
 from synthrad.generators.ranks import seed_apart
-from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.diffusion_unet import DiffusionUNet
 from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.records import DatasetInfo
@@ -193,12 +192,7 @@ class Diffusion(ConditionalGenerator):
         for group in optimizer.param_groups:
             group["lr"] = self.hparams.lr * warm
         self.step(optimizer, "loss", len(real), loss)
-        self.images_seen += total
-        half_life = ramped_half_life(self.hparams.ema_half_life_images, self.images_seen, self.hparams.ema_rampup)
-        update_average(self.net_ema, self.net, half_life_decay(total, half_life))
-        guards.check_weights(self.net_ema, "the averaged net", self.images_seen)
-        self.log("images", float(self.images_seen), prog_bar=True)
-        self.stop_when_done()
+        self.count(len(real), self.net, self.net_ema, self.ramped(len(real), self.hparams.ema_half_life_images))
 
     # ---- sampling
 

@@ -33,7 +33,6 @@ from synthrad.generators import guards, preflight
 from synthrad.generators.conditional import ConditionalGenerator, noise_of
 from synthrad.generators.finetuning import Start, frozen_parts, start_from
 from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart
-from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.encoding import (
     MaskEncoding,
     decode_masks,
@@ -270,18 +269,14 @@ class StyleGAN2(ConditionalGenerator):
 
     def _count(self, batch_images: int, real_logits: Tensor) -> None:
         """Average, adapt p, count images, and stop at max_images."""
-        h, total = self.hparams, batch_images * self.trainer.world_size
+        total = batch_images * self.trainer.world_size
         self.ada.update(float(mean_of_ranks(real_logits.sign().float().mean())), total)
-        self.images_seen += total
         self.steps_done += 1
         half_life = self.settings.ema_half_life_images
         if self.start is None:  # the average that a fine-tuning starts from is a good one
-            half_life = ramped_half_life(half_life, self.images_seen, h.ema_rampup)
-        update_average(self.generator_ema, self.generator, half_life_decay(total, half_life))
-        guards.check_weights(self.generator_ema, "the averaged generator", self.images_seen)
+            half_life = self.ramped(batch_images, half_life)
         self.log_dict({"ada_p": self.ada.p, "ada_r_t": self.ada.r_t})
-        self.log("images", float(self.images_seen), prog_bar=True)
-        self.stop_when_done()
+        self.count(batch_images, self.generator, self.generator_ema, half_life)
 
     # ---- sampling
 

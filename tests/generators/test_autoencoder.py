@@ -1,13 +1,12 @@
 """The autoencoder: what it learns, keeps of its latents, refuses, resumes and draws."""
 
-import json
 
 import numpy as np
 import pytest
 import timm
 import tiny_gan
 import torch
-from tiny_generator import same_weights, sample_command
+from tiny_generator import fit_command, same_weights, sample_command
 from tiny_set import make
 
 from synthrad.__main__ import main
@@ -130,10 +129,7 @@ def test_a_file_of_perceptual_weights_is_needed_once_and_named_in_the_lineage(tm
 
 
 def command(real, run, images=24, **more):
-    small = {"channels": "[8,16]", "latent_channels": 2, "res_blocks": 1, "attention": "false", "adversarial_from": 8, "max_images": images}
-    return ["fit", "--model=Autoencoder", *(f"--model.{k}={v}" for k, v in {**small, **more}.items()), "--data=GenerationDataModule",
-            f"--data.manifest={real}", "--data.size=[32,32]", "--data.batch_size=4", "--trainer.accelerator=cpu",
-            "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1", f"--trainer.default_root_dir={run}"]
+    return fit_command(real, run, "Autoencoder", 32, images, **more)
 
 
 @pytest.fixture(scope="module")
@@ -163,19 +159,3 @@ def test_images_alone_are_a_set_without_masks(real, tmp_path):
     assert main(sample_command(newest_valid(tmp_path / "run"), real, tmp_path / "set")) == 0
     made = Manifest.read(tmp_path / "set")
     assert len(made) == 10 and all(m is None for r in made for m in r.masks)
-
-
-def test_reconstructions_are_checked_and_shown(real, tmp_path):
-    callback = ["--trainer.callbacks+=synthrad.callbacks.reconstruction.Reconstruction", "--trainer.callbacks.every_images=12",
-                "--trainer.callbacks.number=16", "--trainer.callbacks.steps=2"]
-    assert main([*command(real, tmp_path), *callback]) == 0
-    lines = [json.loads(x) for x in (tmp_path / "reconstruction.jsonl").read_text().splitlines()]
-    assert [x["images"] for x in lines] == [12, 24] and lines[0]["validation"] > 0
-    for line in lines:
-        assert line["error"] > 0 and 0 < line["psnr"] < 60 and -1 <= line["ssim"] <= 1 and line["latent_scale"] > 0
-        assert line["real_dice"] is not None and line["dice"] is not None
-        for each in line["structures"].values():
-            assert each["images"] == 0 or each["error_inside"] > 0
-    assert lines[0]["error"] != lines[1]["error"]
-    assert (tmp_path / "reconstruction.png").stat().st_size > 5000
-    assert len(list((tmp_path / "reconstructions").glob("images*.png"))) == 2

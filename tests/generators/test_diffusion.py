@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_gan
 import torch
-from tiny_generator import same_weights, sample_command
+from tiny_generator import fit_command, same_weights, sample_command
 from tiny_set import make
 
 from synthrad.__main__ import main
@@ -185,10 +185,7 @@ def test_truncation_is_refused():
 
 
 def command(real, run, images=24, **more):
-    small = {"channels": "[8,16]", "attention": "[false,true]", "res_blocks": 1, "head_channels": 8, "steps": 3, "max_images": images}
-    return ["fit", "--model=Diffusion", *(f"--model.{k}={v}" for k, v in {**small, **more}.items()), "--data=GenerationDataModule",
-            f"--data.manifest={real}", "--data.size=[16,16]", "--data.batch_size=4", "--trainer.accelerator=cpu",
-            "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1", f"--trainer.default_root_dir={run}"]
+    return fit_command(real, run, "Diffusion", 16, images, **more)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_generator import same_weights, sample_command
+from tiny_generator import fit_command, same_weights, sample_command
 from tiny_set import make
 
 from synthrad.__main__ import main
@@ -16,16 +16,9 @@ from synthrad.generators.latents import KeptLatents, read_autoencoder
 from synthrad.generators.loading import load_generator
 from synthrad.records import Manifest
 
-SIZE = "[32,32]"
 
-
-def fit(model, real, run, images=24, size=SIZE, extra=(), **options):
-    small = {"Autoencoder": {"channels": "[8,16,16]", "latent_channels": 2, "res_blocks": 1, "attention": "false", "adversarial_from": 8},
-             "Diffusion": {"channels": "[8,16]", "attention": "[false,true]", "res_blocks": 1, "head_channels": 8, "steps": 3}}[model]
-    return main(["fit", f"--model={model}", *(f"--model.{k}={v}" for k, v in {**small, "max_images": images, **options}.items()),
-                 "--data=GenerationDataModule", f"--data.manifest={real}", f"--data.size={size}", "--data.batch_size=4",
-                 "--trainer.accelerator=cpu", "--trainer.callbacks=DurableCheckpoint", "--trainer.callbacks.every_steps=1",
-                 f"--trainer.default_root_dir={run}", *extra])
+def fit(model, real, run, images=24, extra=(), **options):
+    return main([*fit_command(real, run, model, 32, images, **options), *extra])
 
 
 @pytest.fixture(scope="module")
