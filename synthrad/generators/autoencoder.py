@@ -21,7 +21,7 @@ from synthrad.errors import InputError
 from synthrad.generators import guards
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart
-from synthrad.lineage import Fitted, Lineage
+from synthrad.lineage import Fitted, Lineage, hash_values, project_key
 from synthrad.nets.autoencoder import Bottleneck, ImageAutoencoder
 from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.loading import locate
@@ -74,7 +74,10 @@ class Autoencoder(ConditionalGenerator):
 
     def build(self, spec: dict[str, Any]) -> None:
         """Make the nets; labels and attributes are noted as never taught, so that nothing is asked for and ignored in silence."""
-        super().build({**spec, "untaught": list(spec["classes"]), "attributes": {}, "rates": None})
+        rare = dict(spec.get("rare", {}))  # values that the data knows and this does not
+        for name, values in spec["attributes"].items():
+            rare[name] = sorted({*rare.get(name, []), *hash_values(spec["info"]["id"], name, values, project_key())})
+        super().build({**spec, "untaught": list(spec["classes"]), "attributes": {}, "rates": None, "rare": rare})
 
     def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
         """The autoencoder, its average, and the discriminator."""

@@ -1,7 +1,10 @@
 """The autoencoder: what it learns, keeps of its latents, refuses, resumes and draws."""
 
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import tiny_gan
@@ -12,9 +15,11 @@ from tiny_set import make
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
 from synthrad.conditioning import Condition, Generator
+from synthrad.data.conditions import blank_unlearned
 from synthrad.errors import InputError
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.loading import load_generator
+from synthrad.lineage import key_id, project_key
 from synthrad.records import Manifest
 
 TINY = {"channels": (8, 16), "latent_channels": 2, "res_blocks": 1, "attention": False, "adversarial_from": 8}
@@ -107,6 +112,18 @@ def test_it_is_a_generator_from_its_prior_and_seeds_alone_decide():
 def test_what_cannot_work_is_refused_before_the_first_step(options, words):
     with pytest.raises(InputError, match=words):
         fit(**options)
+
+
+def test_attributes_that_are_asked_for_become_unknown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model, info = Autoencoder(**TINY), replace(tiny_gan.INFO, classes=(), attributes=("sex",))
+    spec = tiny_gan.Pictures(info=info).spec()
+    model.build({**spec, "attributes": {"sex": ["F", "M"]}, "absent": [], "key_id": key_id(project_key())})
+    asked = pd.DataFrame({"attribute:sex": ["F", "M", ""]})
+    assert set(blank_unlearned(asked, model.spec, info)["attribute:sex"]) == {""}
+    assert "2 of 3 conditions ask for values of 'sex'" in capsys.readouterr().out
+    with pytest.raises(InputError, match="'X'"):
+        blank_unlearned(pd.DataFrame({"attribute:sex": ["X"]}), model.spec, info)
 
 
 def test_a_codebook_has_no_prior():
