@@ -9,7 +9,7 @@ from tiny_gan import TINY, Pictures, fit
 
 from synthrad.callbacks import DurableCheckpoint, DurableCheckpointIO, newest_valid
 from synthrad.errors import RunError
-from synthrad.generators import gan, guards
+from synthrad.generators import conditional, gan, guards
 from synthrad.generators.gan import StyleGAN2
 
 
@@ -96,14 +96,14 @@ def test_gradient_of_a_finite_loss(tmp_path, accumulate):
 
 
 def test_average(tmp_path, monkeypatch):
-    honest = gan.update_average
+    honest = conditional.update_average
 
     def spoiled(average, source, decay):
         honest(average, source, decay)
         average.const.data[0, 0, 0, 0] = float("nan")
 
-    stopped(tmp_path, At(2, lambda *_: monkeypatch.setattr(gan, "update_average", spoiled)),
-            match="averaged generator is not finite after 24 images .const.")
+    stopped(tmp_path, At(2, lambda *_: monkeypatch.setattr(conditional, "update_average", spoiled)),
+            match="averaged net is not finite after 24 images .const.")
 
 
 @pytest.mark.parametrize("durable", [True, False])
