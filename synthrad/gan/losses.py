@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,14 @@ def real_loss(real: Tensor) -> Tensor:
 def fake_loss(fake: Tensor) -> Tensor:
     """The discriminator's logistic loss of fake pictures: mean of -log(1 - sigmoid(D(G(z))))."""
     return F.softplus(fake).mean()
+
+
+def both(loss: Callable[[Tensor], Tensor], logits: Tensor, share: float) -> Tensor:
+    """A loss of logits [N], or of [N, 2]: that of pictures alone plus `share` times that under their conditions.
+
+    Shahbazi et al. 2022, "Collapse by conditioning", section 3: the sum stays when share has reached 1.
+    """
+    return loss(logits) if logits.ndim == 1 else loss(logits[:, 0]) + share * loss(logits[:, 1])
 
 
 def r1_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:

@@ -50,6 +50,14 @@ def settle(size: Sequence[int], batch_images: int, lr: float | Auto, r1_gamma: f
     return Settings(batch_images, **{k: float(values[k] if k in derived else given[k]) for k in given}, derived=derived)
 
 
+def condition_share(images: int, ramp: Sequence[int] | None) -> float:
+    """How much conditions count after so many images: 0 up to ramp[0], 1 from ramp[1] on, a line between; 1 without a ramp."""
+    if ramp is None:
+        return 1.0
+    start, end = ramp
+    return min(max((images - start) / (end - start), 0.0), 1.0)
+
+
 def lazy_adam(parameters: Iterable[Tensor], lr: float, every: int) -> torch.optim.Adam:
     """Adam (betas 0 and 0.99) for steps of which one in `every` is followed by a step of a regulariser.
 

@@ -20,6 +20,7 @@ from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.gan.augment import AdaptiveProbability
 from synthrad.gan.losses import (
+    both,
     fake_loss,
     generator_loss,
     path_lengths,
@@ -27,7 +28,7 @@ from synthrad.gan.losses import (
     r1_penalty,
     real_loss,
 )
-from synthrad.gan.settings import Auto, Settings, lazy_adam, settle
+from synthrad.gan.settings import Auto, Settings, condition_share, lazy_adam, settle
 from synthrad.gan.styles import Centres, Latents, draw_cuts, mix_styles, parts
 from synthrad.generators import guards, preflight
 from synthrad.generators.conditional import ConditionalGenerator, noise_of
@@ -62,6 +63,10 @@ class StyleGAN2(ConditionalGenerator):
         augment: strengths that differ from gan.augment.Augment's, e.g. {"flip": 1}.
         label_dropout: share of images that train with labels and attributes made unknown, see `forget`: without it, a
             condition that leaves a label open is one that a generator of fully labelled data never saw.
+        condition_ramp: [a, b], null = none: train without conditions for a images, and let them count more and more until b
+            images; a second logit judges pictures alone, to the end. On small datasets a discriminator that sees conditions
+            soon knows each training image by its own, and the generator repeats few pictures (Shahbazi et al. 2022,
+            "Collapse by conditioning", section 3; R1 is of the sum of both logits, so that neither is free of it).
         accumulate: parts that a batch is worked through in, for less memory; gradients are added up before each step. The
             result is that of 1 (but for the order of augmentation draws) if a part holds a multiple of 4 images: the
             discriminator compares images of one part only, in groups of 4. On several processes it compares those of
@@ -82,7 +87,7 @@ class StyleGAN2(ConditionalGenerator):
                  style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
                  augment: dict[str, float] | None = None, label_dropout: float = 0.1,
-                 accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0, compile: bool = False):
+                 condition_ramp: tuple[int, int] | None = None, accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0, compile: bool = False):
         super().__init__()
         self.save_hyperparameters()
         self.settings: Settings | None = None
@@ -102,11 +107,18 @@ class StyleGAN2(ConditionalGenerator):
                                           mask_channels=given_channels, **width)
         self.generator, self.generator_ema = make(), make().requires_grad_(False).eval()
         self.generator_ema.load_state_dict(self.generator.state_dict())
-        self.discriminator = StyleGAN2Discriminator(spec["size"], picture_channels, c_dim, **width)
+        self.discriminator = StyleGAN2Discriminator(spec["size"], picture_channels, c_dim, free=bool(h.condition_ramp), **width)
         for net in (self.generator, self.generator_ema, self.discriminator):
             net.to(memory_format=torch.channels_last)  # on a CPU the convolutions then take half the time
         self.augment = preflight.make_augment(len(spec["channels"]), h.augment)
         self.register_buffer("path_mean", torch.zeros(()))
+        self._share_condition()
+
+    def _share_condition(self) -> float:
+        """Let conditions count as much as they are to after the images seen so far."""
+        share = condition_share(self.images_seen, self.hparams.condition_ramp)
+        self.generator.mapping.share = self.generator_ema.mapping.share = share
+        return share
 
     def prepare_fit(self, batch_size: int) -> None:
         """Derive what depends on the sizes."""
@@ -141,6 +153,7 @@ class StyleGAN2(ConditionalGenerator):
         """Continue the counters."""
         self.start = Start(**state["start"]) if state.get("start") else None
         self.steps_done = state["steps_done"]
+        self._share_condition()
         self.ada.load_state_dict(state["ada"])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -158,7 +171,7 @@ class StyleGAN2(ConditionalGenerator):
         h, (opt_g, opt_d) = self.hparams, self.optimizers()
         self._turn(generator=True)
         latents = self._latents(len(c))
-        self.step(opt_g, "loss_g", len(c), lambda p: generator_loss(self._judge(self._draw(latents.part(p), c[p], real[p])[0], c[p])))
+        self.step(opt_g, "loss_g", len(c), lambda p: self._loss(generator_loss, self._draw(latents.part(p), c[p], real[p])[0], c[p])[0])
         if h.path_weight and self.steps_done % h.path_every == 0:
             half = max(1, len(c) // 2)
             self._regularise_paths(opt_g, c[:half], real[:half])
@@ -201,8 +214,10 @@ class StyleGAN2(ConditionalGenerator):
         masks = squash_masks(images[:, k:], self.structures, self.hparams.mask_encoding)
         return torch.cat([images[:, :k], masks], 1), ws
 
-    def _judge(self, pictures: Tensor, c: Tensor) -> Tensor:
-        return self._main["judge"](self.augment(pictures, self.ada.p), c)
+    def _loss(self, loss: Callable[[Tensor], Tensor], pictures: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """A loss of augmented pictures, and their logits."""
+        logits = self._main["judge"](self.augment(pictures, self.ada.p), c)
+        return both(loss, logits, self.generator.mapping.share), logits.detach()
 
     def _regularise_paths(self, optimizer: torch.optim.Optimizer, c: Tensor, real: Tensor) -> None:
         """A step on the path length penalty. In several parts, the lengths of all are measured first: it needs their mean."""
@@ -235,12 +250,12 @@ class StyleGAN2(ConditionalGenerator):
         def fakes(p: slice) -> Tensor:
             with torch.no_grad():
                 fake = self._draw(latents.part(p), c[p], real[p])[0]
-            return fake_loss(self._judge(fake, c[p]))
+            return self._loss(fake_loss, fake, c[p])[0]
 
         def reals(p: slice) -> Tensor:
-            judged = self._judge(real[p], c[p])
-            logits.append(judged.detach())
-            return real_loss(judged)
+            loss, judged = self._loss(real_loss, real[p], c[p])
+            logits.append(judged if judged.ndim == 1 else judged[:, 0])
+            return loss
 
         self.step(optimizer, "loss_d", len(c), fakes, reals)  # one after the other: half the memory
         return torch.cat(logits)
@@ -250,7 +265,8 @@ class StyleGAN2(ConditionalGenerator):
 
         def loss(p: slice) -> Tensor:
             seen = self.augment(real[p], self.ada.p).detach().requires_grad_(True)
-            return r1_penalty(self.discriminator(seen, c[p]), seen, self.settings.r1_gamma) * self.hparams.r1_every
+            logits = both(lambda x: x, self.discriminator(seen, c[p]), self.generator.mapping.share)
+            return r1_penalty(logits, seen, self.settings.r1_gamma) * self.hparams.r1_every
 
         self.step(optimizer, "loss_r1", len(c), loss)
 
@@ -277,6 +293,9 @@ class StyleGAN2(ConditionalGenerator):
             half_life = self.ramped(batch_images, half_life)
         self.log_dict({"ada_p": self.ada.p, "ada_r_t": self.ada.r_t})
         self.count(batch_images, self.generator, self.generator_ema, half_life)
+        share = self._share_condition()
+        if self.hparams.condition_ramp:
+            self.log("condition_share", share)
 
     # ---- sampling
 

@@ -47,6 +47,9 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise InputError(f"model.{name}", str(value), "a number from 0 to 1")
     if options.get("min_snr") not in (None, "auto") and not options["min_snr"] > 0:
         raise InputError("model.min_snr", str(options["min_snr"]), "auto, null, or a number above 0")
+    if (ramp := options.get("condition_ramp")) is not None and not 0 <= ramp[0] < ramp[1] <= options["max_images"]:
+        raise InputError("model.condition_ramp", str(list(ramp)), f"[a, b] with 0 <= a < b <= max_images ({options['max_images']}): "
+                         "conditions that never count in full are not learned", "lower b, raise model.max_images, or give null")
     if options.get("freeze_d") and not options.get("init_from"):
         raise InputError("model.freeze_d", f"{options['freeze_d']} without model.init_from", "0 for a discriminator that starts from "
                          "random weights", "name the checkpoint to start from, or set freeze_d to 0")

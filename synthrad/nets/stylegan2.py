@@ -173,7 +173,12 @@ class Mapping(nn.Module):
     Args:
         depth: fully connected layers after the embedding.
         lr_mult: of all layers but the embedding (0.01 in the paper).
+
+    The embedded condition counts `share` times, 1 unless set: from 0, where it changes nothing, to 1. The first layer takes
+    z and condition side by side, so that it adds a map of z to share times a map of the condition.
     """
+
+    share = 1.0
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, depth: int, lr_mult: float = 0.01):
         super().__init__()
@@ -188,7 +193,7 @@ class Mapping(nn.Module):
         """z [N, z_dim] or None, c [N, c_dim] to w [N, w_dim]."""
         parts = [] if z is None else [unit_moment(z)]
         if self.embed is not None:
-            parts.append(unit_moment(self.embed(c)))
+            parts.append(unit_moment(self.embed(c)) * self.share)
         return self.layers(torch.cat(parts, 1))
 
 
@@ -355,10 +360,11 @@ class StyleGAN2Discriminator(nn.Module):
     Args:
         as StyleGAN2Generator; in_channels: image channels and mask channels together.
         group: images of one minibatch standard deviation.
+        free: also judge pictures without their conditions, from the same features.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, c_dim: int = 0, channel_base: int = 16384,
-                 channel_max: int = 512, mapping_depth: int = 8, group: int = 4):
+                 channel_max: int = 512, mapping_depth: int = 8, group: int = 4, free: bool = False):
         super().__init__()
         h, w = check_size(size)
         sides = [4 * 2**i for i in reversed(range(int(math.log2(min(h, w))) - 1))]
@@ -371,12 +377,18 @@ class StyleGAN2Discriminator(nn.Module):
         self.dense = EqualLinear(last * pixels, last, activate=True)
         self.out = EqualLinear(last, last if c_dim else 1)
         self.mapping = Mapping(0, c_dim, last, mapping_depth) if c_dim else None
+        self.free = EqualLinear(last, 1) if free and c_dim else None
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Images [N, in_channels, h, w] and conditions [N, c_dim] to logits [N]; above 0 = real."""
+        """Images [N, in_channels, h, w] and conditions [N, c_dim] to logits [N]; above 0 = real.
+
+        With `free`: [N, 2], of the image alone and of the image under its condition.
+        """
         x = self.blocks(self.from_image(x.contiguous(memory_format=torch.channels_last)))
         x = self.conv(minibatch_stddev(x, self.group))
-        x = self.out(self.dense(x.flatten(1)))
+        features = self.dense(x.flatten(1))
+        x = self.out(features)
         if self.mapping is None:
             return x[:, 0]
-        return (x * unit_moment(self.mapping(None, c))).sum(1) / math.sqrt(x.shape[1])
+        x = (x * unit_moment(self.mapping(None, c))).sum(1) / math.sqrt(x.shape[1])
+        return x if self.free is None else torch.stack([self.free(features)[:, 0], x], 1)

@@ -137,3 +137,10 @@ def test_path_length_of_a_linear_map():
     torch.testing.assert_close(losses.path_lengths(images, ws, noise), expected)
     penalty, mean = losses.path_penalty(torch.tensor([1.0, 3.0]), torch.tensor(0.0), decay=0.5)
     assert mean.item() == 1 and penalty.item() == 2
+
+
+def test_logits_of_pictures_alone_and_under_their_conditions_are_weighed():
+    alone, under = torch.tensor([0.5, -2.0], dtype=torch.float64), torch.tensor([1.0, 3.0], dtype=torch.float64)
+    slow = sum(math.log(1 + math.exp(-a)) + 0.25 * math.log(1 + math.exp(-b)) for a, b in zip(alone, under, strict=True)) / 2
+    assert losses.both(losses.real_loss, torch.stack([alone, under], 1), 0.25).item() == pytest.approx(slow, rel=1e-12)
+    assert torch.equal(losses.both(losses.real_loss, alone, 0.25), losses.real_loss(alone))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from synthrad.gan.settings import lazy_adam, settle
+from synthrad.gan.settings import condition_share, lazy_adam, settle
 from synthrad.nets.stylegan2 import EqualConv, EqualLinear
 
 
@@ -74,3 +74,8 @@ def test_equalized_learning_rate(kind):
     torch.optim.Adam([layer.weight], lr=0.01, betas=(0.0, 0.99)).step()
     moved = (layer.weight.detach() * c - before).abs()
     assert torch.allclose(moved, torch.tensor(0.01 * c).double(), rtol=1e-4)  # whatever the size of the gradient
+
+
+def test_conditions_count_in_full_without_a_ramp_and_along_one():
+    assert condition_share(0, None) == 1
+    assert [condition_share(n, (100, 300)) for n in (0, 100, 150, 200, 300, 10**9)] == [0, 0, 0.25, 0.5, 1, 1]

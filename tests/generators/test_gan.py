@@ -259,3 +259,31 @@ def test_bf16_trains(capsys):
 
 def test_ada_follows_the_papers_target_by_default():
     assert StyleGAN2().ada.target == 0.6 and StyleGAN2().ada.adapts and StyleGAN2().ada.every == 4
+
+
+def test_conditions_enter_along_their_ramp_and_a_checkpoint_knows_how_far(tmp_path):
+    asks = [Condition(labels=np.array([[value, 0]] * 2)) for value in (0, 1)]
+    ramp = {"condition_ramp": (16, 32), "max_images": 32}
+    halfway, trainer = tiny_gan.fit(**ramp, trainer_options={"max_epochs": 1, "limit_train_batches": 3})
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    loaded = load_generator(tmp_path / "half.ckpt")[0]
+    assert loaded.generator.mapping.share == loaded.generator_ema.mapping.share == 0.5
+    one, other = (loaded.sample(a, [0, 1]).image for a in asks)
+    assert torch.equal(one, halfway.sample(asks[0], [0, 1]).image) and not torch.equal(one, other)
+    loaded.generator_ema.mapping.share = 0.0
+    assert torch.equal(*(loaded.sample(a, [0, 1]).image for a in asks))
+    more = StyleGAN2(**tiny_gan.TINY, **ramp)
+    tiny_gan.trainer().fit(more, tiny_gan.Pictures(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert more.images_seen == 32 and more.generator_ema.mapping.share == 1
+
+
+def test_before_the_ramp_nothing_is_learned_of_conditions_and_after_it_both_logits_teach():
+    torch.manual_seed(0)
+    fresh = StyleGAN2(**tiny_gan.TINY, max_images=16, condition_ramp=(8, 16))
+    fresh.build(tiny_gan.Pictures().spec())
+    start = {k: v.clone() for k, v in fresh.named_parameters()}
+    parts = ["generator.mapping.embed.weight", "discriminator.out.weight", "discriminator.mapping.embed.weight",
+             "discriminator.free.weight", "generator.const"]
+    for steps, moved in ((1, [False, False, False, True, True]), (3, [True] * 5)):  # the third step is the first at share 1
+        model = tiny_gan.fit(steps=steps, condition_ramp=(8, 16), max_images=8 * max(steps, 2))[0]
+        assert [not torch.equal(model.get_parameter(p), start[p]) for p in parts] == moved

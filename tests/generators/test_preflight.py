@@ -31,6 +31,7 @@ def with_rows(labels, **kwargs):
     ({"r1_gamma": -1.0}, "model.r1_gamma"), ({"label_dropout": 2.0}, "label_dropout.*0 to 1"), ({"ada_fixed": float("nan")}, "ada_fixed"),
     ({"augment": {"flop": 1}}, "augment.flop.*unknown.*\n.*flip"), ({"augment": {"flip": -1}}, "augment.flip.*-1"),
     ({"augment": {"hue": 1}}, "hue and saturation need 3"), ({"accumulate": 3}, "3 parts of data.batch_size=8"),
+    ({"condition_ramp": (8, 8)}, "model.condition_ramp.*8, 8"), ({"condition_ramp": (0, 10**6)}, "condition_ramp.*never count in full"),
 ])
 def test_options_that_cannot_be_meant_are_told_before_the_first_step(options, words, monkeypatch):
     monkeypatch.setattr(StyleGAN2, "training_step", lambda *_: pytest.fail("a step was made"))

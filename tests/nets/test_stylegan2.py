@@ -137,3 +137,29 @@ def test_mask_modulation_is_spade_without_its_normalization():
     hidden = torch.relu(h := torch.nn.functional.conv2d(small, block.hidden.weight / (2 * 9) ** 0.5, padding=1)) - 0.2 * torch.relu(-h)
     scale, shift = torch.nn.functional.conv2d(2**0.5 * hidden, block.last.weight / (4 * 9) ** 0.5, padding=1).split(3, 1)
     torch.testing.assert_close(block(x, mask), x * (1 + scale) + shift)
+
+
+def test_a_discriminator_that_also_judges_pictures_alone():
+    torch.manual_seed(0)
+    narrow = {"channel_base": 32, "channel_max": 4, "mapping_depth": 1}
+    net, x = sg.StyleGAN2Discriminator((8, 8), 2, c_dim=3, free=True, **narrow).double(), torch.randn(4, 2, 8, 8, dtype=torch.float64)
+    plain = sg.StyleGAN2Discriminator((8, 8), 2, c_dim=3, **narrow).double()
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("free.")})
+    one, other = (net(x, torch.randn(4, 3, dtype=torch.float64)) for _ in range(2))
+    assert one.shape == (4, 2) and torch.equal(one[:, 0], other[:, 0]) and not torch.isclose(one[:, 1], other[:, 1]).any()
+    c = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.equal(net(x, c)[:, 1], plain(x, c)) and one[:, 0].std() > 0
+    assert sg.StyleGAN2Discriminator((8, 8), 2, free=True, **narrow)(x.float(), torch.zeros(4, 0)).shape == (4,)
+
+
+def test_a_condition_counts_as_much_as_its_share():
+    torch.manual_seed(0)
+    net, z = sg.Mapping(4, 3, 5, 1), torch.randn(2, 4)
+    one, other = torch.randn(2, 2, 3)
+    assert not torch.isclose(net(z, one), net(z, other)).all()
+    net.share = 0.0
+    assert torch.equal(net(z, one), net(z, other)) and not torch.equal(net(z, one), net(z.flip(0), one))
+    net.share = 0.5  # the first layer is linear in the embedded condition, before the leaky ReLU
+    inputs, layer = torch.cat([sg.unit_moment(z), 0.5 * sg.unit_moment(net.embed(one))], 1), net.layers[0]
+    slow = inputs @ (layer.weight * layer.scale).t() + layer.bias * layer.lr_mult
+    torch.testing.assert_close(net(z, one), torch.where(slow > 0, slow, 0.2 * slow) * 2**0.5)
