@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from synthrad.callbacks.checks import STYLE, Checks, short
 from synthrad.errors import InputError
-from synthrad.metrics.features import RadiomicsFeatures, Standardizer
+from synthrad.metrics.features import RadiomicsFeatures, Standardizer, structure
 from synthrad.metrics.fidelity import (
     KernelDistance,
     Projection,
@@ -48,6 +48,7 @@ class RealSide:
         held: [v, d], images that samples are compared with; held_subjects: [v].
         null: [t, d], training images that take the samples' place; null_subjects: [t].
         fitted: [f, d], the images of `standardise`; fitted_subjects: [f].
+        structures: [t + f, d'], metrics.features.structure of the null's images, then of `fitted`'s.
         reference: "validation", or "training" where the manifest has too few validation subjects.
     """
 
@@ -58,6 +59,7 @@ class RealSide:
     null_subjects: np.ndarray
     fitted: np.ndarray
     fitted_subjects: np.ndarray
+    structures: np.ndarray
     reference: str
 
     @cached_property
@@ -65,18 +67,19 @@ class RealSide:
         """Real against real: what a generator without any fault would be measured at."""
         return kernel_distance(self.null, self.held, self.null_subjects, self.held_subjects)
 
-    def compare(self, samples: np.ndarray, draws: int) -> dict[str, Any]:
-        """All numbers of a check for the samples' standardised features [g, d]."""
+    def compare(self, samples: np.ndarray, structures: np.ndarray, draws: int) -> dict[str, Any]:
+        """All numbers of a check for the samples' standardised features [g, d] and structures [g, d']."""
         kid, null = kernel_distance(samples, self.held, None, self.held_subjects), self.null_kid
         real = np.concatenate([self.null, self.fitted])
-        kinds = variety(samples, real, np.concatenate([self.null_subjects, self.fitted_subjects]))
+        who = np.concatenate([self.null_subjects, self.fitted_subjects])
+        kinds, anatomies = variety(samples, real, who), variety(structures, self.structures, who)
         resampled = [short(v, 6) for v in kid.resampled(draws, SHARED_RESAMPLES)]
         return {
             "reference": self.reference, "reference_images": len(self.held), "reference_subjects": kid.subjects[1],
             "generated": len(samples), "columns": self.held.shape[1], **_kid_fields("", kid), **_kid_fields("null_", null),
             "null_images": len(self.null), "null_subjects": null.subjects[0], **self._frechet(samples),
             "variety": short(kinds.ratio), "nearest_ratio": short(kinds.nearest), "spread_ratio": short(kinds.spread),
-            "variety_images": kinds.images, "kid_draws": resampled,
+            "structure_variety": short(anatomies.ratio), "variety_images": kinds.images, "kid_draws": resampled,
         }
 
     def _frechet(self, samples: np.ndarray) -> dict[str, Any]:
@@ -104,20 +107,20 @@ class Fidelity(Checks):
     `conditions(rows)`, `case(row)` and the manifest `train`.
 
     A line of `<log_dir>/fidelity.jsonl` holds images (seen), step, seconds (of training, without checks), s_per_kimg (since
-    the line before), the distances of metrics.fidelity with their nulls, variety with `collapsed`, and kid_draws: the KID
-    over bootstrap samples of the subjects, the same ones in every line, so that two lines can be compared draw by draw.
+    the line before), the distances of metrics.fidelity with their nulls, variety of the features and structure_variety (of
+    metrics.features.structure) with `collapsed`, and kid_draws: the KID over bootstrap samples of the subjects, the same ones in every line, so that two lines can be compared draw by draw.
 
     Args:
         every_images, seed, block: see Checks.
         number: samples, and at most as many real images on each side. Collapse to k modes shows from 2 k images on.
-        collapse_below: warn where the variety of samples (metrics.fidelity.variety; 1 = as varied as real images) is below it.
+        collapse_below: warn where either variety of samples (metrics.fidelity.variety; 1 = as varied as real images) is below it.
         collapse_after: images before which there is no warning: an untrained generator may draw nearly the same everywhere.
         draws: length of kid_draws.
         features: images [n, C, H, W] in [-1, 1] to [n, d]; None = metrics.features.RadiomicsFeatures.
     """
 
     name = "fidelity"
-    shown = ("kid", "null_kid", "frechet", "null_frechet", "variety")
+    shown = ("kid", "null_kid", "frechet", "null_frechet", "variety", "structure_variety")
     data_needs = ("held_out", *Checks.data_needs)
 
     def __init__(self, every_images: int = 10_000, number: int = 500, seed: int = 0, collapse_below: float = 0.6,
@@ -140,16 +143,19 @@ class Fidelity(Checks):
         """Draw, compare, and warn of collapse."""
         seen, (before, then), now = pl_module.images_seen, self._mark, self.trained_seconds
         self._mark = (seen, now)
-        features = torch.cat([self._features_of(drawn.image) for _, drawn in self.samples(trainer.datamodule, pl_module)])
-        found = self.real.compare(self.real.standardise(features), self.draws)
-        low = found["variety"] is not None and found["variety"] < self.collapse_below
-        found["collapsed"] = low and seen >= self.collapse_after
+        blocks = [(self._features_of(drawn.image), structure(drawn.image.float()).cpu())
+                  for _, drawn in self.samples(trainer.datamodule, pl_module)]
+        features, structures = map(torch.cat, zip(*blocks, strict=True))
+        found = self.real.compare(self.real.standardise(features), structures.numpy(), self.draws)
+        low = {what: found[key] for what, key in (("texture", "variety"), ("structure", "structure_variety"))
+               if found[key] is not None and found[key] < self.collapse_below}
+        found["collapsed"] = bool(low) and seen >= self.collapse_after
         if found["collapsed"]:
+            said = " and ".join(f"that of their {what} is {value:.2f}" for what, value in low.items())
             warnings.warn(
-                f"Fidelity: collapse after {seen:,} images: the variety of {found['variety_images']} samples is "
-                f"{found['variety']:.2f} of that of real images (below {self.collapse_below}): many samples nearly repeat "
-                "another one. Look at the newest grid; go back to an earlier checkpoint, or raise r1_gamma or the augmentation.",
-                stacklevel=2)
+                f"Fidelity: collapse after {seen:,} images: where the variety of real images is 1, of {found['variety_images']} samples "
+                f"{said} (below {self.collapse_below}): many nearly repeat another one. Look at the newest grid; go back to an earlier "
+                "checkpoint, raise r1_gamma or the augmentation, or let conditions enter later (condition_ramp).", stacklevel=2)
         return {"seconds": short(now), "s_per_kimg": short((now - then) / (seen - before) * 1000) if seen > before else None,
                 "features": type(self.features).__name__, "seed": self.seed, **found}
 
@@ -189,19 +195,22 @@ class Fidelity(Checks):
         self.features.to(device).eval()
         training = lambda r: self._training_features(data, r, device)  # noqa: E731
         fitted_rows, null_rows = rows[0][:FITTED_IMAGES], rows[1][: self.number]
-        fitted = training(fitted_rows)
+        fitted, fitted_structures = training(fitted_rows)
+        null, null_structures = training(null_rows)
         standardise = Standardizer.fit(fitted)
         if short:
             held_rows = rows[2][: self.number]
-            theirs, held_subjects = training(held_rows), subjects[held_rows]
+            theirs, held_subjects = training(held_rows)[0], subjects[held_rows]
         else:
             theirs = torch.cat([self._features_of(part.to(device)) for part in held.split(self.block)])
-        return RealSide(standardise, standardise(theirs), np.asarray(held_subjects), standardise(training(null_rows)),
-                        subjects[null_rows], standardise(fitted), subjects[fitted_rows], "training" if short else "validation")
+        return RealSide(standardise, standardise(theirs), np.asarray(held_subjects), standardise(null),
+                        subjects[null_rows], standardise(fitted), subjects[fitted_rows],
+                        torch.cat([null_structures, fitted_structures]).numpy(), "training" if short else "validation")
 
-    def _training_features(self, data: Any, rows: np.ndarray, device: torch.device) -> Tensor:
-        blocks = [rows[i : i + self.block] for i in range(0, len(rows), self.block)]
-        return torch.cat([self._features_of(torch.stack([data.case(int(i)).image for i in b]).to(device)) for b in blocks])
+    def _training_features(self, data: Any, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Features and structures of training images."""
+        blocks = [torch.stack([data.case(int(i)).image for i in rows[at : at + self.block]]) for at in range(0, len(rows), self.block)]
+        return torch.cat([self._features_of(b.to(device)) for b in blocks]), torch.cat([structure(b) for b in blocks])
 
 
 def _parts(subjects: np.ndarray, parts: int, seed: int) -> list[np.ndarray]:
@@ -235,7 +244,10 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], collapse_below: float) -> byt
         top.set_title("Distance to real images (bands: 95 % over subjects)", loc="left", fontsize=10)
         bottom.axhline(1, color="#009e73", linestyle="--")
         bottom.axhline(collapse_below, color="#d55e00", linestyle=":", label=f"collapse: below {collapse_below:g}")
-        bottom.plot(images, numbers("variety"), "o-", color="#0072b2", markersize=4)
+        bottom.plot(images, numbers("variety"), "o-", color="#0072b2", markersize=4, label="texture and grey levels")
+        if any("structure_variety" in x for x in lines):  # lines of older versions lack it
+            known = np.array([x.get("structure_variety") for x in lines], float)
+            bottom.plot(images, known, "s-", color="#cc79a7", markersize=4, label="structure")
         bottom.set(ylabel="variety, real = 1", xlabel="images seen, in thousands", ylim=(0, None))
         bottom.legend(frameon=False, fontsize=8)
         buffer = io.BytesIO()

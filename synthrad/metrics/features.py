@@ -39,6 +39,7 @@ TEXTURES = ("log_contrast", "correlation", "energy", "homogeneity", "entropy")
 OCTAVES = 4
 ORIENTATIONS = 8
 CELLS = 4
+STRUCTURE_PIXELS = 32
 QUIET = 1e-5  # variance below which a channel or band counts as flat: twice that of rounding [-1, 1] to 8 bits
 PIXELS_AT_ONCE = 2**19  # of one pass: bounds its memory, and on a CPU larger ones leave the cache
 
@@ -225,6 +226,27 @@ def _between_channels(images: Tensor) -> Tensor:
     columns = [(centred[:, a] * centred[:, b]).mean(1) / (variance[:, a] * variance[:, b]).sqrt()
                for a, b in combinations(range(images.shape[1]), 2)]
     return torch.stack(columns, 1) if columns else images.new_zeros(len(images), 0)
+
+
+@torch.no_grad()
+def structure(images: Tensor) -> Tensor:
+    """What lies where in an image, without its brightness, shading, contrast and finest grain.
+
+    Radiomics hardly see that an anatomy is repeated where texture and grey levels still vary; these pixels do. They are for
+    distances between images of one set (metrics.fidelity.variety): sqrt(2 - 2 r) for images whose structures correlate by r.
+
+    Args:
+        images: float [n, C, H, W], H and W at least 16.
+
+    Returns:
+        float32 [n, C h w] of unit length (0 for a flat image): the image pooled to 32 pixels on its shorter side, each
+        channel less its own means over 4 x 4 of those pixels, interpolated.
+    """
+    _check(images)
+    h, w = (max(1, round(s * min(1, STRUCTURE_PIXELS / min(images.shape[2:])))) for s in images.shape[2:])
+    small = F.adaptive_avg_pool2d(images.float(), (h, w))
+    shading = F.interpolate(F.adaptive_avg_pool2d(small, (h // 4, w // 4)), (h, w), mode="bilinear")
+    return F.normalize((small - shading).flatten(1), eps=QUIET)
 
 
 class RadiomicsFeatures(nn.Module):

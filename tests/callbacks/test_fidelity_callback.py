@@ -124,7 +124,7 @@ def test_a_healthy_fit(tmp_path):
     for x in found:
         assert x["reference"] == "validation" and x["reference_subjects"] == x["generated"] == x["null_images"] == 40
         assert x["kid_low"] < x["kid"] < x["kid_high"] and x["null_kid_low"] < 0 < x["null_kid_high"]
-        assert not x["collapsed"] and 0.75 < x["variety"] < 1.3 and x["variety_images"] == 40
+        assert not x["collapsed"] and 0.75 < x["variety"] < 1.3 and 0.75 < x["structure_variety"] < 1.3 and x["variety_images"] == 40
         assert x["frechet_images"] == 40 and x["frechet_columns"] == 4 and x["frechet"] > 0 and x["columns"] == 140
         assert len(x["kid_draws"]) == 20 and np.std(x["kid_draws"]) < 3 * x["kid_se"]
         assert 0 < x["s_per_kimg"] < 1e6 and x["check_seconds"] > 0 and x["features"] == "RadiomicsFeatures"
@@ -144,8 +144,9 @@ def test_numbers_are_those_of_the_functions():
     """Full columns where n >= 2 d; a projection fitted on neither side below."""
     rng = np.random.default_rng(0)
     held, null, fitted, samples = (rng.normal(size=(n, 20)) for n in (60, 50, 70, 90))
-    side = RealSide(Standardizer.fit(fitted), held, np.arange(60) // 2, null, np.arange(50), fitted, np.arange(70), "validation")
-    found = side.compare(samples, 5)
+    side = RealSide(Standardizer.fit(fitted), held, np.arange(60) // 2, null, np.arange(50), fitted, np.arange(70),
+                    np.concatenate([fitted, null]), "validation")
+    found = side.compare(samples, samples, 5)
     kid = kernel_distance(samples, held, None, np.arange(60) // 2)
     assert found["kid"] == pytest.approx(kid.value, rel=1e-6) and found["kid_se"] == pytest.approx(kid.error, rel=1e-6)
     assert found["reference_subjects"] == 30 and found["null_kid"] == pytest.approx(
@@ -154,11 +155,12 @@ def test_numbers_are_those_of_the_functions():
     assert found["frechet"] == pytest.approx(frechet_distance(samples[:50], held[:50]), rel=1e-6)
     assert found["null_frechet"] == pytest.approx(frechet_distance(null, held[:50]), rel=1e-6)
     assert found["variety"] == pytest.approx(variety(samples, np.concatenate([null, fitted])).ratio, rel=1e-6)
-    few = side.compare(samples[:30], 5)
+    assert found["structure_variety"] == pytest.approx(variety(samples, np.concatenate([fitted, null])).ratio, rel=1e-6)
+    few = side.compare(samples[:30], samples[:30], 5)
     down = Projection.fit(fitted, 3)
     assert few["frechet_columns"] == 3
     assert few["frechet"] == pytest.approx(frechet_distance(down(samples[:30]), down(held[:30])), rel=1e-6)
-    assert side.compare(samples[:9], 5)["frechet"] is None
+    assert side.compare(samples[:9], samples[:9], 5)["frechet"] is None
 
 
 @pytest.mark.parametrize(("modes", "wobble"), [(1, 0.0), (16, 0.0), (64, 0.0), (64, 0.02)])
@@ -167,7 +169,14 @@ def test_collapse_warns(tmp_path, modes, wobble):
     with pytest.warns(UserWarning, match="collapse after 24 images"):
         fit(tmp_path, Painter(modes, wobble=wobble), Pictures(rows=200, held=30), [fidelity(every_images=24, number=200)])
     (found,) = lines(tmp_path)
-    assert found["collapsed"] and found["variety"] < 0.4 and found["variety_images"] == 200
+    assert found["collapsed"] and found["variety"] < 0.4 and found["structure_variety"] < 0.4 and found["variety_images"] == 200
+
+
+def test_a_repeated_anatomy_warns_where_texture_and_grey_levels_vary(tmp_path):
+    with pytest.warns(UserWarning, match="collapse after 24 images: .*that of their structure is 0.[0-5]"):
+        fit(tmp_path, Painter(1, wobble=1.0), Pictures(rows=200, held=30), [fidelity(every_images=24, number=200)])
+    (found,) = lines(tmp_path)
+    assert found["collapsed"] and found["structure_variety"] < 0.5
 
 
 def test_a_resumed_fit_repeats_no_check_and_keeps_the_lines(tmp_path):

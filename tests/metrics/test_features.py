@@ -5,7 +5,7 @@ from scipy import stats
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from synthrad.errors import InputError
-from synthrad.metrics.features import RadiomicsFeatures, Standardizer, feature_names, radiomics
+from synthrad.metrics.features import RadiomicsFeatures, Standardizer, feature_names, radiomics, structure
 from synthrad.metrics.fidelity import frechet_distance
 
 
@@ -148,3 +148,28 @@ def test_standardizer_guards_constant_columns_and_bounds_outliers():
     assert fit(np.array([[5.0, 0.31], [1e9, -4.0]]))[:, 1] == pytest.approx([1, -10]) and fit(np.array([[1e9, 0]]))[0, 0] == 10
     with pytest.raises(InputError, match="at least 2"):
         Standardizer.fit(reference[:1])
+
+
+def test_structure_leaves_brightness_contrast_shading_and_grain_out():
+    images = smooth(6, 2, 64, 128) * 0.5
+    rows = structure(images)
+    assert rows.shape == (6, 2 * 32 * 64) and torch.allclose(rows.norm(dim=1), torch.ones(6))
+    apart = torch.cdist(rows, rows)[~torch.eye(6, dtype=bool)]
+    assert apart.min() > 1  # other images: sqrt(2 - 2 r)
+    shading = torch.linspace(-0.3, 0.3, 128).expand(64, 128)
+    random = torch.Generator().manual_seed(0)
+    for same in (images + 0.1, images * 0.5, images + shading, images + 0.05 * torch.randn(images.shape, generator=random)):
+        assert (structure(same.clamp(-1, 1)) - rows).norm(dim=1).max() < 0.25
+    assert not structure(torch.full((2, 1, 32, 32), 0.5)).any()
+
+
+def test_structure_is_pooled_less_the_means_of_its_cells():
+    image = smooth(1, 1, 64, 64, seed=1)
+    small = image[0, 0].reshape(32, 2, 32, 2).mean((1, 3)).numpy()
+    cells = small.reshape(8, 4, 8, 4).mean((1, 3))
+    at = np.clip((np.arange(32) + 0.5) / 4 - 0.5, 0, 7)
+    low = np.clip(np.floor(at).astype(int), 0, 6)
+    part = at - low
+    along = lambda x: x[low] * (1 - part)[:, None] + x[low + 1] * part[:, None]  # noqa: E731
+    slow = small - along(along(cells).T).T
+    np.testing.assert_allclose(structure(image)[0].numpy(), (slow / np.linalg.norm(slow)).ravel(), atol=1e-5)
