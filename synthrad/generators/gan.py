@@ -57,6 +57,7 @@ class StyleGAN2(ConditionalGenerator):
         r1_gamma, r1_every: weight and interval in steps of R1. It is computed at the augmented images, where the
             discriminator works, so that no second derivative of the resampling is needed.
         path_weight, path_every: weight and interval of path length regularisation, on half a batch; weight 0 is off.
+        noise: per-pixel noise after each convolution, as in the paper. A narrow net of few steps draws grain with it.
         style_mixing: probability that an image takes its styles from two latents.
         ema_half_life_images: of the averaged generator that samples; at most ema_rampup times the images shown (init_from: no ramp).
         ada_target, ada_speed_images, ada_fixed: see gan.augment.AdaptiveProbability.
@@ -84,7 +85,7 @@ class StyleGAN2(ConditionalGenerator):
                  w_dim: int = 512, mapping_depth: int = 8, masks: Literal["draw", "given"] = "draw",
                  mask_encoding: MaskEncoding = "onehot", lr: float | Auto = 0.0025,
                  r1_gamma: float | Auto = 1.0, r1_every: int = 16, path_weight: float = 2.0, path_every: int = 4,
-                 style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
+                 noise: bool = True, style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
                  augment: dict[str, float] | None = None, label_dropout: float = 0.1,
                  condition_ramp: tuple[int, int] | None = None, accumulate: int = 1, init_from: str | None = None, freeze_d: int = 0, compile: bool = False):
@@ -104,7 +105,7 @@ class StyleGAN2(ConditionalGenerator):
         h = self.hparams
         width = {"channel_base": h.channel_base, "channel_max": h.channel_max, "mapping_depth": h.mapping_depth}
         make = lambda: StyleGAN2Generator(spec["size"], picture_channels - given_channels, c_dim, h.z_dim, h.w_dim,  # noqa: E731
-                                          mask_channels=given_channels, **width)
+                                          mask_channels=given_channels, noise=h.noise, **width)
         self.generator, self.generator_ema = make(), make().requires_grad_(False).eval()
         self.generator_ema.load_state_dict(self.generator.state_dict())
         self.discriminator = StyleGAN2Discriminator(spec["size"], picture_channels, c_dim, free=bool(h.condition_ramp), **width)

@@ -218,18 +218,18 @@ class MaskModulation(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution, modulation by a mask if there is one, per-pixel noise, bias, leaky ReLU."""
+    """Modulated convolution, modulation by a mask and per-pixel noise if there are any, bias, leaky ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool, mask_channels: int = 0):
+    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool, mask_channels: int = 0, noise: bool = True):
         super().__init__()
         self.affine = EqualLinear(w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.up = up
         self.by_mask = MaskModulation(mask_channels, outputs) if mask_channels else None
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """x [N, inputs, h, w], w [N, w_dim], noise [N, 1, H, W] of the output's size, mask as StyleGAN2Generator.synthesize."""
         style = self.affine(w)
         y = _convolve(x, self.weight, style, self.up)
@@ -237,7 +237,8 @@ class StyledConv(nn.Module):
         demodulate = (demodulation(self.weight, style) * SQRT2).to(y.dtype)[:, :, None, None]
         y = torch.addcmul((self.bias * SQRT2).to(y.dtype)[:, None, None], y, demodulate)
         y = y if self.by_mask is None else self.by_mask(y, mask)
-        y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
+        if self.noise_strength is not None:
+            y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
         return F.leaky_relu(y, 0.2, inplace=True)
 
 
@@ -266,10 +267,12 @@ class StyleGAN2Generator(nn.Module):
         mask_channels: of a mask that is given, 0 = none (mask to image, see MaskModulation).
         channel_base, channel_max: a resolution of height r has min(channel_base // r, channel_max) feature maps
             (by the shorter side). The paper's 256 px net is 32768 and 512 (16384 and 512: about half the work).
+        noise: whether a map of noise enters after each convolution, as in the paper; without, all comes from the styles.
     """
 
     def __init__(self, size: Sequence[int], out_channels: int, c_dim: int = 0, z_dim: int = 512, w_dim: int = 512,
-                 channel_base: int = 16384, channel_max: int = 512, mapping_depth: int = 8, mask_channels: int = 0):
+                 channel_base: int = 16384, channel_max: int = 512, mapping_depth: int = 8, mask_channels: int = 0,
+                 noise: bool = True):
         super().__init__()
         h, w = check_size(size)
         self.mask_channels = mask_channels
@@ -280,18 +283,19 @@ class StyleGAN2Generator(nn.Module):
         self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_depth)
         self.register_buffer("w_mean", torch.zeros(w_dim))
         self.const = nn.Parameter(torch.randn(1, width[0], *shape))
-        convs = [StyledConv(width[0], width[0], w_dim, False, mask_channels)]
-        self.noise_shapes = [shape]
+        convs = [StyledConv(width[0], width[0], w_dim, False, mask_channels, noise)]
+        shapes = [shape]
         for i in range(1, len(sides)):
-            convs += [StyledConv(width[i - 1], width[i], w_dim, True, mask_channels),
-                      StyledConv(width[i], width[i], w_dim, False, mask_channels)]
-            self.noise_shapes += [(shape[0] * 2**i, shape[1] * 2**i)] * 2
+            convs += [StyledConv(width[i - 1], width[i], w_dim, True, mask_channels, noise),
+                      StyledConv(width[i], width[i], w_dim, False, mask_channels, noise)]
+            shapes += [(shape[0] * 2**i, shape[1] * 2**i)] * 2
+        self.noise_shapes = shapes if noise else []
         self.convs = nn.ModuleList(convs)
         self.to_image = nn.ModuleList(ToImage(c, out_channels, w_dim) for c in width)
         self.num_ws = len(convs) + 1  # each ToImage shares the style of the convolution that follows it
 
     def draw_noise(self, n: int, device: torch.device | str, generator: torch.Generator | None = None) -> list[Tensor]:
-        """One [n, 1, H, W] noise map for every convolution."""
+        """One [n, 1, H, W] noise map for every convolution, or none."""
         return [torch.randn(n, 1, *s, device=device, generator=generator) for s in self.noise_shapes]
 
     def truncate(self, w: Tensor, psi: float) -> Tensor:
@@ -311,8 +315,8 @@ class StyleGAN2Generator(nn.Module):
         noise = self.draw_noise(len(ws), ws.device) if noise is None else noise
         x = self.const.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image = None
-        for i, (conv, eta) in enumerate(zip(self.convs, noise, strict=True)):
-            x = conv(x, ws[:, i], eta, mask)
+        for i, conv in enumerate(self.convs):
+            x = conv(x, ws[:, i], noise[i] if self.noise_shapes else None, mask)
             if i % 2 == 0:  # the last convolution of a resolution
                 layer = self.to_image[i // 2](x, ws[:, i + 1])
                 with torch.autocast(ws.device.type, enabled=False):  # the picture itself is never of 8 bits

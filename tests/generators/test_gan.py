@@ -287,3 +287,11 @@ def test_before_the_ramp_nothing_is_learned_of_conditions_and_after_it_both_logi
     for steps, moved in ((1, [False, False, False, True, True]), (3, [True] * 5)):  # the third step is the first at share 1
         model = tiny_gan.fit(steps=steps, condition_ramp=(8, 16), max_images=8 * max(steps, 2))[0]
         assert [not torch.equal(model.get_parameter(p), start[p]) for p in parts] == moved
+
+
+def test_a_fit_without_noise_samples_from_its_checkpoint(tmp_path):
+    model, trainer = tiny_gan.fit(noise=False)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    loaded, ask = load_generator(tmp_path / "last.ckpt")[0], Condition(labels=np.array([[1, 0]] * 2))
+    one = loaded.sample(ask, [0, 1]).image
+    assert torch.equal(one, model.sample(ask, [0, 1]).image) and not torch.equal(one[0], one[1])

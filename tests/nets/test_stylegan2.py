@@ -163,3 +163,16 @@ def test_a_condition_counts_as_much_as_its_share():
     inputs, layer = torch.cat([sg.unit_moment(z), 0.5 * sg.unit_moment(net.embed(one))], 1), net.layers[0]
     slow = inputs @ (layer.weight * layer.scale).t() + layer.bias * layer.lr_mult
     torch.testing.assert_close(net(z, one), torch.where(slow > 0, slow, 0.2 * slow) * 2**0.5)
+
+
+def test_a_generator_without_noise_draws_from_styles_alone():
+    torch.manual_seed(0)
+    narrow = {"c_dim": 2, "z_dim": 4, "w_dim": 4, "channel_base": 32, "channel_max": 4, "mapping_depth": 1}
+    net, noisy = sg.StyleGAN2Generator((8, 8), 2, noise=False, **narrow), sg.StyleGAN2Generator((8, 8), 2, **narrow)
+    noisy.load_state_dict(net.state_dict(), strict=False)
+    assert set(noisy.state_dict()) - set(net.state_dict()) == {f"convs.{i}.noise_strength" for i in range(len(net.convs))}
+    ws = torch.randn(3, net.num_ws, 4)
+    assert net.draw_noise(3, "cpu") == [] and torch.equal(net.synthesize(ws), net.synthesize(ws))
+    assert torch.equal(net.synthesize(ws), noisy.synthesize(ws))  # strengths start at 0
+    noisy.convs[0].noise_strength.data += 1
+    assert not torch.equal(noisy.synthesize(ws), noisy.synthesize(ws))
