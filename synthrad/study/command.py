@@ -102,9 +102,13 @@ def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str
     from synthrad.study.planning import identities, planned_fits
 
     ids, arms = identities(study, plan, manifest), planned_fits(study, plan)
+    used = {n: s for n, s in study.sources.items() if sum(plan.wanted[n].values())}
+    owners: dict[str, str] = {}  # of two sources with one training, the first fits the generator
+    for n in used:
+        owners.setdefault(ids["generator"][n], n)
     sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None,
-                   "checkpoint": s.checkpoint}
-               for n, s in study.sources.items() if sum(plan.wanted[n].values())}
+                   "checkpoint": s.checkpoint, **({"owner": own} if s.generator and (own := owners[ids["generator"][n]]) != n else {})}
+               for n, s in used.items()}
     fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}
     return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),

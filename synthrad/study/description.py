@@ -53,7 +53,7 @@ class Source(Part):
         generator: config of a generator fit; overrides: flags added to it. None for an imported set.
         checkpoint: of the generator: last, or best: the one that KeepBestKID in its config keeps.
         manifest: an imported synthetic manifest (or one a draw, if a list).
-        truncation: as `synthrad sample` takes it.
+        truncation, mask_transform: as `synthrad sample` takes them; two sources of one training share its generator.
         margin: share drawn above the plan (0.1 = 10 % more).
         score: judges, needed by mask-quality filters; filter: a filter config, None = keep all.
         draws: independent synthetic sets; seed s of a fit uses draw s modulo draws.
@@ -65,6 +65,7 @@ class Source(Part):
     checkpoint: Literal["last", "best"] = "last"
     manifest: str | tuple[str, ...] | None = None
     truncation: float = Field(1.0, gt=0, le=1)
+    mask_transform: Literal["none", "flip", "affine"] = "none"
     margin: float = Field(0.1, ge=0)
     draws: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
@@ -76,6 +77,8 @@ class Source(Part):
     def _one_origin(self) -> Source:
         if self.manifest is not None and self.checkpoint != "last":
             raise ValueError("`checkpoint` is for a `generator`: an imported set has none")
+        if self.manifest is not None and self.mask_transform != "none":
+            raise ValueError("`mask_transform` is for a `generator` that draws from masks: an imported set is drawn already")
         if self.manifest is not None and self.size is not None and self.score is None:
             raise ValueError("`size` is for a `generator` or its judges (`score`): an imported set has the size of its images")
         if (self.generator is None) == (self.manifest is None):

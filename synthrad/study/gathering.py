@@ -128,8 +128,8 @@ def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -
     for name in graph["sources"]:
         for stage, title in (("generator", "train generator"), ("pool", "sample, score, filter")):
             path = folder / "sources" / name / f"{stage}.json"
-            if path.exists():
-                costs[f"{title} ({name})"] = json.loads(path.read_text())["seconds"]
+            if path.exists() and "owner" not in (known := json.loads(path.read_text())):  # another source's generator costs once
+                costs[f"{title} ({name})"] = known["seconds"]
     for fit in fits:
         key = f"fit {fit['task']}, {fit['net']} (all arms and seeds)"
         costs[key] = costs.get(key, 0.0) + fit["seconds"]
@@ -138,8 +138,8 @@ def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -
 
 def _commands(folder: Path, graph: Mapping[str, Any]) -> list[str]:
     made = [folder / "sources" / n / "generator.json" for n in graph["sources"]]
-    return [f"synthrad study run {graph['study_file']}",
-            *(json.loads(p.read_text())["command"].replace(f"{folder.parent.parent}/", "") for p in made if p.exists())]
+    commands = [json.loads(p.read_text())["command"].replace(f"{folder.parent.parent}/", "") for p in made if p.exists()]
+    return [f"synthrad study run {graph['study_file']}", *dict.fromkeys(commands)]
 
 
 def _untested(study: Study) -> list[str]:

@@ -42,12 +42,18 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 def generator(folder: Path, name: str) -> Path:
-    """Fit the generator of one source by the command that a user would type, resuming from its newest checkpoint."""
+    """Fit the generator of one source by the command that a user would type, resuming from its newest checkpoint.
+
+    A source whose generator another one trains takes that one's checkpoint, its last or its best.
+    """
     from synthrad.callbacks.durable_checkpoint import newest_valid
 
     study, _, _, graph = open_run(folder)
-    source, identity = study.sources[name], graph["sources"][name]["generator"]
-    home = folder / "sources" / name / f"generator-{identity}"
+    source, identity, owner = study.sources[name], graph["sources"][name]["generator"], graph["sources"][name].get("owner")
+    home = folder / "sources" / (owner or name) / f"generator-{identity}"
+    if owner is not None:
+        known = json.loads((home.parent / "generator.json").read_text())
+        return _note_generator(folder, name, home, {"command": known["command"], "seconds": 0.0, "owner": owner})
     spent = home / "seconds"  # of all calls: a killed fit resumes
     with locked(home / ".lock", f"generator {name}") as lock:
         start, before = time.monotonic(), float(spent.read_text()) if spent.is_file() else 0.0
@@ -68,12 +74,20 @@ def generator(folder: Path, name: str) -> Path:
             write_durably(spent, f"{seconds:.3f}".encode())
         if code:
             raise RunError(f"the fit of generator {name!r} failed; its message stands above")
-        found = newest_valid(home, source.checkpoint)
-        if found is None:
-            raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint ({source.checkpoint})")
-        _write_json(folder / "sources" / name / "generator.json",
-                    {"checkpoint": os.path.relpath(found, folder), "digest": file_digest(found), "seconds": seconds,
-                     "command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", "")})
+        return _note_generator(folder, name, home, {"command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", ""),
+                                                    "seconds": seconds})
+
+
+def _note_generator(folder: Path, name: str, home: Path, facts: dict[str, Any]) -> Path:
+    """Write which checkpoint of a fit a source draws from; returns it."""
+    from synthrad.callbacks.durable_checkpoint import newest_valid
+
+    which = open_run(folder)[0].sources[name].checkpoint
+    found = newest_valid(home, which)
+    if found is None:
+        raise RunError(f"{home}: the fit of generator {name!r} ended without a valid checkpoint ({which})")
+    _write_json(folder / "sources" / name / "generator.json",
+                {"checkpoint": os.path.relpath(found, folder), "digest": file_digest(found), **facts})
     return found
 
 
@@ -162,7 +176,7 @@ def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, h
     from synthrad.sample import sample_from_checkpoint
 
     return sample_from_checkpoint(checkpoint_of(folder, name), conditions, seed, home / "synthetic",
-                                  truncation=study.sources[name].truncation, real=real)
+                                  truncation=study.sources[name].truncation, real=real, mask_transform=study.sources[name].mask_transform)
 
 
 def _judge(study: Study, real: Manifest, drawn: Manifest, source: Source, folder: Path, name: str, home: Path

@@ -190,7 +190,10 @@ def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
 
 def _plain(part: Source | Task) -> dict[str, Any]:
     """What a part of a study says, without the keys that `identities` takes account of itself."""
-    return {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint")}
+    said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint")}
+    if said.get("mask_transform") == "none":
+        del said["mask_transform"]  # as before there was such a key
+    return said
 
 
 def _settings(path: str) -> Any:

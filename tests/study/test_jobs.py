@@ -59,8 +59,8 @@ def draw(tmp_path, monkeypatch):
     (tmp_path / "last.ckpt").write_bytes(b"weights")
     (tmp_path / "sources/gan/generator.json").write_text(json.dumps({"checkpoint": "last.ckpt"}))
 
-    def pool(wanted):
-        study = SimpleNamespace(sources={"gan": Source(generator="gan.yaml")})
+    def pool(wanted, **more):
+        study = SimpleNamespace(sources={"gan": Source(generator="gan.yaml", **more)})
         plan = SimpleNamespace(wanted={"gan": Counter(wanted)})
         return jobs._draw(study, real, plan, tmp_path, "gan", tmp_path / "pool", 0)[0]
 
@@ -79,6 +79,15 @@ def test_a_source_that_draws_from_masks_gets_those_of_its_cells(draw):
         assert np.array_equal(read_mask(row.masks[0]), read_mask(source.masks[0])[1::2, 1::2])
     with pytest.raises(InputError, match="sources.gan: cell caries=1, tooth/root=0: found no real training row"):
         pool({("caries=1", "tooth/root=0"): 2})
+
+
+def test_a_source_may_move_the_masks_that_it_draws_from(draw):
+    real, _, pool = draw
+    made = pool({("tooth/root=0",): 12}, mask_transform="flip")
+    of_train = {r.mask_digest: read_mask(r.masks[0])[1::2, 1::2] for r in real.where(split="train") if r.masks[0]}
+    assert made.info.lineage.settings["mask_transform"] == "flip"
+    mirrored = [np.array_equal(read_mask(row.masks[0]), of_train[row.origin["mask"]][:, ::-1]) for row in made]
+    assert 0 < sum(mirrored) < 12
 
 
 def test_a_source_that_draws_its_own_masks_is_asked_as_ever(draw):
@@ -109,3 +118,20 @@ def test_the_cost_of_a_generator_is_that_of_all_its_calls(tmp_path, monkeypatch)
     jobs.generator(tmp_path, "gan")
     found = json.loads((tmp_path / "sources" / "gan" / "generator.json").read_text())
     assert 100 <= found["seconds"] < 110 and float((home / "seconds").read_text()) == pytest.approx(found["seconds"], abs=0.01)
+
+
+def test_two_sources_of_one_training_share_its_generator(tmp_path, monkeypatch):
+    """The second one fits nothing; where it names the best checkpoint, it gets that one."""
+    study = SimpleNamespace(sources={"gan": Source(generator="gan.yaml"), "best": Source(generator="gan.yaml", checkpoint="best")})
+    graph = {"sources": {"gan": {"generator": "id"}, "best": {"generator": "id", "owner": "gan"}}}
+    monkeypatch.setattr(jobs, "open_run", lambda folder: (study, None, None, graph))
+    monkeypatch.setattr(jobs, "locked", lambda *_: pytest.fail("a fit was begun"))
+    home = tmp_path / "sources" / "gan" / "generator-id"
+    home.mkdir(parents=True)
+    (home / "best.ckpt").write_bytes(b"weights")
+    (home.parent / "generator.json").write_text(json.dumps({"command": "synthrad fit", "checkpoint": "x", "seconds": 100}))
+    monkeypatch.setattr(durable_checkpoint, "newest_valid", lambda folder, which="last": folder / f"{which}.ckpt")
+    (tmp_path / "sources" / "best").mkdir()
+    assert jobs.generator(tmp_path, "best") == home / "best.ckpt"
+    found = json.loads((tmp_path / "sources/best/generator.json").read_text())
+    assert found["checkpoint"] == "sources/gan/generator-id/best.ckpt" and found["owner"] == "gan" and found["seconds"] == 0

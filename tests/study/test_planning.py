@@ -130,3 +130,11 @@ def test_budgets(real):
     assert steps_of(equal, task, plan["matched"], n) == 4
     assert steps_of(exposed, task, plan["matched"], n) == steps_of(exposed, task, plan["matched_duplicate"], n) == 8
     assert steps_of(exposed, task, plan["real_only"], n) == 4
+
+
+def test_moved_masks_are_another_pool_of_the_same_generator(real, tmp_path):
+    (tmp_path / "gan.yaml").write_text("model: {}")
+    sources = {"good": {"generator": "gan.yaml"}, "moved": {"generator": "gan.yaml", "mask_transform": "flip"}}
+    made = study(sources=sources, arms={**STUDY["arms"], "moved": {"strategy": "Matched", "source": "moved"}})
+    ids = identities(made, make_plan(made, real.where(split="train")), real)
+    assert ids["generator"]["good"] == ids["generator"]["moved"] and ids["pool"]["good"] != ids["pool"]["moved"]
