@@ -20,7 +20,15 @@ import numpy as np
 import pandas as pd
 
 from synthrad.conditioning import Condition, Generator, Images
-from synthrad.data.conditions import blank_unlearned, complete, condition_text, read_conditions, to_condition
+from synthrad.data.conditions import (
+    TEXT,
+    blank_unlearned,
+    complete,
+    condition_text,
+    read_conditions,
+    to_condition,
+    with_prompts,
+)
 from synthrad.data.mask_conditions import TRANSFORMS, MaskConditions, mask_conditions
 from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
@@ -202,9 +210,11 @@ def _table(blocks: Sequence[Mapping[str, Any]], conditions: pd.DataFrame, seed: 
            masks: MaskConditions | None) -> pd.DataFrame:
     """The rows of the synthetic manifest; origin:mask is the digest of the mask drawn from, or joint."""
     columns = empty_columns(info, len(blocks))
-    columns |= {c: conditions[c].to_numpy() for c in conditions}
+    columns |= {c: conditions[c].to_numpy() for c in conditions if c != TEXT}
     columns["split"][:], columns["source"][:] = "train", "synthetic"
     columns |= {f"origin:{x}": np.full(len(blocks), "", dtype=object) for x in ("seed", "condition", "mask")}
+    if TEXT in conditions:
+        columns["origin:prompt"] = conditions[TEXT].to_numpy()
     for k, block in enumerate(blocks):
         paths = {tuple(Path(p).parts[:2]): p for p in block["files"]}
         columns["subject"][k] = f"synthetic-{k:06d}"
@@ -261,7 +271,7 @@ def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str,
     elif mask_transform != "none" or any(c.startswith("mask:") for c in conditions):
         what = "--mask-transform" if mask_transform != "none" else "conditions: mask:<layer>"
         raise InputError(what, f"masks for {where}, which draws its own", "a generator that draws from masks", "leave it out")
-    conditions = blank_unlearned(conditions, spec, info)
+    conditions = blank_unlearned(with_prompts(conditions, spec, info, where), spec, info)  # a report is no value, and is read here
     labels = conditions.reindex(columns=[f"label:{c}" for c in info.classes if c not in spec.get("untaught", [])])
     if (opened := int(labels.isna().any(axis=1).sum())) and not spec["label_dropout"]:
         warnings.warn(f"{opened} of {len(conditions)} conditions leave a label open, and {where} was trained without "
@@ -282,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
                    "5 for --interpolate)")
     p.add_argument("--seed", type=int, default=0, help="image k draws its noise from this and k alone (default 0)")
     p.add_argument("--conditions", default="real", help="real: as the training rows; each:N: N of each of their distinct "
-                   "conditions; a .csv of classes and attributes; a .json plan (default real)")
+                   "conditions; a .csv of classes and attributes (and `text`, prompts for a model that reads them); a .json plan (default real)")
     p.add_argument("--manifest", help="the real dataset, for real and each:N; the checkpoint must be of it")
     p.add_argument("--truncation", type=float, nargs="+", default=[1.0], metavar="PSI",
                    help="1 = as trained, less = closer to the mean (default 1); several for a --sheet that compares them")

@@ -1,7 +1,8 @@
 """Tables of conditions: what each image of a synthetic set is asked to show, one row an image.
 
 Columns are label:<class> (0, 1, NaN unknown) and attribute:<name> ("" unknown); an absent column is unknown throughout.
-For a generator that draws from masks also mask:<layer>, a file as manifest.csv names it (data.mask_conditions).
+For a generator that draws from masks also mask:<layer>, a file as manifest.csv names it (data.mask_conditions); for one that
+reads prompts also `text`, the prompt itself (blank or absent: written from labels and attributes, see data.prompts).
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import numpy as np
 import pandas as pd
 
 from synthrad.conditioning import Condition
+from synthrad.data.prompts import Prompt
 from synthrad.errors import InputError
 from synthrad.lineage import hash_values, key_id, project_key
 from synthrad.records import DatasetInfo, Manifest
+
+TEXT = "text"  # column of prompts
 
 
 def condition_columns(info: DatasetInfo) -> list[str]:
@@ -61,13 +65,13 @@ def each_condition(train: Manifest, number: int) -> pd.DataFrame:
 def table_conditions(table: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFrame:
     """Check a table (strings) whose columns are classes and attributes, with or without `label:` and `attribute:`.
 
-    Columns mask:<layer> stay as they are.
+    Columns mask:<layer> and text stay as they are.
 
     Raises:
         InputError: a column that is none of these, or a label that is not 0, 1 or blank.
     """
     out = {c: np.full(len(table), np.nan if c.startswith("label:") else "", dtype=object) for c in condition_columns(info)}
-    masks = [f"mask:{x}" for x in info.layers]
+    masks = [*(f"mask:{x}" for x in info.layers), TEXT]
     for name in table.columns:
         if name in masks:
             out[name] = table[name].fillna("").astype(str).str.strip().to_numpy(dtype=object)
@@ -170,7 +174,29 @@ def complete(conditions: pd.DataFrame, info: DatasetInfo) -> pd.DataFrame:
         blank = np.nan if c.startswith("label:") else ""
         out[c] = conditions[c].to_numpy() if c in conditions else blank
         out[c] = out[c].astype(float) if c.startswith("label:") else out[c].fillna("").astype(object)
+    if TEXT in conditions:
+        out[TEXT] = conditions[TEXT].fillna("").astype(object).to_numpy()
     return out
+
+
+def with_prompts(conditions: pd.DataFrame, spec: Mapping[str, Any], info: DatasetInfo, where: str) -> pd.DataFrame:
+    """Conditions with a prompt each, for a generator that reads prompts: the one that a row gives, else one of its labels and attributes.
+
+    Raises:
+        InputError: a column `text` for a generator that reads none.
+    """
+    if "prompt" not in spec:
+        if TEXT in conditions:
+            raise InputError(f"conditions: {TEXT}", f"prompts for {where}, which reads none", "a generator trained with model.text",
+                             "leave the column out, or name labels and attributes instead")
+        return conditions
+    given = conditions[TEXT].fillna("").astype(str) if TEXT in conditions else pd.Series([""] * len(conditions), index=conditions.index)
+    asked = complete(conditions.drop(columns=TEXT, errors="ignore"), info)
+    labels = asked[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float)
+    labels[:, [c in spec.get("untaught", ()) for c in info.classes]] = np.nan
+    attributes = [{a: row[f"attribute:{a}"] for a in info.attributes} for _, row in asked.iterrows()]
+    written = Prompt(**spec["prompt"]).write_all(labels, info.classes, attributes)
+    return conditions.assign(**{TEXT: [g or w for g, w in zip(given, written, strict=True)]})
 
 
 def to_condition(rows: pd.DataFrame, info: DatasetInfo, masks: np.ndarray | None = None) -> Condition:
@@ -179,7 +205,7 @@ def to_condition(rows: pd.DataFrame, info: DatasetInfo, masks: np.ndarray | None
 
     return Condition(labels=rows[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float),
                      attributes=[{a: r[f"attribute:{a}"] for a in info.attributes} for _, r in rows.iterrows()],
-                     masks=None if masks is None else torch.from_numpy(masks))
+                     masks=None if masks is None else torch.from_numpy(masks), text=list(rows[TEXT]) if TEXT in rows else None)
 
 
 def condition_text(row: pd.Series) -> str:

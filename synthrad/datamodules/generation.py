@@ -14,10 +14,12 @@ import torch
 from synthrad.cases import Case, collate
 from synthrad.conditioning import Condition
 from synthrad.data.cache import UNKNOWN, ImageCache
+from synthrad.data.prompts import Prompt
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
 from synthrad.metrics.fidelity import by_turns
+from synthrad.nets.text import vocabulary
 from synthrad.records import HERE, Manifest
 
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
@@ -40,12 +42,15 @@ class GenerationDataModule(L.LightningDataModule):
         min_subjects: see attributes.
         classes: labels that a generator can be asked for; None = all, [] = none. The others are unknown to it, and in
             what it draws. With attributes=[] as well it is unconditional (but for masks that it may be given).
+        prompt: template of prompts, for a generator that reads text, see data.prompts.Prompt: "{findings}, {view}, {sex}".
+        prompt_words: what is written instead of a class or a value, such as {F: female}.
     """
 
     def __init__(self, manifest: str, size: tuple[int, int], batch_size: int = 16, layers: list[str] | None = None,
                  seed: int | None = None, cache: str | None = None, attributes: list[str] | None = None, min_subjects: int = 10,
-                 classes: list[str] | None = None):
+                 classes: list[str] | None = None, prompt: str | None = None, prompt_words: dict[str, str] | None = None):
         super().__init__()
+        self.prompt = None if prompt is None else Prompt(prompt, prompt_words or {})
         self.classes = classes
         self.attributes, self.min_subjects = attributes, min_subjects
         self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
@@ -57,6 +62,8 @@ class GenerationDataModule(L.LightningDataModule):
         if self.train is not None:
             return
         manifest = Manifest.read(self.folder)
+        if self.prompt is not None:
+            self.prompt.check(manifest.info.attributes, "data.prompt")
         every = chosen = manifest.where(split="train", source="real")
         self._validation = manifest.where(split="val", source="real")
         names = list(manifest.info.layers)
@@ -153,8 +160,34 @@ class GenerationDataModule(L.LightningDataModule):
             # known to the data, not to the generator: a condition may name them; hashed, a rare value may name a patient
             "rare": {a: sorted(hash_values(info.id, a, v, key)) for a, v in self._rare.items()},
             "trained_on": sorted(hash_subjects(info.id, self.train.column("subject"), key)), "key_id": key_id(key),
-            "fingerprints": sorted(set(self.train.column("digest"))),
+            "fingerprints": sorted(set(self.train.column("digest"))), **self._text(),
         }
+
+    def _text(self) -> dict[str, Any]:
+        """The template, and the words of the training prompts; those of few subjects stay out of the checkpoint."""
+        if self.prompt is None:
+            return {}
+        prompts = self.prompts(range(len(self.train)))
+        return {"prompt": {"template": self.prompt.template, "words": dict(self.prompt.words)},
+                "vocabulary": vocabulary(prompts, self.train.column("subject"), self.min_subjects)}
+
+    def prompts(self, rows: Sequence[int], labels: torch.Tensor | None = None, attributes: torch.Tensor | None = None) -> list[str]:
+        """The prompts of given training rows.
+
+        Args:
+            labels: float [n, K] as they are known for this once, NaN = unknown; None = as they are.
+            attributes: float [n, values] one-hot, likewise; attributes that are no values of the generator (a report) stay.
+        """
+        rows = list(rows)
+        labels = self._labels[rows] if labels is None else labels
+        one_hot = self._attributes[rows] if attributes is None else attributes
+        written = [{a: str(self.train.column(f"attribute:{a}")[i]) for a in self.prompt.attributes if a not in self._values} for i in rows]
+        start = 0
+        for name, values in self._values.items():
+            for row, hot in zip(written, one_hot[:, start : start + len(values)], strict=True):
+                row[name] = values[int(hot.argmax())] if hot.any() else ""
+            start += len(values)
+        return self.prompt.write_all(labels.cpu().numpy(), self.train.info.classes, written)
 
     def _rates(self) -> list[float]:
         """Of each label, then each value of each attribute: the share of training images that have it where it is known."""
@@ -169,7 +202,8 @@ class GenerationDataModule(L.LightningDataModule):
         columns = {a: self.train.column(f"attribute:{a}") for a in self._values}
         attributes = [{a: str(c[i]) if c[i] in self._values[a] else "" for a, c in columns.items()} for i in rows]
         masks = torch.stack([self.case(i).masks for i in rows]) if self.layers and len(rows) else None
-        return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes, masks=masks)
+        text = self.prompts(rows) if self.prompt is not None else None
+        return Condition(labels=self._labels[list(rows)].numpy(), attributes=attributes, masks=masks, text=text)
 
     def held_out(self, number: int) -> tuple[torch.Tensor, np.ndarray]:
         """Real validation images, to compare samples with; nothing is ever trained on them.

@@ -24,7 +24,7 @@ from synthrad.generators.ranks import mean_of_ranks, unsynced
 from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_average
 from synthrad.nets.encoding import encode_condition, encode_masks, forget, standardise
 
-SAME = ("size", "channels", "classes", "layers", "attributes", "untaught")  # of the data that a training may go on with
+SAME = ("size", "channels", "classes", "layers", "attributes", "untaught", "prompt", "vocabulary")  # of the data that a training may go on with
 
 
 class ConditionalGenerator(L.LightningModule, ABC):
@@ -140,13 +140,15 @@ class ConditionalGenerator(L.LightningModule, ABC):
     def encode(self, batch: Case) -> tuple[Tensor, Tensor]:
         """Real pictures [N, channels, h, w] and their conditions [N, c_dim], some of them forgotten."""
         real = self.pictures(batch)
-        known = ~torch.isnan(batch.labels)
-        c = torch.cat([torch.nan_to_num(batch.labels), known, batch.attributes], 1).to(real.dtype)
-        c = forget(c, len(self.spec["classes"]), self._values, self.hparams.label_dropout)
-        return real, standardise(c, len(self.spec["classes"]), self._values, self.spec.get("rates"))
+        c = forget(self.raw(batch).to(real.dtype), len(self.spec["classes"]), self.values, self.hparams.label_dropout)
+        return real, standardise(c, len(self.spec["classes"]), self.values, self.spec.get("rates"))
+
+    def raw(self, batch: Case) -> Tensor:
+        """The condition vectors of a batch as nets.encoding.encode_condition has them."""
+        return torch.cat([torch.nan_to_num(batch.labels), ~torch.isnan(batch.labels), batch.attributes], 1)
 
     @property
-    def _values(self) -> list[int]:
+    def values(self) -> list[int]:
         """How many values each attribute has."""
         return [len(v) for v in self.spec["attributes"].values() if v]
 
@@ -208,7 +210,7 @@ class ConditionalGenerator(L.LightningModule, ABC):
         c = encode_condition(condition, n, self.spec["classes"], self.spec["attributes"])
         preflight.check_asked(condition, self.spec)
         masks = self._given(condition, n) if self.wants_masks else None
-        return standardise(c, len(self.spec["classes"]), self._values, self.spec.get("rates")).to(self.device), masks
+        return standardise(c, len(self.spec["classes"]), self.values, self.spec.get("rates")).to(self.device), masks
 
     def _given(self, condition: Condition, n: int) -> Tensor:
         shape = (n, len(self.structures), *self.spec["size"])

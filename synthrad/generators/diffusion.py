@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
+from synthrad.data.prompts import Prompt
 from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided
 from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
 from synthrad.diffusion.samplers import Sampler, sample
@@ -29,7 +31,8 @@ from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.latents import KeptLatents, read_autoencoder, remake
 from synthrad.generators.ranks import seed_apart
 from synthrad.nets.diffusion_unet import DiffusionUNet
-from synthrad.nets.encoding import MaskEncoding, decode_masks
+from synthrad.nets.encoding import MaskEncoding, decode_masks, forget
+from synthrad.nets.text import FrozenEncoder, WordEncoder
 from synthrad.records import DatasetInfo
 
 
@@ -53,6 +56,12 @@ class Diffusion(ConditionalGenerator):
         label_dropout: share of images that train with some labels and attributes made unknown, see nets.encoding.forget.
         drop_rate: share of images that train with none of them: what guidance steers away from.
         accumulate: parts that a batch is worked through in, for less memory.
+        text: what reads prompts (data.prompt), whose tokens the net attends to: words = a small transformer over words that is
+            trained along; a folder or hub id of a transformers model = that one, frozen, from its own files also at sampling;
+            null = no prompts.
+        text_length: words or tokens of the longest prompt; null = 32 words, or as many tokens as the model takes.
+        text_width: of a token, for words.
+        vector: whether the net is told labels and attributes as a vector, too; false = by prompts alone.
         sampler: of `sample`: ddpm or ddim (even steps), dpm_multistep or heun (steps even in the logarithm of the noise).
         steps: of the sampler. ddpm and ddim want 100 or more: with 25 even steps, samples differ in brightness by a quarter less
             than the data. guidance: scale, 1 = the condition as learned. guidance_interval: times at which it is applied.
@@ -69,6 +78,7 @@ class Diffusion(ConditionalGenerator):
                  masks: Literal["draw", "given"] = "draw", mask_encoding: MaskEncoding = "onehot", lr: float = 1e-4,
                  warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
                  label_dropout: float = 0.1, drop_rate: float = 0.1, accumulate: int = 1, sampler: Sampler = "dpm_multistep",
+                 text: str | None = None, text_length: int | None = None, text_width: int = 128, vector: bool = True,
                  steps: int = 25, guidance: float = 1.0, guidance_interval: tuple[float, float] = (0.0, 1.0)):
         super().__init__()
         self.save_hyperparameters()
@@ -76,6 +86,7 @@ class Diffusion(ConditionalGenerator):
         self.autoencoder: Autoencoder | None = None
         self._entry: dict[str, Any] | None = None  # of the autoencoder, as checkpoints keep it
         self._latents: KeptLatents | None = None
+        self._reader: Any = None  # of prompts, if it is a frozen one
         self.drawing: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance,
                                         "guidance_interval": list(guidance_interval)}
 
@@ -86,13 +97,17 @@ class Diffusion(ConditionalGenerator):
             InputError: a value that cannot be meant, or guidance of a generator that was never without a condition.
         """
         made = {**self.drawing, **{k: v for k, v in options.items() if v is not None}}
-        preflight.check_drawing(made, self.hparams.drop_rate, self.net_ema.c_dim)
+        preflight.check_drawing(made, self.hparams.drop_rate, bool(self.net_ema.c_dim or self.hparams.text))
         self.drawing = made
 
     def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
         """The net and its average."""
         h = self.hparams
-        preflight.check_drawing(self.drawing, h.drop_rate, c_dim)
+        preflight.check_drawing(self.drawing, h.drop_rate, bool(c_dim or h.text))
+        if h.text is not None and "prompt" not in spec:
+            raise InputError("model.text", f"{h.text!r}, and no data.prompt", "a template of prompts", 'set data.prompt, such as "{findings}"')
+        if not h.vector and h.text is None:
+            raise InputError("model.vector", "false without model.text", "true, or a reader of prompts", "set model.text to words")
         if (h.prediction == "velocity") != (h.schedule == "rectified_flow") and h.prediction != "x0":
             raise InputError("model.prediction", f"{h.prediction} with schedule {h.schedule}",
                              "velocity (or x0) for a rectified flow; v, epsilon or x0 for the others", "change one of the two")
@@ -110,8 +125,15 @@ class Diffusion(ConditionalGenerator):
             drawn, *size = self.autoencoder.net_ema.latent_shape
         shift = min(1.0, 64 / max(size)) if h.shift == "auto" else h.shift
         self.noise_schedule = NoiseSchedule(h.schedule, shift, h.zero_terminal_snr)
-        make = lambda: DiffusionUNet(size, drawn + given_channels, drawn, c_dim,  # noqa: E731
-                                     h.channels, h.attention, h.res_blocks, h.head_channels, flash=h.flash)
+        if h.text not in (None, "words"):
+            self._reader = FrozenEncoder(h.text, "model.text", h.text_length)
+
+        def make() -> DiffusionUNet:
+            words = WordEncoder(spec["vocabulary"], h.text_length or 32, h.text_width) if h.text == "words" else None
+            width = getattr(words or self._reader, "width", None)
+            return DiffusionUNet(size, drawn + given_channels, drawn, c_dim if h.vector else 0, h.channels, h.attention, h.res_blocks,
+                                 h.head_channels, width, h.flash, words)
+
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())
         for net in (self.net, self.net_ema):
@@ -125,7 +147,8 @@ class Diffusion(ConditionalGenerator):
 
     def state(self) -> dict[str, Any]:
         """What the net's answers mean."""
-        return {"noise": {"prediction": self.hparams.prediction, **asdict(self.noise_schedule)}, "autoencoder": self._entry}
+        return {"noise": {"prediction": self.hparams.prediction, **asdict(self.noise_schedule)}, "autoencoder": self._entry,
+                "reader": None if self._reader is None else self._reader.digest}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Refuse to read the answers of a net as something else."""
@@ -134,6 +157,9 @@ class Diffusion(ConditionalGenerator):
                 key = {"kind": "schedule"}.get(name, name)
                 raise InputError(f"model.{key}", str(own), f"{found}, with which the checkpoint was trained", "set it back, or start a "
                                  "training of its own in a new folder")
+        if self._reader is not None and state.get("reader") != self._reader.digest:
+            raise InputError("model.text", f"other weights in {self._reader.name}", "those that the checkpoint was trained with",
+                             "put them back: what a prompt means depends on them")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the autoencoder as the checkpoint has it; to sample, its own file is not needed, and to go on with a fit it is.
@@ -173,7 +199,8 @@ class Diffusion(ConditionalGenerator):
         """A step at times of the batch's own; count and average."""
         guards.check_batch(batch.image, batch.attributes, self.images_seen)
         real, c = self.encode(batch)
-        c = c * (torch.rand(len(c), 1, device=c.device) >= self.hparams.drop_rate)
+        dropped = torch.rand(len(c), 1, device=c.device) < self.hparams.drop_rate
+        c, prompts = c.masked_fill(dropped, 0.0), self._prompts(batch, dropped[:, 0].tolist())
         k = len(self.spec["channels"]) if self.wants_masks else real.shape[1]
         picture, given = real[:, :k], real[:, k:]
         if self._latents is not None:
@@ -184,7 +211,8 @@ class Diffusion(ConditionalGenerator):
         noise, t = torch.randn_like(picture), spread_times(len(real), self.hparams.times)
 
         def loss(p: slice) -> Tensor:
-            answers = lambda x, at: self.net(torch.cat([x, given[p]], 1), at, c[p])  # noqa: E731
+            told = None if prompts is None else self._tokens(self.net, prompts[p])
+            answers = lambda x, at: self.net(torch.cat([x, given[p]], 1), at, c[p], told)  # noqa: E731
             return noised_loss(answers, picture[p], noise[p], t[p], self.noise_schedule, self.hparams.prediction, bound).mean()
 
         optimizer, total = self.optimizers(), len(real) * self.trainer.world_size
@@ -194,6 +222,19 @@ class Diffusion(ConditionalGenerator):
         self.step(optimizer, "loss", len(real), loss)
         self.count(len(real), self.net, self.net_ema, self.ramped(len(real), self.hparams.ema_half_life_images))
 
+    def _prompts(self, batch: Case, dropped: Sequence[bool]) -> list[str] | None:
+        """A prompt an image, "" where it is dropped; what the batch forgets for this once is not in them."""
+        if self.hparams.text is None:
+            return None
+        known = forget(self.raw(batch), len(self.spec["classes"]), self.values, self.hparams.label_dropout)
+        k = len(self.spec["classes"])
+        labels = known[:, :k].masked_fill(known[:, k : 2 * k] == 0, float("nan"))
+        written = self.trainer.datamodule.prompts(batch.index.tolist(), labels, known[:, 2 * k :])
+        return ["" if gone else prompt for prompt, gone in zip(written, dropped, strict=True)]
+
+    def _tokens(self, net: DiffusionUNet, prompts: Sequence[str]) -> Tensor:
+        return net.words(prompts) if self._reader is None else self._reader(prompts, self.device)
+
     # ---- sampling
 
     @torch.no_grad()
@@ -201,7 +242,8 @@ class Diffusion(ConditionalGenerator):
         """Draw len(seeds) pictures with the averaged net; all noise of image k comes from seeds[k] alone.
 
         Args:
-            condition: labels and attributes; what is missing is unknown. Masks [n, L, h, w], if they are given.
+            condition: labels and attributes; what is missing is unknown. Masks [n, L, h, w], if they are given. Text, for a
+                model that reads prompts; None = written from labels and attributes.
             truncation: 1; a diffusion model has no mean picture to come closer to, guidance is its counterpart.
 
         Returns:
@@ -217,7 +259,8 @@ class Diffusion(ConditionalGenerator):
             masks = F.adaptive_avg_pool2d(masks, shape[1:])  # as it is, on pixels
         noise = noises_of(seeds, shape, self.device)
         spacing: Spacing = "even" if how["sampler"] in ("ddpm", "ddim") else "log_snr"
-        told, untold = self._denoiser(c, masks), self._denoiser(torch.zeros_like(c), masks)
+        prompts = self._asked_prompts(condition, len(seeds))
+        told, untold = self._denoiser(c, masks, prompts), self._denoiser(torch.zeros_like(c), masks, prompts and [""] * len(prompts))
         denoise = guided(told, untold, how["guidance"], tuple(how["guidance_interval"]))
         if not latent:
             denoise = clipped(denoise, 1.0)
@@ -232,11 +275,20 @@ class Diffusion(ConditionalGenerator):
         encoding = (self.autoencoder if latent else self).hparams.mask_encoding
         return Images(image, decode_masks(out[:, k:], self.structures, encoding))
 
-    def _denoiser(self, c: Tensor, masks: Tensor | None) -> Denoise:
+    def _asked_prompts(self, condition: Condition, n: int) -> list[str] | None:
+        if self.hparams.text is None:
+            return None
+        if condition.text is not None:
+            return list(condition.text)
+        labels = np.full((n, len(self.spec["classes"])), np.nan) if condition.labels is None else condition.labels
+        return Prompt(**self.spec["prompt"]).write_all(labels, self.spec["classes"], condition.attributes)
+
+    def _denoiser(self, c: Tensor, masks: Tensor | None, prompts: Sequence[str] | None = None) -> Denoise:
         """The averaged net under a condition."""
         dtype = next(self.net_ema.parameters()).dtype
+        tokens = None if prompts is None else self._tokens(self.net_ema, prompts).to(dtype)
 
         def net(x: Tensor, t: Tensor) -> Tensor:
-            return self.net_ema((x if masks is None else torch.cat([x, masks], 1)).to(dtype), t, c)
+            return self.net_ema((x if masks is None else torch.cat([x, masks], 1)).to(dtype), t, c, tokens)
 
         return denoiser(net, self.noise_schedule, self.hparams.prediction)

@@ -55,12 +55,12 @@ def check_options(options: Mapping[str, Any]) -> None:
                          "random weights", "name the checkpoint to start from, or set freeze_d to 0")
 
 
-def check_drawing(drawing: Mapping[str, Any], drop_rate: float, c_dim: int) -> None:
+def check_drawing(drawing: Mapping[str, Any], drop_rate: float, told: bool) -> None:
     """Refuse a way to draw from a diffusion model that cannot be meant.
 
     Args:
         drawing: sampler, steps, guidance, guidance_interval. drop_rate: share of images that trained without a condition.
-        c_dim: length of the condition vector. Guidance steers by it, never by masks.
+        told: whether the model knows labels, attributes or prompts. Guidance steers by them, never by masks.
 
     Raises:
         InputError: names the option.
@@ -74,7 +74,7 @@ def check_drawing(drawing: Mapping[str, Any], drop_rate: float, c_dim: int) -> N
     if drawing["guidance"] != 1 and not drop_rate:
         raise InputError("guidance", f"{drawing['guidance']}, and the generator was trained with drop_rate 0", "1: it never drew "
                          "without a condition, and guidance steers away from that", "train with model.drop_rate 0.1, or leave it at 1")
-    if drawing["guidance"] != 1 and not c_dim:
+    if drawing["guidance"] != 1 and not told:
         raise InputError("guidance", f"{drawing['guidance']}, and the generator knows no labels and no attributes", "1: there is nothing "
                          "to steer by (masks are always followed)", "leave it out")
     low, high = drawing["guidance_interval"]

@@ -23,13 +23,16 @@ class DiffusionUNet(nn.Module):
         res_blocks: residual blocks a level.
         head_channels: of one attention head; must divide the channels of levels with attention and of the last one.
         context_dim: of the tokens that attention also reads; None = no tokens.
+        words: a net that reads prompts and is trained along, see nets.text.WordEncoder.
         flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, out_channels: int, c_dim: int,
                  channels: Sequence[int] = (128, 256, 256), attention: Sequence[bool] = (False, True, True), res_blocks: int = 2,
-                 head_channels: int = 64, context_dim: int | None = None, flash: bool = False):
+                 head_channels: int = 64, context_dim: int | None = None, flash: bool = False,
+                 words: nn.Module | None = None):
         super().__init__()
+        self.words = words
         self._check(size, channels, attention, head_channels)
         groups = 32 if all(c % 32 == 0 for c in channels) else 8
         self.c_dim, self.context_dim = c_dim, context_dim

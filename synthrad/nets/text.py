@@ -1,0 +1,145 @@
+"""Nets that read prompts: a small one that learns with the generator, and frozen ones of the transformers library."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from synthrad.errors import InputError
+
+PAD, UNKNOWN_WORD = 0, 1  # numbers of no word, and of a word that the vocabulary lacks
+KEPT_PROMPTS = 10_000  # embeddings held at most
+
+
+def words_of(prompt: str) -> list[str]:
+    """Words and numbers in lower case; all else separates them."""
+    return re.findall(r"[^\W_]+", prompt.lower())
+
+
+def vocabulary(prompts: Sequence[str], subjects: Sequence[object], least: int) -> list[str]:
+    """Words that the prompts of at least so many subjects hold, most frequent first: a rarer one may name a patient."""
+    owners: dict[str, set[object]] = {}
+    for prompt, subject in zip(prompts, subjects, strict=True):
+        for word in set(words_of(prompt)):
+            owners.setdefault(word, set()).add(subject)
+    counts = Counter({w: len(s) for w, s in owners.items() if len(s) >= least})
+    return sorted(counts, key=lambda w: (-counts[w], w))
+
+
+class WordEncoder(nn.Module):
+    """A transformer over the words of a prompt (Vaswani et al. 2017, pre-norm) that is trained with the generator.
+
+    Args:
+        words: the vocabulary; any other word is one and the same.
+        length: words of the longest prompt. width: of a token. depth, heads: of the transformer.
+    """
+
+    def __init__(self, words: Sequence[str], length: int = 32, width: int = 128, depth: int = 2, heads: int = 4):
+        super().__init__()
+        self.numbers = {w: i for i, w in enumerate(words, UNKNOWN_WORD + 1)}
+        self.length, self.width = length, width
+        self.embedding = nn.Embedding(len(words) + 2, width, padding_idx=PAD)
+        self.places = nn.Parameter(0.02 * torch.randn(length, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, prompts: Sequence[str]) -> Tensor:
+        """Tokens [n, length, width]; 0 after the last word, and so everywhere for an empty prompt.
+
+        Raises:
+            InputError: a prompt of more words than `length`.
+        """
+        split = [words_of(p) for p in prompts]
+        check_lengths(prompts, map(len, split), self.length, "words")
+        rows = [[self.numbers.get(w, UNKNOWN_WORD) for w in s] + [PAD] * (self.length - len(s)) for s in split]
+        number = torch.tensor(rows, dtype=torch.long, device=self.places.device).reshape(len(rows), self.length)
+        empty = number == PAD
+        # an empty prompt may attend to its first place, or it would be NaN; its tokens become 0 below
+        hidden = empty & ~(empty.all(1, keepdim=True) & (torch.arange(self.length, device=number.device) == 0))
+        return self.layers(self.embedding(number) + self.places, src_key_padding_mask=hidden).masked_fill(empty[..., None], 0.0)
+
+
+class FrozenEncoder:
+    """A text encoder of the transformers library, never trained; what it gave for a prompt is kept.
+
+    It is no torch module: its weights stay in their own files and out of checkpoints, which hold its digest.
+
+    Args:
+        name: folder of a model and its tokenizer, or a hub id. key: of the config, for errors.
+        length: tokens of the longest prompt; None = as many as the tokenizer takes, at most 256.
+
+    Raises:
+        InputError: neither a folder nor an id whose files are here or can be fetched.
+    """
+
+    def __init__(self, name: str, key: str, length: int | None = None):
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        try:
+            config = AutoConfig.from_pretrained(name)
+            text = getattr(config, "text_config", None)  # of a model of images and text, such as CLIP
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            model = AutoModel.from_pretrained(name)
+        except Exception as e:  # the library raises many kinds, and long ones
+            what = "a folder without a model and its tokenizer" if Path(name).is_dir() else f"no folder, and no hub id whose files are here ({name!r})"
+            raise InputError(key, f"{what}: {type(e).__name__}: {' '.join(str(e).split())[:160]}", "the folder of a text encoder of the "
+                             "transformers library, or its hub id", "fetch it where there is a network (`hf download ID --local-dir FOLDER`) and "
+                             "give the folder, or take the encoder that needs no files: words") from e
+        self.name, self.tokenizer = name, tokenizer
+        self.model = (model.text_model if text is not None and hasattr(model, "text_model") else model).eval().requires_grad_(False)
+        most = min(int(tokenizer.model_max_length), int(getattr(text or config, "max_position_embeddings", 256)), 256)
+        if length is not None and length > most:
+            raise InputError(f"{key}_length", str(length), f"at most {most}, which {name} takes", "lower it")
+        self.length, self.width = length or most, int((text or config).hidden_size)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        self._kept: dict[str, Tensor] = {}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights and of the vocabulary, which decide what prompts become."""
+        found = hashlib.sha256(repr(sorted(self.tokenizer.get_vocab().items())).encode())
+        for key, value in sorted(self.model.state_dict().items()):
+            found.update(key.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
+        """Tokens [n, length, width]; 0 after the last one, and so everywhere for an empty prompt.
+
+        Raises:
+            InputError: a prompt of more tokens than `length`.
+        """
+        for prompt in dict.fromkeys(p for p in prompts if p and p not in self._kept):
+            ids = self.tokenizer(prompt, return_tensors="pt")
+            check_lengths([prompt], [ids["input_ids"].shape[1]], self.length, f"tokens of {self.name}")
+            self.model.to(device)
+            given = {k: v.to(device) for k, v in ids.items() if k in ("input_ids", "attention_mask")}
+            found = self.model(**given).last_hidden_state[0].float().cpu()
+            if len(self._kept) >= KEPT_PROMPTS:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[prompt] = found
+        out = torch.zeros(len(prompts), self.length, self.width)
+        for row, prompt in zip(out, prompts, strict=True):
+            if prompt:
+                row[: len(self._kept[prompt])] = self._kept[prompt]
+        return out.to(device)
+
+
+def check_lengths(prompts: Sequence[str], lengths: Iterable[int], most: int, unit: str) -> None:
+    """Refuse a prompt that would be cut.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for prompt, length in zip(prompts, lengths, strict=True):
+        if length > most:
+            shown = prompt if len(prompt) < 60 else prompt[:57] + "..."
+            raise InputError("prompt", f"{length} {unit} in {shown!r}", f"at most {most}", "shorten it, or train with a larger model.text_length "
+                             "where the encoder takes more")

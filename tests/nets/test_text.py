@@ -1,0 +1,76 @@
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from synthrad.errors import InputError
+from synthrad.nets.text import FrozenEncoder, WordEncoder, vocabulary, words_of
+
+
+def test_words_and_those_of_few_patients_stay_out():
+    assert words_of("Pleural effusion, 60s; no-finding") == ["pleural", "effusion", "60s", "no", "finding"]
+    prompts = ["effusion left", "effusion Smith", "effusion left", "Smith effusion"]
+    assert vocabulary(prompts, ["a", "b", "c", "b"], 2) == ["effusion", "left"]  # Smith is of one patient
+    assert vocabulary([], [], 1) == []
+
+
+def test_tokens_of_words():
+    torch.manual_seed(0)
+    net = WordEncoder(["effusion", "left", "right"], length=4, width=8, heads=2).eval()
+    one = net(["left effusion", "right effusion", "", "left  EFFUSION!"])
+    assert one.shape == (4, 4, 8) and torch.isfinite(one).all()
+    assert not one[2].any() and not one[:, 2:].any()  # nothing said, nothing told
+    torch.testing.assert_close(one[0], one[3])
+    assert not torch.isclose(one[0, 1], one[1, 1]).all()  # a word knows its neighbours
+    torch.testing.assert_close(net(["left"])[0], net(["left", "a b c d"])[0])  # and nothing of other prompts
+    torch.testing.assert_close(net(["tube"]), net(["wire"]))  # words it never saw are one word
+    with pytest.raises(InputError, match="5 words in 'a b c d e'; expected at most 4"):
+        net(["left", "a b c d e"])
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A text encoder as the transformers library keeps one, of random weights."""
+    folder = tmp_path_factory.mktemp("bert")
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "effusion", "left", "right", "no", "finding"]
+    (folder / "vocab.txt").write_text("\n".join(vocab))
+    torch.manual_seed(0)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=len(vocab), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                         max_position_embeddings=8)).save_pretrained(folder)
+    return folder
+
+
+def test_a_frozen_encoder_gives_what_its_model_gives(bert):
+    made = FrozenEncoder(str(bert), "model.text")
+    assert (made.length, made.width) == (8, 16)
+    tokens = made(["left effusion", "", "left effusion"])
+    assert tokens.shape == (3, 8, 16) and not tokens[1].any() and torch.equal(tokens[0], tokens[2]) and not tokens[0, 4:].any()
+    model = BertModel.from_pretrained(bert).eval()
+    with torch.no_grad():
+        own = model(**made.tokenizer("left effusion", return_tensors="pt")).last_hidden_state[0]
+    torch.testing.assert_close(tokens[0, :4], own)  # [CLS] left effusion [SEP]
+    model.forward = None
+    made.model.forward = lambda **_: pytest.fail("computed again")
+    assert torch.equal(made(["left effusion"])[0], tokens[0])
+    with pytest.raises(InputError, match="9 tokens of .* in 'left right .*expected at most 8"):
+        FrozenEncoder(str(bert), "model.text")(["left right left right left right left"])
+    with pytest.raises(InputError, match="model.text_length: found 9; expected at most 8"):
+        FrozenEncoder(str(bert), "model.text", 9)
+
+
+def test_a_frozen_encoder_is_known_by_its_weights_and_words(bert, tmp_path):
+    one = FrozenEncoder(str(bert), "model.text")
+    assert one.digest == FrozenEncoder(str(bert), "model.text", 4).digest
+    before = one.digest
+    one.model.embeddings.word_embeddings.weight.data[5] += 1
+    assert one.digest != before
+
+
+@pytest.mark.parametrize("name", ["no/such-encoder", "EMPTY"])
+def test_an_encoder_that_is_not_here_is_one_error(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    name = str(tmp_path) if name == "EMPTY" else name
+    with pytest.raises(InputError) as e:
+        FrozenEncoder(name, "model.text")
+    said = str(e.value)
+    assert said.startswith("model.text: found") and name in said and "local-dir" in said and "words" in said
