@@ -20,7 +20,7 @@ from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
 
 KEY = "model.init_from"
-WIDTHS = ("channel_base", "channel_max", "z_dim", "w_dim", "mapping_depth")
+WIDTHS = ("channel_base", "channel_max", "z_dim", "w_dim", "mapping_depth", "mask_scale")
 NETS = ("generator", "generator_ema", "discriminator")
 
 

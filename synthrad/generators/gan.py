@@ -52,6 +52,8 @@ class StyleGAN2(ConditionalGenerator):
         z_dim, w_dim, mapping_depth: of the mapping network.
         masks: draw = as channels beside the image; given = the image is drawn from a mask (a source that needs masks).
         mask_encoding: onehot or scalar, see nets.encoding.
+        mask_scale: factor of the mask channels before the discriminator. At 1, the hard edges of a mask outweigh a picture whose
+            grey levels differ by little: the discriminator looks at masks alone, and R1 hardly holds it back.
         lr: of both Adam optimizers (betas 0 and 0.99), before the correction for lazy regularisation. For lr, r1_gamma and
             ema_half_life_images, "auto" derives the number from size and batch, see gan.settings.settle; it is printed.
         r1_gamma, r1_every: weight and interval in steps of R1. It is computed at the augmented images, where the
@@ -83,7 +85,7 @@ class StyleGAN2(ConditionalGenerator):
 
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
                  w_dim: int = 512, mapping_depth: int = 8, masks: Literal["draw", "given"] = "draw",
-                 mask_encoding: MaskEncoding = "onehot", lr: float | Auto = 0.0025,
+                 mask_encoding: MaskEncoding = "onehot", mask_scale: float = 1.0, lr: float | Auto = 0.0025,
                  r1_gamma: float | Auto = 1.0, r1_every: int = 16, path_weight: float = 2.0, path_every: int = 4,
                  noise: bool = True, style_mixing: float = 0.9, ema_half_life_images: float | Auto = 10_000, ema_rampup: float = 0.05,
                  ada_target: float = 0.6, ada_speed_images: float = 500_000, ada_fixed: float | None = None,
@@ -215,9 +217,15 @@ class StyleGAN2(ConditionalGenerator):
         masks = squash_masks(images[:, k:], self.structures, self.hparams.mask_encoding)
         return torch.cat([images[:, :k], masks], 1), ws
 
+    def _seen(self, pictures: Tensor) -> Tensor:
+        """Pictures as the discriminator gets them: mask channels scaled, all augmented."""
+        k, scale = len(self.spec["channels"]), self.hparams.mask_scale
+        scaled = pictures if scale == 1 else torch.cat([pictures[:, :k], pictures[:, k:] * scale], 1)
+        return self.augment(scaled, self.ada.p)
+
     def _loss(self, loss: Callable[[Tensor], Tensor], pictures: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """A loss of augmented pictures, and their logits."""
-        logits = self._main["judge"](self.augment(pictures, self.ada.p), c)
+        logits = self._main["judge"](self._seen(pictures), c)
         return both(loss, logits, self.generator.mapping.share), logits.detach()
 
     def _regularise_paths(self, optimizer: torch.optim.Optimizer, c: Tensor, real: Tensor) -> None:
@@ -265,7 +273,7 @@ class StyleGAN2(ConditionalGenerator):
         """A step on R1."""
 
         def loss(p: slice) -> Tensor:
-            seen = self.augment(real[p], self.ada.p).detach().requires_grad_(True)
+            seen = self._seen(real[p]).detach().requires_grad_(True)
             logits = both(lambda x: x, self.discriminator(seen, c[p]), self.generator.mapping.share)
             return r1_penalty(logits, seen, self.settings.r1_gamma) * self.hparams.r1_every
 

@@ -41,7 +41,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value not in (None, "auto") and not value >= bound:
             raise InputError(f"model.{name}", str(value), f"a number of at least {bound}")
-    for name in ("style_mixing", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):
+    for name in ("style_mixing", "mask_scale", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):
         value = options.get(name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"model.{name}", str(value), "a number from 0 to 1")

@@ -14,6 +14,7 @@ from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError, RunError
 from synthrad.gan.augment import Augment
 from synthrad.generators.gan import StyleGAN2
+from synthrad.nets import stylegan2 as sg
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import load_generator, sample_from_checkpoint
 
@@ -295,3 +296,16 @@ def test_a_fit_without_noise_samples_from_its_checkpoint(tmp_path):
     loaded, ask = load_generator(tmp_path / "last.ckpt")[0], Condition(labels=np.array([[1, 0]] * 2))
     one = loaded.sample(ask, [0, 1]).image
     assert torch.equal(one, model.sample(ask, [0, 1]).image) and not torch.equal(one[0], one[1])
+
+
+def test_masks_reach_the_discriminator_as_small_as_they_are_asked_to_be(monkeypatch):
+    seen = []
+    judge = sg.StyleGAN2Discriminator.forward
+    monkeypatch.setattr(sg.StyleGAN2Discriminator, "forward", lambda self, x, c: seen.append(x.detach()) or judge(self, x, c))
+    tiny_gan.fit(steps=2, mask_scale=0.125, r1_every=1, ada_fixed=0.0)
+    masks = torch.cat([x[:, 1:] for x in seen])  # of fakes, reals and R1's reals
+    assert len(seen) == 8 and masks.abs().max() <= 0.125 + 1e-6
+    hard = [x for x in seen if set(x[:, 1:].unique().tolist()) == {-0.125, 0.125}]
+    assert len(hard) == 4 and all(x[:, 0].abs().max() > 0.5 for x in seen)  # two steps, each real batch judged and regularised
+    with pytest.raises(InputError, match="model.mask_scale"):
+        tiny_gan.fit(mask_scale=2.0)
