@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
@@ -205,14 +205,14 @@ class Diffusion(ConditionalGenerator):
         picture, given = real[:, :k], real[:, k:]
         if self._latents is not None:
             posterior = torch.randn(len(real), *self.autoencoder.net_ema.latent_shape, device=real.device, dtype=real.dtype)
-            picture, given = self._latents.draw(batch.index, posterior), F.adaptive_avg_pool2d(given, posterior.shape[2:])
+            picture, given = self._latents.draw(batch.index, posterior), self._fit_masks(given, posterior.shape[2:])
         min_snr = (None if self.hparams.prediction == "velocity" else 5.0) if self.hparams.min_snr == "auto" else self.hparams.min_snr
         bound = None if min_snr is None else min_snr * self.noise_schedule.shift**2
         noise, t = torch.randn_like(picture), spread_times(len(real), self.hparams.times)
 
         def loss(p: slice) -> Tensor:
             told = None if prompts is None else self._tokens(self.net, prompts[p])
-            answers = lambda x, at: self.net(torch.cat([x, given[p]], 1), at, c[p], told)  # noqa: E731
+            answers = lambda x, at: self._answer(self.net, x, at, c[p], told, given[p])  # noqa: E731
             return noised_loss(answers, picture[p], noise[p], t[p], self.noise_schedule, self.hparams.prediction, bound).mean()
 
         optimizer, total = self.optimizers(), len(real) * self.trainer.world_size
@@ -221,6 +221,14 @@ class Diffusion(ConditionalGenerator):
             group["lr"] = self.hparams.lr * warm
         self.step(optimizer, "loss", len(real), loss)
         self.count(len(real), self.net, self.net_ema, self.ramped(len(real), self.hparams.ema_half_life_images))
+
+    def _fit_masks(self, masks: Tensor, shape: Sequence[int]) -> Tensor:
+        """Given masks [n, channels, h, w] beside what is noised, of `shape`."""
+        return F.adaptive_avg_pool2d(masks, shape)  # as they are, on pixels
+
+    def _answer(self, net: nn.Module, x: Tensor, t: Tensor, c: Tensor, tokens: Tensor | None, masks: Tensor | None) -> Tensor:
+        """What a net, trained or averaged, answers to noised pictures under a condition."""
+        return net(x if masks is None else torch.cat([x, masks], 1), t, c, tokens)
 
     def _prompts(self, batch: Case, dropped: Sequence[bool]) -> list[str] | None:
         """A prompt an image, "" where it is dropped; what the batch forgets for this once is not in them."""
@@ -234,6 +242,10 @@ class Diffusion(ConditionalGenerator):
 
     def _tokens(self, net: DiffusionUNet, prompts: Sequence[str]) -> Tensor:
         return net.words(prompts) if self._reader is None else self._reader(prompts, self.device)
+
+    @property
+    def _drawn_channels(self) -> int:
+        return self.net_ema.net.out_channels
 
     # ---- sampling
 
@@ -254,9 +266,9 @@ class Diffusion(ConditionalGenerator):
                              "--guidance above 1 trades variety for what was asked")
         how, (c, masks) = self.drawing, self.asked(condition, len(seeds))
         latent = self.autoencoder is not None
-        shape = (self.net_ema.net.out_channels, *(self.autoencoder.net_ema.latent_shape[1:] if latent else self.spec["size"]))
+        shape = (self._drawn_channels, *(self.autoencoder.net_ema.latent_shape[1:] if latent else self.spec["size"]))
         if masks is not None:
-            masks = F.adaptive_avg_pool2d(masks, shape[1:])  # as it is, on pixels
+            masks = self._fit_masks(masks, shape[1:])
         noise = noises_of(seeds, shape, self.device)
         spacing: Spacing = "even" if how["sampler"] in ("ddpm", "ddim") else "log_snr"
         prompts = self._asked_prompts(condition, len(seeds))
@@ -289,6 +301,6 @@ class Diffusion(ConditionalGenerator):
         tokens = None if prompts is None else self._tokens(self.net_ema, prompts).to(dtype)
 
         def net(x: Tensor, t: Tensor) -> Tensor:
-            return self.net_ema((x if masks is None else torch.cat([x, masks], 1)).to(dtype), t, c, tokens)
+            return self._answer(self.net_ema, x.to(dtype), t, c, tokens, None if masks is None else masks.to(dtype))
 
         return denoiser(net, self.noise_schedule, self.hparams.prediction)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets import DiffusionModelUNet
+from monai.networks.nets import ControlNet, DiffusionModelUNet
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
@@ -36,14 +36,14 @@ class DiffusionUNet(nn.Module):
         self._check(size, channels, attention, head_channels)
         groups = 32 if all(c % 32 == 0 for c in channels) else 8
         self.c_dim, self.context_dim = c_dim, context_dim
-        self.net = DiffusionModelUNet(
-            2, in_channels, out_channels, num_res_blocks=res_blocks, channels=tuple(channels), attention_levels=tuple(attention),
-            norm_num_groups=groups, num_head_channels=head_channels,
-            with_conditioning=context_dim is not None, cross_attention_dim=context_dim, num_class_embeds=1 if c_dim else None,
-            use_flash_attention=flash, include_fc=True)
-        if c_dim:  # MONAI adds the embedding of one class number to that of the time; this adds that of a whole condition
-            wide = 4 * channels[0]
-            self.net.class_embedding = nn.Sequential(nn.Linear(c_dim, wide), nn.SiLU(), nn.Linear(wide, wide))
+        self.shared = {  # with a control branch
+            "spatial_dims": 2, "in_channels": in_channels, "num_res_blocks": res_blocks, "channels": tuple(channels),
+            "attention_levels": tuple(attention), "norm_num_groups": groups, "num_head_channels": head_channels,
+            "with_conditioning": context_dim is not None, "cross_attention_dim": context_dim, "num_class_embeds": 1 if c_dim else None,
+            "use_flash_attention": flash, "include_fc": True}
+        self.net = DiffusionModelUNet(out_channels=out_channels, **self.shared)
+        if c_dim:
+            self.net.class_embedding = _condition_embedding(c_dim, 4 * channels[0])
 
     @staticmethod
     def _check(size: Sequence[int], channels: Sequence[int], attention: Sequence[bool], head_channels: int) -> None:
@@ -59,11 +59,50 @@ class DiffusionUNet(nn.Module):
                 raise InputError("model.channels", str(c), f"multiples of 8, and of model.head_channels={head_channels} in levels "
                                  "with attention and in the last", "choose rounder numbers")
 
-    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None, context: Tensor | None = None,
+                control: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
         """Answers [n, out_channels, h, w].
 
         Args:
             x: [n, in_channels, h, w]. t: times [n] in [0, 1]. c: [n, c_dim]. context: tokens [n, length, context_dim].
+            control: of a ControlBranch, added to what the way down hands to the way up.
         """
         told = c.to(x.dtype) if self.c_dim else None
-        return self.net(x, (1000 * t).to(torch.float32), context=context, class_labels=told)
+        down, middle = (None, None) if control is None else control
+        return self.net(x, (1000 * t).to(torch.float32), context=context, class_labels=told, down_block_additional_residuals=down,
+                        mid_block_additional_residual=middle)
+
+
+def _condition_embedding(c_dim: int, width: int) -> nn.Sequential:
+    """MONAI adds the embedding of one class number to that of the time; this adds that of a whole condition."""
+    return nn.Sequential(nn.Linear(c_dim, width), nn.SiLU(), nn.Linear(width, width))
+
+
+class ControlBranch(nn.Module):
+    """A trainable copy of a UNet's way down that also reads a picture, MONAI's ControlNet (Zhang et al. 2023, section 3).
+
+    It starts as a copy of the UNet, its outputs pass convolutions that start at zero: untrained, it changes nothing.
+
+    Args:
+        unet: what it is copied from, and what it steers.
+        control_channels: of the picture. halvings: how often that is larger than what the UNet sees.
+    """
+
+    def __init__(self, unet: DiffusionUNet, control_channels: int, halvings: int = 0):
+        super().__init__()
+        self.c_dim = unet.c_dim
+        self.net = ControlNet(**unet.shared, conditioning_embedding_in_channels=control_channels,
+                              conditioning_embedding_num_channels=tuple(16 * 2**i for i in range(halvings + 1)))
+        if self.c_dim:
+            self.net.class_embedding = _condition_embedding(self.c_dim, 4 * unet.shared["channels"][0])
+        theirs = unet.net.state_dict()
+        self.net.load_state_dict({k: theirs.get(k, v) for k, v in self.net.state_dict().items()})
+
+    def forward(self, x: Tensor, t: Tensor, c: Tensor | None, context: Tensor | None, control: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What is added to the UNet's way down, level by level, and at its lowest level.
+
+        Args:
+            x, t, c, context: as the UNet gets them. control: [n, control_channels, h 2^halvings, w 2^halvings].
+        """
+        told = c.to(x.dtype) if self.c_dim else None
+        return self.net(x, (1000 * t).to(torch.float32), control, context=context, class_labels=told)

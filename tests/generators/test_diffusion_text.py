@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_text import bert  # noqa: F401  a fixture
+from tiny_bert import make_bert
 from tiny_generator import fit_command, sample_command
 from tiny_set import make
 
@@ -84,7 +84,9 @@ def test_samples_of_prompts_by_the_command_line(real, trained, tmp_path):
     assert all(Manifest.read(tmp_path / "real_conditions").column("origin:prompt"))
 
 
-def test_a_frozen_encoder_stays_in_its_own_files(real, bert, tmp_path, capsys):  # noqa: F811
+def test_a_frozen_encoder_stays_in_its_own_files(real, tmp_path):
+    (tmp_path / "bert").mkdir()
+    bert = make_bert(tmp_path / "bert")
     command = [*fit_command(real, tmp_path / "run", "Diffusion", 16, text=str(bert)), "--data.prompt={findings}", "--data.min_subjects=2"]
     assert main(command) == 0
     found = newest_valid(tmp_path / "run")

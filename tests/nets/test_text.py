@@ -1,6 +1,7 @@
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
+from tiny_bert import make_bert
+from transformers import BertModel
 
 from synthrad.errors import InputError
 from synthrad.nets.text import FrozenEncoder, WordEncoder, vocabulary, words_of
@@ -29,15 +30,7 @@ def test_tokens_of_words():
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A text encoder as the transformers library keeps one, of random weights."""
-    folder = tmp_path_factory.mktemp("bert")
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "effusion", "left", "right", "no", "finding"]
-    (folder / "vocab.txt").write_text("\n".join(vocab))
-    torch.manual_seed(0)
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    BertModel(BertConfig(vocab_size=len(vocab), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                         max_position_embeddings=8)).save_pretrained(folder)
-    return folder
+    return make_bert(tmp_path_factory.mktemp("bert"))
 
 
 def test_a_frozen_encoder_gives_what_its_model_gives(bert):
