@@ -20,7 +20,10 @@ class Condition:
         labels: [n, K] float, 0, 1 or NaN (unknown), in Manifest.info.classes order.
         attributes: one mapping an image, attribute name -> value ("" or absent = unknown).
         masks: int64 [n, L, H, W].
-        text: one prompt an image. image: float [n, C, H, W], for image-to-image; strength in [0, 1].
+        text: one prompt an image.
+        image: float [n, C, H, W] in [-1, 1] to start from, for a diffusion model; strength: the time of its noise, in (0, 1]:
+            1 = nothing of the image is left but what `inside` keeps, less = more of it.
+        inside: bool [n, H, W], where the image may change; None = everywhere. Outside it stays as it is, bit for bit.
     """
 
     labels: np.ndarray | None = None
@@ -29,6 +32,7 @@ class Condition:
     text: Sequence[str] | None = None
     image: torch.Tensor | None = None
     strength: float = 1.0
+    inside: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

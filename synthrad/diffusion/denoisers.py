@@ -59,6 +59,18 @@ def guided(conditional: Denoise, unconditional: Denoise, scale: float, interval:
     return denoise
 
 
+def inpainting(denoise: Denoise, known: Tensor, inside: Tensor) -> Denoise:
+    """A denoiser that knows the picture outside a region: there its estimate is that picture, whatever the net says.
+
+    A sampler then takes the outside along the known picture's own path to it, so that the inside is always drawn beside what
+    will stand there (the replacement of Song et al. 2021, appendix I.2, made on the estimate of x_0).
+
+    Args:
+        known: [n, C, h, w]. inside: [n, 1, h, w], 1 where the picture is drawn, 0 where it is known.
+    """
+    return lambda x, t: torch.where(inside > 0, denoise(x, t), known.to(x.dtype))
+
+
 def clipped(denoise: Denoise, bound: float) -> Denoise:
     """A denoiser whose pictures are known to lie within +- bound (Ho et al. 2020 clip so)."""
     return lambda x, t: denoise(x, t).clamp(-bound, bound)

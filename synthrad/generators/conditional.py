@@ -35,6 +35,7 @@ class ConditionalGenerator(L.LightningModule, ABC):
     """
 
     shown: tuple[str, ...] = ()  # losses in the progress bar
+    starts_from_images = False  # whether `sample` makes use of condition.image
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,6 +208,9 @@ class ConditionalGenerator(L.LightningModule, ABC):
         """
         if self.spec is None:
             raise InputError("generator", "no nets", "a trained generator", "load it from its checkpoint")
+        if condition.image is not None and not self.starts_from_images:
+            raise InputError("condition: image", f"an image to start from, for a {type(self).__name__}", "none", "only diffusion models "
+                             "start from images")
         c = encode_condition(condition, n, self.spec["classes"], self.spec["attributes"])
         preflight.check_asked(condition, self.spec)
         masks = self._given(condition, n) if self.wants_masks else None

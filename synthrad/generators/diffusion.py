@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.data.prompts import Prompt
-from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided
+from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided, inpainting
 from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
 from synthrad.diffusion.samplers import Sampler, sample
 from synthrad.diffusion.schedules import Kind, NoiseSchedule, Spacing, times
@@ -28,6 +28,7 @@ from synthrad.errors import InputError
 from synthrad.generators import guards, preflight
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
+from synthrad.generators.editing import outside_kept, starting_picture
 from synthrad.generators.latents import KeptLatents, read_autoencoder, remake
 from synthrad.generators.ranks import seed_apart
 from synthrad.nets.diffusion_unet import DiffusionUNet
@@ -70,6 +71,7 @@ class Diffusion(ConditionalGenerator):
 
     shown = ("loss",)
     takes_truncation = False
+    starts_from_images = True
 
     def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
                  attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = False,
@@ -255,7 +257,8 @@ class Diffusion(ConditionalGenerator):
 
         Args:
             condition: labels and attributes; what is missing is unknown. Masks [n, L, h, w], if they are given. Text, for a
-                model that reads prompts; None = written from labels and attributes.
+                model that reads prompts; None = written from labels and attributes. An image to start from, with `masks` of it
+                where the model draws both, a strength, and where it may change.
             truncation: 1; a diffusion model has no mean picture to come closer to, guidance is its counterpart.
 
         Returns:
@@ -276,16 +279,26 @@ class Diffusion(ConditionalGenerator):
         denoise = guided(told, untold, how["guidance"], tuple(how["guidance_interval"]))
         if not latent:
             denoise = clipped(denoise, 1.0)
-        at = times(how["steps"], spacing, self.noise_schedule, most=160 / self.noise_schedule.shift)
-        out = sample(how["sampler"], denoise, self.noise_schedule, noise(), at, noise)
+        start, x = starting_picture(self, condition, len(seeds)), noise()
+        if start is not None:
+            alpha, sigma = (float(a) for a in self.noise_schedule(torch.tensor(condition.strength, dtype=torch.float64)))
+            x = alpha * start + sigma * x
+            if condition.inside is not None:
+                inside = condition.inside[:, None].to(self.device, torch.float32)
+                denoise = inpainting(denoise, start, F.adaptive_max_pool2d(inside, shape[1:]))
+        last = 1.0 if start is None else condition.strength
+        at = times(how["steps"], spacing, self.noise_schedule, last, most=160 / self.noise_schedule.shift)
+        out = sample(how["sampler"], denoise, self.noise_schedule, x, at, noise)
         if latent:
             out = self.autoencoder.to_pictures(out.to(next(self.autoencoder.net_ema.parameters()).dtype)).float()
         k = len(self.spec["channels"])
         image = out[:, :k].clamp(-1, 1)
         if masks is not None:
-            return Images(image, condition.masks)
-        encoding = (self.autoencoder if latent else self).hparams.mask_encoding
-        return Images(image, decode_masks(out[:, k:], self.structures, encoding))
+            drawn = condition.masks
+        else:
+            encoding = (self.autoencoder if latent else self).hparams.mask_encoding
+            drawn = decode_masks(out[:, k:], self.structures, encoding)
+        return outside_kept(Images(image, drawn), condition)
 
     def _asked_prompts(self, condition: Condition, n: int) -> list[str] | None:
         if self.hparams.text is None:
