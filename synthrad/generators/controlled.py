@@ -27,7 +27,7 @@ from synthrad.nets.encoding import MaskEncoding
 from synthrad.records import DatasetInfo
 
 KEY = "model.base"
-STRUCTURE = ("channels", "attention", "res_blocks", "head_channels", "flash", "schedule", "shift", "zero_terminal_snr", "prediction",
+STRUCTURE = ("channels", "attention", "res_blocks", "head_channels", "flash", "recompute", "schedule", "shift", "zero_terminal_snr", "prediction",
              "min_snr", "text", "text_length", "text_width", "vector")  # settings that are the base's
 TOLD = ("rates", "prompt", "vocabulary")  # of a spec: how the base was told its conditions
 SAME = ("size", "channels", "classes", "attributes", "untaught")  # of what base and branch learn from

@@ -43,7 +43,7 @@ class Diffusion(ConditionalGenerator):
     Args:
         max_images: stop once this many real images were shown.
         autoencoder: checkpoint of an Autoencoder of the same size; null = on pixels.
-        channels, attention, res_blocks, head_channels, flash: of the net, see nets.diffusion_unet.DiffusionUNet.
+        channels, attention, res_blocks, head_channels, flash, recompute: of the net, see nets.diffusion_unet.DiffusionUNet.
         schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
             side of what is noised, at most 1.
         prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.
@@ -75,6 +75,7 @@ class Diffusion(ConditionalGenerator):
 
     def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
                  attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = False,
+                 recompute: bool = False,
                  schedule: Kind = "cosine", shift: float | Literal["auto"] = "auto", zero_terminal_snr: bool = False,
                  prediction: Prediction = "v", min_snr: float | Literal["auto"] | None = "auto", times: Literal["uniform", "logit_normal"] = "uniform",
                  masks: Literal["draw", "given"] = "draw", mask_encoding: MaskEncoding = "onehot", lr: float = 1e-4,
@@ -134,7 +135,7 @@ class Diffusion(ConditionalGenerator):
             words = WordEncoder(spec["vocabulary"], h.text_length or 32, h.text_width) if h.text == "words" else None
             width = getattr(words or self._reader, "width", None)
             return DiffusionUNet(size, drawn + given_channels, drawn, c_dim if h.vector else 0, h.channels, h.attention, h.res_blocks,
-                                 h.head_channels, width, h.flash, words)
+                                 h.head_channels, width, h.flash, words, h.recompute)
 
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())

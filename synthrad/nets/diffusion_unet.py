@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from monai.networks.nets import ControlNet, DiffusionModelUNet
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from synthrad.errors import InputError
 
@@ -25,12 +28,14 @@ class DiffusionUNet(nn.Module):
         context_dim: of the tokens that attention also reads; None = no tokens.
         words: a net that reads prompts and is trained along, see nets.text.WordEncoder.
         flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine.
+        recompute: in training, keep only what enters each block and compute the rest again for its gradient (Chen et al. 2016):
+            less memory, about a third more time, the same gradients.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, out_channels: int, c_dim: int,
                  channels: Sequence[int] = (128, 256, 256), attention: Sequence[bool] = (False, True, True), res_blocks: int = 2,
                  head_channels: int = 64, context_dim: int | None = None, flash: bool = False,
-                 words: nn.Module | None = None):
+                 words: nn.Module | None = None, recompute: bool = False):
         super().__init__()
         self.words = words
         self._check(size, channels, attention, head_channels)
@@ -44,6 +49,7 @@ class DiffusionUNet(nn.Module):
         self.net = DiffusionModelUNet(out_channels=out_channels, **self.shared)
         if c_dim:
             self.net.class_embedding = _condition_embedding(c_dim, 4 * channels[0])
+        self.recompute = recompute
 
     @staticmethod
     def _check(size: Sequence[int], channels: Sequence[int], attention: Sequence[bool], head_channels: int) -> None:
@@ -69,8 +75,22 @@ class DiffusionUNet(nn.Module):
         """
         told = c.to(x.dtype) if self.c_dim else None
         down, middle = (None, None) if control is None else control
-        return self.net(x, (1000 * t).to(torch.float32), context=context, class_labels=told, down_block_additional_residuals=down,
-                        mid_block_additional_residual=middle)
+        blocks = [*self.net.down_blocks, self.net.middle_block, *self.net.up_blocks] if self.recompute and torch.is_grad_enabled() else []
+        with _computed_again(blocks):
+            return self.net(x, (1000 * t).to(torch.float32), context=context, class_labels=told, down_block_additional_residuals=down,
+                            mid_block_additional_residual=middle)
+
+
+@contextmanager
+def _computed_again(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Let blocks keep nothing between their forward and backward pass but their inputs."""
+    for block in blocks:
+        block.forward = partial(checkpoint, type(block).forward.__get__(block), use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # the class's own again
 
 
 def _condition_embedding(c_dim: int, width: int) -> nn.Sequential:

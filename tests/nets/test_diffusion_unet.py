@@ -41,3 +41,26 @@ def test_tokens_are_read():
 def test_what_cannot_be_built(size, options, words):
     with pytest.raises(InputError, match=words):
         DiffusionUNet(size, 1, 1, 0, **{**SMALL, **options})
+
+
+def test_blocks_computed_again_give_the_same_gradients_from_less_memory():
+    kept, found = {}, {}
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        net = DiffusionUNet((16, 16), 2, 2, 3, (8, 16), (False, True), 1, 8, recompute=recompute)
+        net.net.out[2].conv.weight.data.normal_()
+        x, t, c = torch.randn(2, 2, 16, 16), torch.rand(2), torch.randn(2, 3)
+        size = [0]
+
+        def note(tensor, size=size):
+            size[0] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda y: y):
+            answer = net(x, t, c)
+        answer.square().mean().backward()
+        kept[recompute], found[recompute] = size[0], {n: p.grad for n, p in net.named_parameters()}
+        assert "forward" not in vars(net.net.middle_block)
+    assert kept[True] < 0.5 * kept[False]
+    for name, gradient in found[False].items():
+        torch.testing.assert_close(found[True][name], gradient, rtol=1e-5, atol=1e-7)
