@@ -66,7 +66,7 @@ class Work:
             self.net, self.autoencoder = of_diffusers(side, channels)
         self.net.to(device)
         self.autoencoder.to(device)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-4, fused=True if self.ours else None)  # as Diffusion has it
         self.x = torch.randn(batch, LATENT, side, side, device=device)
 
     def answer(self, x: Tensor, t: Tensor) -> Tensor:

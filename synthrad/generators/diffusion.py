@@ -194,7 +194,7 @@ class Diffusion(ConditionalGenerator):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
-        return torch.optim.AdamW(self.net.parameters(), lr=self.hparams.lr, weight_decay=0.0)
+        return torch.optim.AdamW(self.net.parameters(), lr=self.hparams.lr, weight_decay=0.0, fused=True)
 
     # ---- training
 

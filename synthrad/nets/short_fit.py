@@ -23,7 +23,7 @@ def fit_briefly(net: nn.Module, batches: Iterator[Case], loss: Callable[[Tensor,
         title: of the progress bar.
     """
     net.to(device).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.1)
     with torch.enable_grad():
         for batch in tqdm(islice(batches, steps), total=steps, desc=title, unit="step", disable=None):
