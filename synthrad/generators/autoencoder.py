@@ -55,7 +55,7 @@ class Autoencoder(ConditionalGenerator):
     follows_conditions = False
 
     def __init__(self, max_images: int = 1_000_000, channels: Sequence[int] = (64, 128, 256), latent_channels: int = 4,
-                 res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = False,
+                 res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = True,
                  masks: Literal["draw", "none"] = "draw", mask_encoding: MaskEncoding = "onehot", bottleneck_weight: float = 1e-6,
                  perceptual: str | None = "discriminator", perceptual_arch: str = "vgg16", perceptual_weight: float = 0.3,
                  adversarial_weight: float = 0.05, adversarial_from: int = 20_000, lr: float = 1e-4,

@@ -43,7 +43,8 @@ class Diffusion(ConditionalGenerator):
     Args:
         max_images: stop once this many real images were shown.
         autoencoder: checkpoint of an Autoencoder of the same size; null = on pixels.
-        channels, attention, res_blocks, head_channels, flash, recompute: of the net, see nets.diffusion_unet.DiffusionUNet.
+        channels, attention, res_blocks, head_channels, flash, recompute: of the net, see nets.diffusion_unet.DiffusionUNet. flash was
+            faster and took less memory wherever it was measured (benchmarks/bench_diffusion.py).
         schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
             side of what is noised, at most 1.
         prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.
@@ -74,7 +75,7 @@ class Diffusion(ConditionalGenerator):
     starts_from_images = True
 
     def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
-                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = False,
+                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = True,
                  recompute: bool = False,
                  schedule: Kind = "cosine", shift: float | Literal["auto"] = "auto", zero_terminal_snr: bool = False,
                  prediction: Prediction = "v", min_snr: float | Literal["auto"] | None = "auto", times: Literal["uniform", "logit_normal"] = "uniform",
