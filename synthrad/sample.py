@@ -82,6 +82,8 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     conditions = complete(conditions, info)
     labels = conditions[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float)
     check_asked(Condition(labels=labels), getattr(generator, "spec", {}))  # all of them, while nothing is written yet
+    if TEXT in conditions:
+        generator.check_prompts(list(conditions[TEXT]))
     settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size,
                 "rows": len(conditions), "conditions": hashlib.sha256(conditions.to_csv(index=False).encode()).hexdigest()}
     drawing = getattr(generator, "drawing", {})  # of a diffusion model
@@ -213,8 +215,8 @@ def _table(blocks: Sequence[Mapping[str, Any]], conditions: pd.DataFrame, seed: 
     columns |= {c: conditions[c].to_numpy() for c in conditions if c != TEXT}
     columns["split"][:], columns["source"][:] = "train", "synthetic"
     columns |= {f"origin:{x}": np.full(len(blocks), "", dtype=object) for x in ("seed", "condition", "mask")}
-    if TEXT in conditions:
-        columns["origin:prompt"] = conditions[TEXT].to_numpy()
+    if TEXT in conditions:  # a report of a patient is not repeated: its hash tells equal prompts
+        columns["origin:prompt"] = np.array([hashlib.sha256(p.encode()).hexdigest()[:16] if p else "" for p in conditions[TEXT]], dtype=object)
     for k, block in enumerate(blocks):
         paths = {tuple(Path(p).parts[:2]): p for p in block["files"]}
         columns["subject"][k] = f"synthetic-{k:06d}"

@@ -32,6 +32,7 @@ class KeepBestKID(L.Callback):
 
     def __init__(self) -> None:
         self._offered: list[int] = []  # images seen at the checks that this fit offered
+        self._passed: list[int] = []  # at those before conditions counted
         self._fidelity: Fidelity | None = None
         self._keeper: DurableCheckpoint | None = None
 
@@ -56,7 +57,7 @@ class KeepBestKID(L.Callback):
         """Refuse, on every process, to select on training images, or among checks whose weights are gone."""
         real, lines = self._fidelity.real, [json.loads(x) for x in self._fidelity.lines]
         enough = real is not None and real.reference == "validation"
-        mine = [x["images"] for x in lines] == self._offered
+        mine = [x["images"] for x in lines] == sorted([*self._offered, *self._passed])
         alike = all((x["seed"], x["generated"], len(x["kid_draws"])) == (self._fidelity.seed, self._fidelity.number, self._fidelity.draws)
                     for x in lines)
         enough, mine, alike = trainer.strategy.broadcast((enough, mine, alike))
@@ -78,7 +79,7 @@ class KeepBestKID(L.Callback):
         """Look at the last check; tell the ranks."""
         self._look(trainer, pl_module)
         if trainer.is_global_zero and self._fidelity.lines:
-            found = ranks([json.loads(x) for x in self._fidelity.lines])
+            found = ranks([line for x in self._fidelity.lines if (line := json.loads(x))["images"] not in self._passed])
             if found is None:
                 warnings.warn("KeepBestKID: no check had a KID; nothing was selected", stacklevel=2)
                 return
@@ -86,7 +87,10 @@ class KeepBestKID(L.Callback):
             print(f"KeepBestKID: {words(found)}\nKeepBestKID: {self._keeper.best_model_path}", flush=True)
 
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._fidelity.checked is None or self._fidelity.checked in self._offered:
+        if self._fidelity.checked is None or self._fidelity.checked in (*self._offered, *self._passed):
+            return
+        if not getattr(pl_module, "conditioned", True):  # KID knows nothing of conditions: it would choose weights that ignore them
+            self._passed.append(self._fidelity.checked)
             return
         self._offered.append(self._fidelity.checked)
         kid = json.loads(self._fidelity.lines[-1])["kid"] if trainer.is_global_zero and self._fidelity.lines else None
@@ -105,11 +109,11 @@ class KeepBestKID(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Which checks were offered."""
-        return {"offered": list(self._offered)}
+        return {"offered": list(self._offered), "passed": list(self._passed)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
-        self._offered = list(state_dict["offered"])
+        self._offered, self._passed = list(state_dict["offered"]), list(state_dict.get("passed", []))
 
 
 def ranks(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -182,6 +182,9 @@ def complete(conditions: pd.DataFrame, info: DatasetInfo) -> pd.DataFrame:
 def with_prompts(conditions: pd.DataFrame, spec: Mapping[str, Any], info: DatasetInfo, where: str) -> pd.DataFrame:
     """Conditions with a prompt each, for a generator that reads prompts: the one that a row gives, else one of its labels and attributes.
 
+    Args:
+        conditions: with the attributes as the manifest has them. spec: of the generator; with `prompt`, if it reads prompts.
+
     Raises:
         InputError: a column `text` for a generator that reads none.
     """
@@ -192,10 +195,10 @@ def with_prompts(conditions: pd.DataFrame, spec: Mapping[str, Any], info: Datase
         return conditions
     given = conditions[TEXT].fillna("").astype(str) if TEXT in conditions else pd.Series([""] * len(conditions), index=conditions.index)
     asked = complete(conditions.drop(columns=TEXT, errors="ignore"), info)
-    labels = asked[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float)
-    labels[:, [c in spec.get("untaught", ()) for c in info.classes]] = np.nan
-    attributes = [{a: row[f"attribute:{a}"] for a in info.attributes} for _, row in asked.iterrows()]
-    written = Prompt(**spec["prompt"]).write_all(labels, info.classes, attributes)
+    taught = [c for c in info.classes if c not in spec.get("untaught", ())]
+    known = spec["attributes"]  # of a taught attribute only its values were ever written; one that is no value, a report, stays
+    attributes = [{a: v for a in info.attributes if (v := row[f"attribute:{a}"]) in known.get(a, [v])} for _, row in asked.iterrows()]
+    written = Prompt(**spec["prompt"]).write_all(asked[[f"label:{c}" for c in taught]].to_numpy(dtype=float), taught, attributes)
     return conditions.assign(**{TEXT: [g or w for g, w in zip(given, written, strict=True)]})
 
 

@@ -68,6 +68,10 @@ class Prompt:
         written = PLACE.sub(put, self.template)
         return ", ".join(part for part in (" ".join(p.split()) for p in written.split(",")) if part)
 
+    def harmless(self, classes: Sequence[str]) -> list[str]:
+        """What prompts hold whatever the patients are: the template's own words, and those for classes."""
+        return [PLACE.sub(" ", self.template), NO_FINDING, *map(self._word, classes)]
+
     def write_all(self, labels: np.ndarray, classes: Sequence[str], attributes: Sequence[Mapping[str, str]]) -> list[str]:
         """Prompts of n images: labels [n, K], one mapping of attributes an image (or none at all)."""
         return [self.write(row, classes, a) for row, a in zip(labels, attributes or [{}] * len(labels), strict=True)]

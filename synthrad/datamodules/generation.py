@@ -19,7 +19,7 @@ from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
 from synthrad.metrics.fidelity import by_turns
-from synthrad.nets.text import vocabulary
+from synthrad.nets.text import vocabulary, words_of
 from synthrad.records import HERE, Manifest
 
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
@@ -168,8 +168,12 @@ class GenerationDataModule(L.LightningDataModule):
         if self.prompt is None:
             return {}
         prompts = self.prompts(range(len(self.train)))
-        return {"prompt": {"template": self.prompt.template, "words": dict(self.prompt.words)},
-                "vocabulary": vocabulary(prompts, self.train.column("subject"), self.min_subjects)}
+        harmless = [*self.prompt.harmless(self._taught), *(self.prompt.words.get(v, v) for vs in self._values.values() for v in vs)]
+        known = vocabulary(prompts, self.train.column("subject"), self.min_subjects, harmless)
+        if rare := {w for p in prompts for w in words_of(p)} - set(known):
+            print(f"GenerationDataModule: {len(rare)} words of the prompts count as unknown: fewer than {self.min_subjects} training "
+                  "subjects have them", flush=True)
+        return {"prompt": {"template": self.prompt.template, "words": dict(self.prompt.words)}, "vocabulary": known}
 
     def prompts(self, rows: Sequence[int], labels: torch.Tensor | None = None, attributes: torch.Tensor | None = None) -> list[str]:
         """The prompts of given training rows.
@@ -187,7 +191,8 @@ class GenerationDataModule(L.LightningDataModule):
             for row, hot in zip(written, one_hot[:, start : start + len(values)], strict=True):
                 row[name] = values[int(hot.argmax())] if hot.any() else ""
             start += len(values)
-        return self.prompt.write_all(labels.cpu().numpy(), self.train.info.classes, written)
+        columns = [self.train.info.classes.index(c) for c in self._taught]
+        return self.prompt.write_all(labels[:, columns].cpu().numpy(), self._taught, written)
 
     def _rates(self) -> list[float]:
         """Of each label, then each value of each attribute: the share of training images that have it where it is known."""

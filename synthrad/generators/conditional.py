@@ -41,6 +41,7 @@ class ConditionalGenerator(L.LightningModule, ABC):
         super().__init__()
         self.automatic_optimization = False
         self.spec: dict[str, Any] | None = None
+        self.remembered: Tensor | None = None  # of the newest batch: its conditions without what they forgot, not standardised
         self.images_seen = 0
 
     # ---- what a subclass says
@@ -97,6 +98,9 @@ class ConditionalGenerator(L.LightningModule, ABC):
                              "use a dataset with masks (data.layers), or model.masks=draw")
         c_dim = 2 * len(spec["classes"]) + sum(len(v) for v in spec["attributes"].values())
         self.make_nets(spec, len(spec["channels"]) + sum(per_layer), given, c_dim)
+        if "prompt" in spec and self.hparams.get("text") is None:
+            raise InputError("data.prompt", f"prompts for a {type(self).__name__} that reads none", "none, or a reader (model.text)",
+                             "leave data.prompt out, or train a diffusion model with model.text")
         self.spec = dict(spec)
 
     def setup(self, stage: str) -> None:
@@ -141,12 +145,9 @@ class ConditionalGenerator(L.LightningModule, ABC):
     def encode(self, batch: Case) -> tuple[Tensor, Tensor]:
         """Real pictures [N, channels, h, w] and their conditions [N, c_dim], some of them forgotten."""
         real = self.pictures(batch)
-        c = forget(self.raw(batch).to(real.dtype), len(self.spec["classes"]), self.values, self.hparams.label_dropout)
+        raw = torch.cat([torch.nan_to_num(batch.labels), ~torch.isnan(batch.labels), batch.attributes], 1).to(real.dtype)
+        c = self.remembered = forget(raw, len(self.spec["classes"]), self.values, self.hparams.label_dropout)
         return real, standardise(c, len(self.spec["classes"]), self.values, self.spec.get("rates"))
-
-    def raw(self, batch: Case) -> Tensor:
-        """The condition vectors of a batch as nets.encoding.encode_condition has them."""
-        return torch.cat([torch.nan_to_num(batch.labels), ~torch.isnan(batch.labels), batch.attributes], 1)
 
     @property
     def values(self) -> list[int]:
@@ -208,6 +209,8 @@ class ConditionalGenerator(L.LightningModule, ABC):
         """
         if self.spec is None:
             raise InputError("generator", "no nets", "a trained generator", "load it from its checkpoint")
+        if condition.text is not None and "prompt" not in self.spec:
+            raise InputError("condition: text", f"prompts for a {type(self).__name__} that reads none", "none", "name labels and attributes")
         if condition.image is not None and not self.starts_from_images:
             raise InputError("condition: image", f"an image to start from, for a {type(self).__name__}", "none", "only diffusion models "
                              "start from images")

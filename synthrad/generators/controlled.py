@@ -24,6 +24,7 @@ from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
 from synthrad.nets.diffusion_unet import ControlBranch, DiffusionUNet
 from synthrad.nets.encoding import MaskEncoding
+from synthrad.nets.text import WordEncoder
 from synthrad.records import DatasetInfo
 
 KEY = "model.base"
@@ -38,12 +39,14 @@ class ControlledDiffusion(Diffusion):
 
     Args:
         base: checkpoint of a Diffusion of images alone (data.layers=[]), of the same size, labels and attributes; on pixels or
-            on latents, with prompts or without. Its net, schedule and reader of prompts are taken over; afterwards its file is
-            not needed.
+            on latents, with prompts or without. Its net, schedule and reader of prompts are taken over: to sample, its file is
+            not needed, and to go on with a fit it is.
         mask_drop_rate: share of images that train with a mask of zeros, as one that is not given looks.
         max_images, mask_encoding, lr, warmup_images, ema_half_life_images, ema_rampup, label_dropout, drop_rate, accumulate, times,
             sampler, steps, guidance, guidance_interval: as Diffusion has them, of the branch.
     """
+
+    draws_from_masks = True  # whatever its settings
 
     def __init__(self, base: str, max_images: int = 1_000_000, mask_drop_rate: float = 0.1, mask_encoding: MaskEncoding = "onehot",
                  lr: float = 1e-4, warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
@@ -70,7 +73,8 @@ class ControlledDiffusion(Diffusion):
         source = None
         if self._of_base is None:
             source, lineage = read_base(self.hparams.base, spec)
-            self._of_base = {"hparams": {k: source.hparams[k] for k in STRUCTURE}, "told": {k: source.spec.get(k) for k in TOLD}}
+            self._of_base = {"hparams": {k: source.hparams[k] for k in STRUCTURE}, "told": {k: source.spec.get(k) for k in TOLD},
+                             "digest": lineage.fitted[-1].digest}
             self._entry = source._entry
             info = DatasetInfo.from_dict(dict(spec["info"]), "data")
             spec["info"] = replace(info, lineage=info.lineage + lineage).to_dict()
@@ -95,8 +99,16 @@ class ControlledDiffusion(Diffusion):
         return {**super().state(), "base": self._of_base}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make base and branch as the checkpoint has them, without the base's file."""
-        self._of_base = checkpoint.get("synthrad", {}).get("base") or self._of_base
+        """Make base and branch as the checkpoint has them; to sample, the base's own file is not needed.
+
+        Raises:
+            InputError: the config names another base.
+        """
+        known = checkpoint.get("synthrad", {}).get("base")
+        if self.spec is not None and (known or {}).get("digest") != self._of_base["digest"]:
+            raise InputError(KEY, str(self.hparams.base), "the base that the checkpoint was trained with", "set it back, or start a "
+                             "training of its own in a new folder")
+        self._of_base = known
         super().on_load_checkpoint(checkpoint)
 
     # ---- what differs from a model that has masks beside its pictures
@@ -122,8 +134,8 @@ class ControlledDiffusion(Diffusion):
     def _answer(self, net: nn.Module, x: Tensor, t: Tensor, c: Tensor, tokens: Tensor | None, masks: Tensor | None) -> Tensor:
         return self.base(x, t, c, tokens, net(x, t, c, tokens, masks))
 
-    def _tokens(self, net: nn.Module, prompts: Sequence[str]) -> Tensor:
-        return super()._tokens(self.base, prompts)
+    def _words(self, net: nn.Module) -> WordEncoder:
+        return self.base.words
 
     @property
     def _drawn_channels(self) -> int:
@@ -154,8 +166,8 @@ def read_base(path: str, spec: Mapping[str, Any]) -> tuple[Diffusion, Lineage]:
     if info.intensity != spec["info"]["intensity"]:
         raise InputError(f"{KEY} {path}", f"grey values {dict(info.intensity)}", f"{spec['info']['intensity']}, as the manifest has it",
                          "prepare both datasets with the same --intensity")
-    if module.hparams.text is not None and theirs["prompt"] != spec.get("prompt"):
-        raise InputError("data.prompt", str(spec.get("prompt", "none")), f"{theirs['prompt']}, as {path} learned to read them",
-                         "set data.prompt and data.prompt_words to that template and those words")
+    if theirs.get("prompt") != spec.get("prompt"):
+        raise InputError("data.prompt", str(spec.get("prompt", "none")), f"{theirs.get('prompt', 'none')}, as {path} learned to read them",
+                         "set data.prompt and data.prompt_words to that template and those words, or leave them out")
     *before, own = lineage.fitted
     return module, Lineage((*before, replace(own, kind="weights")))

@@ -8,6 +8,7 @@ Rombach et al. 2022) all of this is done on its scaled latents; the autoencoder 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -32,7 +33,7 @@ from synthrad.generators.editing import outside_kept, starting_picture
 from synthrad.generators.latents import KeptLatents, read_autoencoder, remake
 from synthrad.generators.ranks import seed_apart
 from synthrad.nets.diffusion_unet import DiffusionUNet
-from synthrad.nets.encoding import MaskEncoding, decode_masks, forget
+from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.text import FrozenEncoder, WordEncoder
 from synthrad.records import DatasetInfo
 
@@ -144,7 +145,10 @@ class Diffusion(ConditionalGenerator):
             net.to(memory_format=torch.channels_last)
 
     def prepare_fit(self, batch_size: int) -> None:
-        """Refuse what would overflow."""
+        """Refuse what would overflow, and prompts that would be cut."""
+        if self.hparams.text is not None:
+            data = self.trainer.datamodule
+            self._check_lengths(data.prompts(range(len(data.train))))
         if self.trainer.precision == "16-mixed" and not self.hparams.flash:
             raise InputError("model.flash", "false with trainer.precision 16-mixed", "true: plain attention multiplies before it "
                              "scales, and overflows in float16", "set model.flash to true, or use bf16-mixed")
@@ -204,7 +208,7 @@ class Diffusion(ConditionalGenerator):
         guards.check_batch(batch.image, batch.attributes, self.images_seen)
         real, c = self.encode(batch)
         dropped = torch.rand(len(c), 1, device=c.device) < self.hparams.drop_rate
-        c, prompts = c.masked_fill(dropped, 0.0), self._prompts(batch, dropped[:, 0].tolist())
+        c, prompts = c.masked_fill(dropped, 0.0), self._prompts(batch.index, dropped[:, 0].tolist())
         k = len(self.spec["channels"]) if self.wants_masks else real.shape[1]
         picture, given = real[:, :k], real[:, k:]
         if self._latents is not None:
@@ -234,18 +238,34 @@ class Diffusion(ConditionalGenerator):
         """What a net, trained or averaged, answers to noised pictures under a condition."""
         return net(x if masks is None else torch.cat([x, masks], 1), t, c, tokens)
 
-    def _prompts(self, batch: Case, dropped: Sequence[bool]) -> list[str] | None:
-        """A prompt an image, "" where it is dropped; what the batch forgets for this once is not in them."""
+    def _prompts(self, rows: Tensor, dropped: Sequence[bool]) -> list[str] | None:
+        """A prompt an image, "" where it is dropped; what `encode` let the batch forget for this once is not in them."""
         if self.hparams.text is None:
             return None
-        known = forget(self.raw(batch), len(self.spec["classes"]), self.values, self.hparams.label_dropout)
-        k = len(self.spec["classes"])
+        known, k = self.remembered, len(self.spec["classes"])
         labels = known[:, :k].masked_fill(known[:, k : 2 * k] == 0, float("nan"))
-        written = self.trainer.datamodule.prompts(batch.index.tolist(), labels, known[:, 2 * k :])
+        written = self.trainer.datamodule.prompts(rows.tolist(), labels, known[:, 2 * k :])
         return ["" if gone else prompt for prompt, gone in zip(written, dropped, strict=True)]
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts that would be cut, and say which words mean nothing to a reader of words.
+
+        Raises:
+            InputError: a prompt is too long.
+        """
+        self._check_lengths(prompts)
+        if self._reader is None and (strange := self._words(self.net_ema).unknown(prompts)):
+            warnings.warn(f"prompts: {len(strange)} words that no training prompt had, such as {strange[0]!r}: to this generator they all "
+                          "say the same, and nothing that it learned", stacklevel=2)
+
+    def _check_lengths(self, prompts: Sequence[str]) -> None:
+        (self._words(self.net_ema) if self._reader is None else self._reader).check(prompts)
+
+    def _words(self, net: nn.Module) -> WordEncoder:
+        return net.words
+
     def _tokens(self, net: DiffusionUNet, prompts: Sequence[str]) -> Tensor:
-        return net.words(prompts) if self._reader is None else self._reader(prompts, self.device)
+        return self._words(net)(prompts) if self._reader is None else self._reader(prompts, self.device)
 
     @property
     def _drawn_channels(self) -> int:
@@ -308,7 +328,8 @@ class Diffusion(ConditionalGenerator):
         if condition.text is not None:
             return list(condition.text)
         labels = np.full((n, len(self.spec["classes"])), np.nan) if condition.labels is None else condition.labels
-        return Prompt(**self.spec["prompt"]).write_all(labels, self.spec["classes"], condition.attributes)
+        taught = [k for k, c in enumerate(self.spec["classes"]) if c not in self.spec.get("untaught", ())]
+        return Prompt(**self.spec["prompt"]).write_all(labels[:, taught], [self.spec["classes"][k] for k in taught], condition.attributes)
 
     def _denoiser(self, c: Tensor, masks: Tensor | None, prompts: Sequence[str] | None = None) -> Denoise:
         """The averaged net under a condition."""

@@ -9,6 +9,7 @@ in the discriminator, which so judges whether the two belong together; fakes are
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
+from synthrad.errors import InputError
 from synthrad.gan.augment import AdaptiveProbability
 from synthrad.gan.losses import (
     both,
@@ -83,6 +85,11 @@ class StyleGAN2(ConditionalGenerator):
 
     shown = ("loss_g", "loss_d")
 
+    @property
+    def conditioned(self) -> bool:
+        """Whether what is asked for counts in full: a checkpoint from before the end of its ramp draws labels without meaning."""
+        return condition_share(self.images_seen, self.hparams.condition_ramp) == 1
+
     def __init__(self, max_images: int = 5_000_000, channel_base: int = 16384, channel_max: int = 512, z_dim: int = 512,
                  w_dim: int = 512, mapping_depth: int = 8, masks: Literal["draw", "given"] = "draw",
                  mask_encoding: MaskEncoding = "onehot", mask_scale: float = 1.0, lr: float | Auto = 0.0025,
@@ -101,10 +108,14 @@ class StyleGAN2(ConditionalGenerator):
         self._centres = Centres()
         self.ada = AdaptiveProbability(ada_target, ada_speed_images, ada_fixed)
         self.steps_done = 0
+        self._told_share = False
 
     def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
         """Generator, its average, and discriminator."""
         h = self.hparams
+        if h.condition_ramp and not c_dim:
+            raise InputError("model.condition_ramp", str(list(h.condition_ramp)), "null: the data has no labels and no attributes",
+                             "leave it out, or let data.classes or data.attributes name some")
         width = {"channel_base": h.channel_base, "channel_max": h.channel_max, "mapping_depth": h.mapping_depth}
         make = lambda: StyleGAN2Generator(spec["size"], picture_channels - given_channels, c_dim, h.z_dim, h.w_dim,  # noqa: E731
                                           mask_channels=given_channels, noise=h.noise, **width)
@@ -320,6 +331,10 @@ class StyleGAN2(ConditionalGenerator):
             image [n, C, h, w] clipped to [-1, 1], masks int64 [n, L, h, w].
         """
         net, (c, masks) = self.generator_ema, self.asked(condition, len(seeds))
+        if net.mapping.share < 1 and not self._told_share and not self.training:
+            self._told_share = True
+            warnings.warn(f"StyleGAN2: after {self.images_seen:,} images conditions count {net.mapping.share:.0%} (model.condition_ramp "
+                          f"{list(self.hparams.condition_ramp)}): samples hardly show what is asked for", stacklevel=2)
         zs, noises = [], []
         for draw in map(noise_of, seeds):
             zs.append(draw(1, net.z_dim))

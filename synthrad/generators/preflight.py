@@ -36,15 +36,19 @@ def check_options(options: Mapping[str, Any]) -> None:
         InputError: names the option.
     """
     least = {"max_images": 1, "r1_every": 1, "path_every": 1, "accumulate": 1, "freeze_d": 0, "r1_gamma": 0, "path_weight": 0,
-             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1, "warmup_images": 0, "res_blocks": 1, "head_channels": 1}
+             "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1, "warmup_images": 0, "res_blocks": 1, "head_channels": 1, "text_length": 1,
+             "text_width": 1}
     for name, bound in least.items():
         value = options.get(name)
         if value not in (None, "auto") and not value >= bound:
             raise InputError(f"model.{name}", str(value), f"a number of at least {bound}")
-    for name in ("style_mixing", "mask_scale", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):
+    for name in ("style_mixing", "mask_scale", "mask_drop_rate", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):
         value = options.get(name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"model.{name}", str(value), "a number from 0 to 1")
+    if options.get("mask_scale") == 0:
+        raise InputError("model.mask_scale", "0", "a number above 0: masks that the discriminator does not see teach nothing",
+                         "for images without masks, set data.layers=[]")
     if options.get("min_snr") not in (None, "auto") and not options["min_snr"] > 0:
         raise InputError("model.min_snr", str(options["min_snr"]), "auto, null, or a number above 0")
     if (ramp := options.get("condition_ramp")) is not None and not 0 <= ramp[0] < ramp[1] <= options["max_images"]:

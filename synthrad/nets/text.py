@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from synthrad.errors import InputError
 
 PAD, UNKNOWN_WORD = 0, 1  # numbers of no word, and of a word that the vocabulary lacks
-KEPT_PROMPTS = 10_000  # embeddings held at most
+READ = ("input_ids", "attention_mask")  # what text encoders take of what tokenizers give
+KEPT_BYTES = 2**29  # of embeddings, held at most
 
 
 def words_of(prompt: str) -> list[str]:
@@ -22,14 +24,22 @@ def words_of(prompt: str) -> list[str]:
     return re.findall(r"[^\W_]+", prompt.lower())
 
 
-def vocabulary(prompts: Sequence[str], subjects: Sequence[object], least: int) -> list[str]:
-    """Words that the prompts of at least so many subjects hold, most frequent first: a rarer one may name a patient."""
+def vocabulary(prompts: Sequence[str], subjects: Sequence[object], least: int, harmless: Sequence[str] = ()) -> list[str]:
+    """Words that the prompts of at least so many subjects hold: a rarer one may name a patient.
+
+    Args:
+        prompts: [n], of `subjects` [n]. harmless: texts whose words name nobody, such as names of classes: all of them stay.
+
+    Returns:
+        the harmless words, then the others, most frequent first.
+    """
     owners: dict[str, set[object]] = {}
     for prompt, subject in zip(prompts, subjects, strict=True):
         for word in set(words_of(prompt)):
             owners.setdefault(word, set()).add(subject)
-    counts = Counter({w: len(s) for w, s in owners.items() if len(s) >= least})
-    return sorted(counts, key=lambda w: (-counts[w], w))
+    named = sorted({w for text in harmless for w in words_of(text)})
+    counts = Counter({w: len(s) for w, s in owners.items() if len(s) >= least and w not in named})
+    return [*named, *sorted(counts, key=lambda w: (-counts[w], w))]
 
 
 class WordEncoder(nn.Module):
@@ -42,6 +52,8 @@ class WordEncoder(nn.Module):
 
     def __init__(self, words: Sequence[str], length: int = 32, width: int = 128, depth: int = 2, heads: int = 4):
         super().__init__()
+        if width < heads or width % heads:
+            raise InputError("model.text_width", str(width), f"a multiple of {heads}", "such as 128")
         self.numbers = {w: i for i, w in enumerate(words, UNKNOWN_WORD + 1)}
         self.length, self.width = length, width
         self.embedding = nn.Embedding(len(words) + 2, width, padding_idx=PAD)
@@ -49,14 +61,26 @@ class WordEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse a prompt of more words than are read.
+
+        Raises:
+            InputError: says which.
+        """
+        check_lengths([len(words_of(p)) for p in prompts], self.length, "words")
+
+    def unknown(self, prompts: Sequence[str]) -> list[str]:
+        """Words that the vocabulary lacks."""
+        return sorted({w for p in prompts for w in words_of(p)} - set(self.numbers))
+
     def forward(self, prompts: Sequence[str]) -> Tensor:
         """Tokens [n, length, width]; 0 after the last word, and so everywhere for an empty prompt.
 
         Raises:
             InputError: a prompt of more words than `length`.
         """
+        self.check(prompts)
         split = [words_of(p) for p in prompts]
-        check_lengths(prompts, map(len, split), self.length, "words")
         rows = [[self.numbers.get(w, UNKNOWN_WORD) for w in s] + [PAD] * (self.length - len(s)) for s in split]
         number = torch.tensor(rows, dtype=torch.long, device=self.places.device).reshape(len(rows), self.length)
         empty = number == PAD
@@ -86,22 +110,26 @@ class FrozenEncoder:
             text = getattr(config, "text_config", None)  # of a model of images and text, such as CLIP
             tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModel.from_pretrained(name)
+            if getattr(config, "is_encoder_decoder", False):
+                model = model.get_encoder()  # of T5, say
+            elif text is not None and hasattr(model, "text_model"):
+                model = model.text_model
+            model.eval().requires_grad_(False)
+            width = model(**{k: v for k, v in tokenizer("a", return_tensors="pt").items() if k in READ}).last_hidden_state.shape[2]
         except Exception as e:  # the library raises many kinds, and long ones
             what = "a folder without a model and its tokenizer" if Path(name).is_dir() else f"no folder, and no hub id whose files are here ({name!r})"
             raise InputError(key, f"{what}: {type(e).__name__}: {' '.join(str(e).split())[:160]}", "the folder of a text encoder of the "
                              "transformers library, or its hub id", "fetch it where there is a network (`hf download ID --local-dir FOLDER`) and "
                              "give the folder, or take the encoder that needs no files: words") from e
-        self.name, self.tokenizer = name, tokenizer
-        self.model = (model.text_model if text is not None and hasattr(model, "text_model") else model).eval().requires_grad_(False)
+        self.name, self.tokenizer, self.model, self.width = name, tokenizer, model, int(width)
         most = min(int(tokenizer.model_max_length), int(getattr(text or config, "max_position_embeddings", 256)), 256)
         if length is not None and length > most:
             raise InputError(f"{key}_length", str(length), f"at most {most}, which {name} takes", "lower it")
-        self.length, self.width = length or most, int((text or config).hidden_size)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        self._kept: dict[str, Tensor] = {}
+        self.length = length or most
+        self._kept: dict[str, Tensor] = {}  # float16: a tenth of a percent of the largest value
+        self._bytes = 0
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights and of the vocabulary, which decide what prompts become."""
         found = hashlib.sha256(repr(sorted(self.tokenizer.get_vocab().items())).encode())
@@ -116,30 +144,47 @@ class FrozenEncoder:
         Raises:
             InputError: a prompt of more tokens than `length`.
         """
-        for prompt in dict.fromkeys(p for p in prompts if p and p not in self._kept):
-            ids = self.tokenizer(prompt, return_tensors="pt")
-            check_lengths([prompt], [ids["input_ids"].shape[1]], self.length, f"tokens of {self.name}")
-            self.model.to(device)
-            given = {k: v.to(device) for k, v in ids.items() if k in ("input_ids", "attention_mask")}
-            found = self.model(**given).last_hidden_state[0].float().cpu()
-            if len(self._kept) >= KEPT_PROMPTS:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[prompt] = found
-        out = torch.zeros(len(prompts), self.length, self.width)
+        out, known = torch.zeros(len(prompts), self.length, self.width), {p: self._kept[p] for p in prompts if p in self._kept}
         for row, prompt in zip(out, prompts, strict=True):
-            if prompt:
-                row[: len(self._kept[prompt])] = self._kept[prompt]
+            if not prompt:
+                continue
+            if prompt not in known:
+                known[prompt] = self._read(prompt, device)
+            row[: len(known[prompt])] = known[prompt].float()
+        self._keep(known)
         return out.to(device)
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse a prompt of more tokens than are read.
 
-def check_lengths(prompts: Sequence[str], lengths: Iterable[int], most: int, unit: str) -> None:
-    """Refuse a prompt that would be cut.
+        Raises:
+            InputError: says which.
+        """
+        check_lengths([len(self.tokenizer(p)["input_ids"]) if p else 0 for p in prompts], self.length, f"tokens of {self.name}")
+
+    def _read(self, prompt: str, device: torch.device | str) -> Tensor:
+        self.check([prompt])
+        self.model.to(device)
+        given = {k: v.to(device) for k, v in self.tokenizer(prompt, return_tensors="pt").items() if k in READ}
+        return self.model(**given).last_hidden_state[0].half().cpu()
+
+    def _keep(self, known: Mapping[str, Tensor]) -> None:
+        """Hold what was read for later, and let go of what was held longest."""
+        for prompt, tokens in known.items():
+            if prompt not in self._kept:
+                self._kept[prompt] = tokens
+                self._bytes += tokens.nbytes
+        while self._bytes > KEPT_BYTES and self._kept:
+            self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+
+
+def check_lengths(lengths: Sequence[int], most: int, unit: str) -> None:
+    """Refuse prompts that would be cut; what they say, a report perhaps, is not repeated.
 
     Raises:
         InputError: names the first one.
     """
-    for prompt, length in zip(prompts, lengths, strict=True):
-        if length > most:
-            shown = prompt if len(prompt) < 60 else prompt[:57] + "..."
-            raise InputError("prompt", f"{length} {unit} in {shown!r}", f"at most {most}", "shorten it, or train with a larger model.text_length "
-                             "where the encoder takes more")
+    if too_long := [i for i, length in enumerate(lengths) if length > most]:
+        first = too_long[0]
+        raise InputError("prompts", f"{len(too_long)} of {len(lengths)} too long, the first in row {first + 1}: {lengths[first]} {unit}",
+                         f"at most {most}", "shorten them, or train with a larger model.text_length where the encoder takes more")

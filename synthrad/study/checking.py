@@ -143,8 +143,10 @@ def _check_generator(source: Source) -> None:
         raise InputError(f"{path}: model.class_path", repr(named), expected, _near(name, list(known)))
     if source.truncation != 1 and not getattr(known.get(name), "takes_truncation", True):
         raise InputError("truncation", str(source.truncation), f"1 for a {name}, which has no mean picture", "leave it out")
-    given = [o.split("=", 1)[1] for o in source.overrides if o.startswith("--model.masks=")]
-    if source.mask_transform != "none" and (given or [(model.get("init_args") or {}).get("masks")])[-1] != "given":
+    given = [o.split("=", 1)[1] for o in source.overrides if o.startswith(("--model.masks=", "--model.init_args.masks="))]
+    options = (model.get("init_args") or {}) if isinstance(model, dict) else {}
+    drawn = (given or [options.get("masks")])[-1] != "given" and not getattr(known.get(name), "draws_from_masks", False)
+    if source.mask_transform != "none" and drawn and name in known:
         raise InputError("mask_transform", source.mask_transform, f"none: the generator of {path} draws its masks itself",
                          "leave it out, or train one with model.masks: given")
     if "bottleneck=vq" in str(source.overrides) or "'bottleneck': 'vq'" in str(config):

@@ -50,10 +50,12 @@ def generator(folder: Path, name: str) -> Path:
 
     study, _, _, graph = open_run(folder)
     source, identity, owner = study.sources[name], graph["sources"][name]["generator"], graph["sources"][name].get("owner")
-    home = folder / "sources" / (owner or name) / f"generator-{identity}"
     if owner is not None:
-        known = json.loads((home.parent / "generator.json").read_text())
+        known = json.loads((folder / "sources" / owner / "generator.json").read_text())
+        home = (folder / known["checkpoint"]).parents[1]
         return _note_generator(folder, name, home, {"command": known["command"], "seconds": 0.0, "owner": owner})
+    begun = sorted((folder / "sources").glob(f"*/generator-{identity}"), key=lambda h: h.parent.name != name)
+    home = begun[0] if begun else folder / "sources" / name / f"generator-{identity}"  # a source may have been renamed or moved
     spent = home / "seconds"  # of all calls: a killed fit resumes
     with locked(home / ".lock", f"generator {name}") as lock:
         start, before = time.monotonic(), float(spent.read_text()) if spent.is_file() else 0.0

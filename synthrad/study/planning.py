@@ -20,7 +20,7 @@ from synthrad.study.description import REFERENCE, Arm, Source, Study, Task, buil
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
 GENERATOR_VERSION = 2  # the same, where only the training of generators changes; 2: standardised conditions
-STARTS = re.compile(r"(?:autoencoder|init_from)['\"]?\s*[:=]\s*['\"]?([^'\",\s}]+)")  # keys of a config or an override that name checkpoints
+STARTS = re.compile(r"\b(?:autoencoder|init_from|base|text)['\"]?\s*[:=]\s*['\"]?([^'\",\s}]+)")  # keys of a config or an override that name checkpoints
 CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
 LONGER = f"{REFERENCE}_longer"
 
@@ -185,7 +185,8 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
 def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
     """Digests of the checkpoints that a generator's training takes up: another file under the same name is another generator."""
     named = STARTS.findall(f"{config!r} {' '.join(overrides)}")
-    return [file_digest(path) for path in named if Path(path).is_file()]
+    files = [f for path in map(Path, named) for f in (sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path])]
+    return [file_digest(f) for f in files if f.is_file()]
 
 
 def _plain(part: Source | Task) -> dict[str, Any]:

@@ -143,3 +143,19 @@ def test_by_the_command_line_with_a_real_generator(tmp_path):
     assert lineage.selected_on() == hash_subjects(real.info.id, validation, project_key())
     assert "lowest KID" in lineage.fitted[-1].notes
     assert not load_generator(last)[2].selected_on()
+
+
+class Ramped(Painted):
+    """Its conditions count from the third check on."""
+
+    @property
+    def conditioned(self):
+        return self.images_seen > 16
+
+
+def test_checks_from_before_conditions_count_are_not_chosen(tmp_path):
+    keeper = DurableCheckpoint(tmp_path / "checkpoints", every_steps=1, keep=9)
+    fit(tmp_path, Ramped(), Named(), [fidelity(), KeepBestKID(), keeper], plugins=[DurableCheckpointIO()])
+    kept = torch.load(newest_valid(tmp_path, "best"), weights_only=True)
+    found = json.loads((tmp_path / "selection.json").read_text())
+    assert kept["seen"] == found["images"] == 24 and found["checks"] == 1 and len(lines(tmp_path)) == 3

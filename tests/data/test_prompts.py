@@ -39,7 +39,8 @@ def test_templates_that_name_nothing_are_refused(template, words):
 
 
 def test_conditions_get_prompts_where_they_have_none():
-    spec = {"prompt": {"template": "{findings}, {view}", "words": {}}, "untaught": ["pleural_effusion"]}
+    spec = {"prompt": {"template": "{findings}, {view}", "words": {}}, "untaught": ["pleural_effusion"],
+            "attributes": {"view": ["frontal", "lateral"]}}
     table = pd.DataFrame({"label:pneumothorax": [1.0, 1.0, NAN], "label:pleural_effusion": [1.0, 0.0, 1.0],
                           "attribute:view": ["frontal", "", "lateral"], "text": ["", "a tube", ""]})
     made = with_prompts(table, spec, INFO, "last.ckpt")
@@ -49,3 +50,14 @@ def test_conditions_get_prompts_where_they_have_none():
     assert with_prompts(table.drop(columns="text"), {}, INFO, "last.ckpt").equals(table.drop(columns="text"))
     with pytest.raises(InputError, match="conditions: text.*last.ckpt, which reads none"):
         with_prompts(table, {}, INFO, "last.ckpt")
+
+
+def test_prompts_of_one_class_of_rare_values_and_of_reports():
+    info = DatasetInfo("chest", "chest", classes=("pneumothorax",), layers={}, attributes=("view", "report"))
+    spec = {"prompt": {"template": "{findings}, {view}, {report}", "words": {}}, "attributes": {"view": ["frontal", "lateral"]}}
+    table = pd.DataFrame({"label:pneumothorax": [1.0, 0.0], "attribute:view": ["frontal", "oblique"], "attribute:report": ["", "a tube"]})
+    made = with_prompts(table, spec, info, "last.ckpt")  # oblique, rare in the data, was never written
+    assert list(made["text"]) == ["pneumothorax, frontal", "no finding, a tube"]
+    few = {**spec, "untaught": ["effusion"]}
+    both = DatasetInfo("chest", "chest", classes=("effusion", "pneumothorax"), layers={}, attributes=("view", "report"))
+    assert list(with_prompts(table.assign(**{"label:effusion": 1.0}), few, both, "x")["text"])[1] == "no finding, a tube"

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from synthrad.errors import InputError
@@ -30,6 +30,7 @@ def rng(seed=0):
     like=st.sampled_from([Matched(1), Matched(2.5), ClassBalanced()]),
     seed=st.integers(0, 5),
 )
+@example(labels=[(0, 0), (0, 0), (0, 0), (0, 1)], like=Matched(2.5), seed=0)  # exactly 0.05 away
 def test_controls_add_what_the_arm_adds_as_real_rows(manifest_of, labels, like, seed):
     real = manifest_of(labels, subjects=[f"s{i // 2}" for i in range(len(labels))])
     duplicate, augmented = DuplicateReal(like), AugmentedReal(like)

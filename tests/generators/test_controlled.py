@@ -99,6 +99,8 @@ def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_samples(real, base, tmp_
     assert main(command(real, tmp_path / "whole", base)) == 0
     assert main(command(real, tmp_path / "parts", base, 12)) == 0
     assert main([*command(real, tmp_path / "parts", base), f"--ckpt_path={newest_valid(tmp_path / 'parts')}"]) == 0
+    other = fitted(real, tmp_path / "other", more=ALONE, steps=2, lr=0.01)
+    assert main([*command(real, tmp_path / "parts", other, 48), f"--ckpt_path={newest_valid(tmp_path / 'parts')}"]) == 2
     whole = newest_valid(tmp_path / "whole")
     assert same_weights(whole, newest_valid(tmp_path / "parts"))
     assert main(sample_command(whole, real, tmp_path / "set")) == 0
@@ -122,6 +124,8 @@ def test_prompts_and_latents_are_the_base_s(real, tmp_path):
 @pytest.mark.parametrize(("kind", "more", "words"), [
     ("missing", (), "no file 'missing.ckpt'"), ("StyleGAN2", (), "a StyleGAN2; expected a Diffusion"),
     ("masks", (), "a model of images with masks of tooth"), ("base", ["--data.classes=[caries]"], "untaught []"),
+    ("base", ["--model.mask_drop_rate=10"], "model.mask_drop_rate: found 10"),
+    ("base", ["--data.prompt={findings}"], "data.prompt: found {'template': '{findings}'"),
     ("base", ["--data.size=[32,32]"], "size [16, 16]"), ("prompts", (), "data.prompt: found none"),
 ])
 def test_a_base_that_does_not_fit_is_one_message(kind, more, words, real, base, tmp_path, capsys):

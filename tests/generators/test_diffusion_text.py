@@ -1,5 +1,7 @@
 """Prompts: a diffusion model that reads them."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,17 +62,25 @@ def test_prompts_decide_what_is_drawn_and_nothing_else_is_told(trained):
 
 
 def test_what_is_dropped_is_an_empty_prompt_and_what_is_forgotten_is_not_named(real, monkeypatch):
+    """The prompt of an image names what its vector still knows, and nothing else."""
     import tiny_gan
 
     seen = []
-    monkeypatch.setattr(Diffusion, "_tokens", lambda self, net, prompts: seen.append(list(prompts)) or net.words(prompts))
+    tokens, encode = Diffusion._tokens, Diffusion.encode
+    monkeypatch.setattr(Diffusion, "_tokens", lambda self, net, prompts: seen[-1].append(list(prompts)) or tokens(self, net, prompts))
+    monkeypatch.setattr(Diffusion, "encode", lambda self, batch: (seen.append([]), encode(self, batch), seen[-1].append(self.remembered))[1])
     options = {"channels": (8, 16), "attention": (False, True), "res_blocks": 1, "head_channels": 8, "text": "words", "text_width": 16}
-    for rates, check in (((0.0, 0.0), lambda p: all(p)), ((1.0, 0.0), lambda p: not any(p)), ((0.0, 1.0), lambda p: not all(p) and any(p))):
+    for drop, forgets in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
         data = GenerationDataModule(str(real), (16, 16), 8, min_subjects=2, prompt="{findings}, {sex}")
         seen.clear()
-        model = Diffusion(**options, max_images=32, drop_rate=rates[0], label_dropout=rates[1])
-        tiny_gan.trainer().fit(model, data)
-        assert len(seen) == 4 and check(sum(seen, []))
+        tiny_gan.trainer().fit(Diffusion(**options, max_images=64, drop_rate=drop, label_dropout=forgets), data)
+        assert len(seen) == 8
+        for known, prompts in seen:
+            for row, prompt in zip(known.tolist(), prompts, strict=True):
+                words = [c for c, v in zip(("caries", "implant"), row[:2], strict=True) if v]
+                words = ["no finding"] if row[:4] == [0, 0, 1, 1] else words
+                assert prompt == ("" if drop else ", ".join([*words, *(v for v, hot in zip("fm", row[4:], strict=True) if hot)]))
+    assert any(not all(row[2:4]) for known, _ in seen for row in known.tolist())
 
 
 def test_samples_of_prompts_by_the_command_line(real, trained, tmp_path):
@@ -78,7 +88,8 @@ def test_samples_of_prompts_by_the_command_line(real, trained, tmp_path):
     ask = [a for a in sample_command(trained, real, tmp_path / "set") if a not in ("--number", "10")]
     assert main([*ask, "--conditions", str(tmp_path / "asks.csv")]) == 0
     made = Manifest.read(tmp_path / "set")
-    assert list(made.column("origin:prompt")) == ["caries, female", "caries, male"]
+    known = [hashlib.sha256(p.encode()).hexdigest()[:16] for p in ("caries, female", "caries, male")]
+    assert list(made.column("origin:prompt")) == known  # what a report says is not repeated
     assert np.isnan(made.labels[0]).all() and made.labels[1][0] == 1  # a prompt is no label
     assert main(sample_command(trained, real, tmp_path / "real_conditions")) == 0
     assert all(Manifest.read(tmp_path / "real_conditions").column("origin:prompt"))
@@ -104,10 +115,28 @@ def test_a_frozen_encoder_stays_in_its_own_files(real, tmp_path):
     ({"vector": "false"}, PROMPT, "model.vector: found false without model.text"),
     ({"text": "no/such-encoder"}, PROMPT, "model.text: found no folder, and no hub id"),
     ({"text": "words"}, ["--data.prompt={age}"], "data.prompt: found {age}"),
-    ({"text": "words", "text_length": 1}, ["--data.prompt=a b {findings}", "--data.min_subjects=2"], "prompt: found"),
+    ({"text": "words", "text_length": 2}, ["--data.prompt=a {findings}", "--data.min_subjects=2"], "too long, the first in row"),
+    ({"text": "words", "text_length": 0}, PROMPT, "model.text_length: found 0"),
+    ({"text": "words", "text_width": 30}, PROMPT, "model.text_width: found 30"),
+    ({}, PROMPT, "data.prompt: found prompts for a Diffusion that reads none"),
 ])
 def test_bad_prompts_are_one_message(real, tmp_path, options, more, words, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main([*fit_command(real, tmp_path / "run", "Diffusion", 16, **options), *more]) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
+
+
+def test_words_that_it_never_saw_are_told(real, trained, tmp_path):
+    pd.DataFrame({"text": ["cariees, female"]}).to_csv(tmp_path / "asks.csv", index=False)
+    ask = [a for a in sample_command(trained, real, tmp_path / "set") if a not in ("--number", "10")]
+    with pytest.warns(UserWarning, match="1 words that no training prompt had, such as 'cariees'"):
+        assert main([*ask, "--conditions", str(tmp_path / "asks.csv")]) == 0
+    pd.DataFrame({"text": ["caries", "a " * 33]}).to_csv(tmp_path / "long.csv", index=False)
+    ask[ask.index("--out") + 1] = str(tmp_path / "other")
+    assert main([*ask, "--conditions", str(tmp_path / "long.csv")]) == 2 and not (tmp_path / "other").exists()
+
+
+def test_a_gan_reads_no_prompts(real, tmp_path, capsys):
+    assert main([*fit_command(real, tmp_path / "run"), *PROMPT]) == 2
+    assert "data.prompt: found prompts for a StyleGAN2 that reads none" in capsys.readouterr().err

@@ -309,3 +309,11 @@ def test_masks_reach_the_discriminator_as_small_as_they_are_asked_to_be(monkeypa
     assert len(hard) == 4 and all(x[:, 0].abs().max() > 0.5 for x in seen)  # two steps, each real batch judged and regularised
     with pytest.raises(InputError, match="model.mask_scale"):
         tiny_gan.fit(mask_scale=2.0)
+
+
+def test_samples_of_half_a_ramp_are_told(tmp_path):
+    model, trainer = tiny_gan.fit(condition_ramp=(0, 32), max_images=32, trainer_options={"max_epochs": 1, "limit_train_batches": 2})
+    assert not model.conditioned
+    with pytest.warns(UserWarning, match="after 16 images conditions count 50% .model.condition_ramp .0, 32.."):
+        model.eval().sample(Condition(labels=np.array([[1, 0]])), [0])
+    assert tiny_gan.fit(condition_ramp=(0, 16), max_images=16, steps=2)[0].conditioned

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,7 @@ def with_rows(labels, **kwargs):
     ({"r1_gamma": -1.0}, "model.r1_gamma"), ({"label_dropout": 2.0}, "label_dropout.*0 to 1"), ({"ada_fixed": float("nan")}, "ada_fixed"),
     ({"augment": {"flop": 1}}, "augment.flop.*unknown.*\n.*flip"), ({"augment": {"flip": -1}}, "augment.flip.*-1"),
     ({"augment": {"hue": 1}}, "hue and saturation need 3"), ({"accumulate": 3}, "3 parts of data.batch_size=8"),
+    ({"mask_scale": 0.0}, "model.mask_scale: found 0"),
     ({"condition_ramp": (8, 8)}, "model.condition_ramp.*8, 8"), ({"condition_ramp": (0, 10**6)}, "condition_ramp.*never count in full"),
 ])
 def test_options_that_cannot_be_meant_are_told_before_the_first_step(options, words, monkeypatch):
@@ -107,3 +110,8 @@ def test_the_command_line_takes_auto_and_a_start(tmp_path):
     assert (own["accumulate"], own["init_from"], own["freeze_d"]) == (2, "a.ckpt", 3)
     with pytest.raises(InputError, match="r1_gamma"):
         cli.parse([*command, "--model.r1_gamma=much"], cli.CheckingCLI)
+
+
+def test_a_ramp_of_conditions_wants_conditions():
+    with pytest.raises(InputError, match="model.condition_ramp: found .*no labels and no attributes"):
+        fit(Pictures(info=replace(INFO, classes=())), condition_ramp=(8, 16), steps=2)

@@ -69,6 +69,8 @@ def test_a_sound_study_passes(lab):
     ({"sources/made": {"generator": "LAB/gan.yaml", "checkpoint": "best"}}, ["sources.made: checkpoint: found best", "KeepBestKID"]),
     ({"sources/made": {"generator": "LAB/diffusion.yaml", "truncation": 0.7}}, ["sources.made: truncation: found 0.7", "1 for a Diffusion"]),
     ({"sources/made": {"generator": "LAB/gan.yaml", "mask_transform": "affine"}}, ["sources.made: mask_transform: found affine", "draws its masks itself"]),
+    ({"sources/made": {"generator": "LAB/gan.yaml", "mask_transform": "flip", "overrides": ["--model.init_args.masks=draw"]}},
+     ["sources.made: mask_transform: found flip"]),
     ({"sources/made/mask_transform": "flip"}, ["sources.made: `mask_transform` is for a `generator`"]),
     ({"sources/made": {"generator": "LAB/vq.yaml"}}, ["vq.yaml: model.bottleneck: found vq", "no prior"]),
     ({"sources/made": {"generator": "LAB/vae.yaml"}}, ["arms that ask for caries=", "cells of what the generator is taught"]),

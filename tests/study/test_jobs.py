@@ -129,7 +129,7 @@ def test_two_sources_of_one_training_share_its_generator(tmp_path, monkeypatch):
     home = tmp_path / "sources" / "gan" / "generator-id"
     home.mkdir(parents=True)
     (home / "best.ckpt").write_bytes(b"weights")
-    (home.parent / "generator.json").write_text(json.dumps({"command": "synthrad fit", "checkpoint": "x", "seconds": 100}))
+    (home.parent / "generator.json").write_text(json.dumps({"command": "synthrad fit", "checkpoint": "sources/gan/generator-id/checkpoints/last.ckpt", "seconds": 100}))
     monkeypatch.setattr(durable_checkpoint, "newest_valid", lambda folder, which="last": folder / f"{which}.ckpt")
     (tmp_path / "sources" / "best").mkdir()
     assert jobs.generator(tmp_path, "best") == home / "best.ckpt"

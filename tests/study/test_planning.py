@@ -118,9 +118,16 @@ def test_the_checkpoint_that_a_generator_starts_from_decides_by_its_content(real
 
     bare = "model: {class_path: Diffusion}\n"
     for text, overrides in ((f"model: {{class_path: Diffusion, init_args: {{autoencoder: {start}}}}}\n", ()),
-                            (bare, [f"--model.autoencoder={start}"]), (bare, [f"--model.init_args.init_from={start}"])):
+                            (bare, [f"--model.autoencoder={start}"]), (bare, [f"--model.init_args.init_from={start}"]), (bare, [f"--model.base={start}"])):
         assert of(text, "one", overrides) == of(text, "one", overrides) != of(text, "another", overrides)
     assert of(bare, "one") == of(bare, "another")
+    wide = ["--model.channel_base=64", "--model.text=words"]
+    assert of(bare, "one", wide) == of(bare, "another", wide)
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    start = encoder / "model.bin"
+    read = [f"--model.text={encoder}"]
+    assert of(bare, "one", read) == of(bare, "one", read) != of(bare, "another", read)
 
 
 def test_budgets(real):
