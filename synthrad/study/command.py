@@ -168,11 +168,13 @@ def _print_plan(plan: Plan) -> None:
 def _dry_run(study: Study, path: Path) -> int:
     from synthrad.study.planning import planned_fits
 
-    _, plan = _checked(study, path)
+    manifest, plan = _checked(study, path)
     _print_plan(plan)
-    fits = planned_fits(study, plan)
+    fits, graph = planned_fits(study, plan), _graph(study, path, manifest, plan)["sources"]
     for name, source in study.sources.items():
-        print(f"source {name}: {'fit ' + source.generator if source.generator else 'imported'}, "
+        owner = graph.get(name, {}).get("owner")
+        origin = f"the generator of {owner}" if owner else f"fit {source.generator}" if source.generator else "imported"
+        print(f"source {name}: {origin}, "
               f"{sum(plan.wanted[name].values())} rows wanted, {source.draws} draw(s)")
     print(f"{len(fits)} fits x {study.seeds} seeds:\n  " + "\n  ".join(fits))
     return 0

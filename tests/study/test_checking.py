@@ -133,3 +133,18 @@ def test_run_and_dry_run_tell_all_faults_at_once_and_write_no_seal(lab, tmp_path
         said = capfd.readouterr().err
         assert "2 fault(s)" in said and "did you mean test_resnet" in said and "nowhere" in said
         assert not list((tmp_path / "runs").glob("*/*.sha256")) and not list((tmp_path / "runs").glob("*/graph.json"))
+
+
+def test_generators_that_are_given_masks_may_move_them_and_a_dry_run_names_what_is_shared(lab, capsys):
+    (lab / "gan.yaml").write_text("model: {class_path: synthrad.generators.gan.StyleGAN2, init_args: {masks: given}}\n")
+    (lab / "control.yaml").write_text("model: {class_path: synthrad.generators.controlled.ControlledDiffusion}\n")
+    (lab / "short.yaml").write_text("model: StyleGAN2\n")
+    moved = {"generator": "LAB/gan.yaml", "mask_transform": "affine"}
+    check(lab, {"sources/made": {"generator": "LAB/control.yaml", "mask_transform": "affine"}})
+    check(lab, {"sources/made": {"generator": "LAB/short.yaml", "mask_transform": "flip", "overrides": ["--model.init_args.masks=given"]}})
+    check(lab, {"sources/made": {"generator": "LAB/gan.yaml"}, "sources/moved": moved,
+                "arms/moved": {"strategy": "SyntheticOnly", "source": "moved"}})
+    capsys.readouterr()
+    assert main(["study", "run", str(lab / "checked.yaml"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "source made: fit " in said and "source moved: the generator of made, " in said
