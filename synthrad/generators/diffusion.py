@@ -187,10 +187,7 @@ class Diffusion(ConditionalGenerator):
         if self.autoencoder is not None:
             data = self.trainer.datamodule
             self._latents = KeptLatents(data, data.cache_path, self.autoencoder, self._entry["digest"])
-            if self.trainer.is_global_zero:
-                self._latents.make()
-            self.trainer.strategy.barrier("latents")
-            self._latents.open()
+            self._latents.make(self.trainer.strategy)
         self.stop_when_done()
 
     def on_train_start(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from tqdm import tqdm
 
@@ -96,33 +97,51 @@ class KeptLatents:
         self._shape = (len(data.train), 2, *autoencoder.net_ema.latent_shape)
         self._data, self._autoencoder, self._batch = data, autoencoder, batch
 
-    def make(self) -> None:
-        """Encode what is not on disk yet. Call it on one process; the others wait and then `open`."""
+    def make(self, strategy: Strategy | None = None) -> None:
+        """Encode what is not on disk yet, each process its share of the batches, and map all into memory.
+
+        Args:
+            strategy: of the Trainer, whose processes all call this and see the same folder; None = this process alone.
+        """
+        rank, ranks = (strategy.global_rank, strategy.world_size) if strategy is not None else (0, 1)
+        tell = strategy.broadcast if strategy is not None else lambda value: value
+        meet = strategy.barrier if strategy is not None else lambda: None
+        draft = tell(self._begin() if rank == 0 else None)
+        if draft is not None:
+            try:
+                self._encode(draft, rank, ranks)
+                meet()
+                if rank == 0:
+                    os.replace(draft, self.path)
+            finally:
+                if rank == 0:
+                    Path(draft).unlink(missing_ok=True)
+            meet()
+        self._made = np.load(self.path, mmap_mode="r")
+
+    def _begin(self) -> str | None:
+        """An empty file of the right size; None where the latents are there already."""
         if self.path.is_file() and self._readable():
-            return
-        net, rows = self._autoencoder, len(self._data.train)
+            return None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         os.close(handle)
-        try:
-            made = np.lib.format.open_memmap(draft, "w+", np.float32, self._shape)
-            for start in tqdm(range(0, rows, self._batch), desc="encoding latents", unit="batch", disable=None):
-                case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
-                latents = torch.stack(net.to_latents(net.pictures(case)[:, : net.picture_channels]), 1).float().cpu().numpy()
-                if not np.isfinite(latents).all():
-                    raise InputError(KEY, "latents that are not finite", "a trained autoencoder",
-                                     "train it again, or name an earlier checkpoint")
-                made[start : start + len(latents)] = latents
-            made.flush()
-            with open(draft, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(draft, self.path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+        np.lib.format.open_memmap(draft, "w+", np.float32, self._shape).flush()
+        return draft
 
-    def open(self) -> None:
-        """Map them into memory."""
-        self._made = np.load(self.path, mmap_mode="r")
+    def _encode(self, draft: str, rank: int, ranks: int) -> None:
+        net, rows, made = self._autoencoder, len(self._data.train), np.lib.format.open_memmap(draft, "r+")
+        starts = range(rank * self._batch, rows, ranks * self._batch)
+        for start in tqdm(starts, desc="encoding latents", unit="batch", disable=None if rank == 0 else True):
+            case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
+            latents = torch.stack(net.to_latents(net.pictures(case)[:, : net.picture_channels]), 1).float().cpu().numpy()
+            if not np.isfinite(latents).all():
+                raise InputError(KEY, "latents that are not finite", "a trained autoencoder",
+                                 "train it again, or name an earlier checkpoint")
+            made[start : start + len(latents)] = latents
+        made.flush()
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
 
     def draw(self, rows: Tensor, noise: Tensor) -> Tensor:
         """Latents [n, channels, h, w] of training rows: their means with `noise` of their deviations."""

@@ -1,5 +1,8 @@
 """Latent diffusion: on a frozen autoencoder, whose latents are kept, and which stays in the checkpoint."""
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +75,6 @@ def test_latents_are_those_of_the_pictures_and_are_made_once(made):
     net, entry, _ = read_autoencoder(str(newest_valid(made / "joint")), spec, "draw")
     kept = KeptLatents(data, made / "kept", net, entry["digest"], batch=5)
     kept.make()
-    kept.open()
     rows = torch.tensor([3, 0, 7])
     cases = [data.case(int(i)) for i in rows]
     pictures = torch.cat([net.pictures(type(c)(c.image[None], c.masks[None], c.labels, c.index, c.attributes)) for c in cases])
@@ -84,9 +86,50 @@ def test_latents_are_those_of_the_pictures_and_are_made_once(made):
     assert kept.path.stat().st_mtime_ns == before
     kept.path.write_bytes(kept.path.read_bytes()[:200])  # half a file
     kept.make()
-    kept.open()
     torch.testing.assert_close(kept.draw(rows, 0 * noise), mean, atol=1e-5, rtol=1e-4)
     assert np.isfinite(np.load(kept.path)).all()
+
+
+class Processes:
+    """Stands for the strategy of one of two processes, which are threads here."""
+
+    world_size, told, gate = 2, [None], None
+
+    def __init__(self, rank):
+        self.global_rank = rank
+
+    def barrier(self):
+        self.gate.wait(60)
+
+    def broadcast(self, value):
+        if self.global_rank == 0:
+            self.told[0] = value
+        self.barrier()
+        found = self.told[0]
+        self.barrier()
+        return found
+
+
+def test_processes_share_the_encoding(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(Processes, "gate", threading.Barrier(2))
+    data = GenerationDataModule(str(made / "real"), (32, 32), 4)
+    net, entry, _ = read_autoencoder(str(newest_valid(made / "joint")), data.spec(), "draw")
+    alone = KeptLatents(data, tmp_path / "alone", net, entry["digest"], batch=3)
+    alone.make()
+    asked = {0: [], 1: []}
+    shared = [KeptLatents(data, tmp_path / "shared", net, entry["digest"], batch=3) for _ in range(2)]
+    for rank, kept in enumerate(shared):
+        kept._data = SimpleNamespace(train=data.train, case=lambda i, r=rank: asked[r].append(i) or data.case(i))
+    threads = [threading.Thread(target=kept.make, args=(Processes(rank),)) for rank, kept in enumerate(shared)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(120)
+    assert np.array_equal(np.load(shared[0].path), np.load(alone.path))
+    assert sorted(asked[0] + asked[1]) == list(range(len(data.train))) and min(len(asked[0]), len(asked[1])) > 0
+    noise = torch.randn(2, *net.net_ema.latent_shape)
+    assert torch.equal(shared[0].draw(torch.tensor([0, 5]), noise), shared[1].draw(torch.tensor([0, 5]), noise))
+    assert [f.name for f in (tmp_path / "shared").iterdir()] == [shared[0].path.name]  # no draft is left
 
 
 def test_from_masks_at_the_latents_size(made, tmp_path):
