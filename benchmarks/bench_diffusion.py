@@ -11,8 +11,8 @@ AutoencoderKL and DPMSolverMultistepScheduler as they come. All take turns in on
     step      forward, mean squared error, backward, AdamW       sample    10 steps of DPM-Solver++(2M)
     decode    latents to pictures                                memory    of one step, beyond the imports, in a process of its own
 
-The work of both UNets is counted; if it differs by more than 2 %, the lines are void. The decoders differ (diffusers has one more
-residual block a level): their work stands in the lines, and the ratio is of times, as a user would feel it.
+The work of both UNets is counted; if it differs by more than 2 %, the lines are void. The decoders are not quite alike: their work
+stands in the lines, and the ratio is of times, as a user would feel it.
 
 Appends JSON lines to benchmarks/results/diffusion.jsonl and prints one line a goal.
 """
