@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from synthrad.callbacks import (
     DurableCheckpoint,
@@ -30,6 +30,7 @@ from synthrad.callbacks import (
     as_interrupt,
     newest_valid,
 )
+from synthrad.callbacks.metrics_file import ResumedCSVLogger
 from synthrad.cases import write_cases
 from synthrad.errors import InputError, near
 from synthrad.records import DatasetInfo, write_durably
@@ -231,7 +232,7 @@ class SynthradCLI(LightningCLI):
         root = Path(settings.default_root_dir)
         if settings.logger in (None, True):
             kwargs["logger"] = [TensorBoardLogger(root, name="", version="", default_hp_metric=False),
-                                CSVLogger(root, name="", version="")]
+                                ResumedCSVLogger(root, name="", version="")]
         own = list(settings.get("callbacks") or [])
         monitor = getattr(self.model, "monitor", None)
         ours = [RandomState(), Preemption(), ImageProgress(self.subcommand), DurableCheckpoint(monitor=monitor)]
