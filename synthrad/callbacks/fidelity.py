@@ -108,7 +108,8 @@ class Fidelity(Checks):
 
     A line of `<log_dir>/fidelity.jsonl` holds images (seen), step, seconds (of training, without checks), s_per_kimg (since
     the line before), the distances of metrics.fidelity with their nulls, variety of the features and structure_variety (of
-    metrics.features.structure) with `collapsed`, and kid_draws: the KID over bootstrap samples of the subjects, the same ones in every line, so that two lines can be compared draw by draw.
+    metrics.features.structure) with `collapsed`, and kid_draws: the KID over bootstrap samples of the subjects, the same ones
+    in every line, so that two lines can be compared draw by draw.
 
     Args:
         every_images, seed, block: see Checks.

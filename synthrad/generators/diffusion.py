@@ -45,7 +45,7 @@ class Diffusion(ConditionalGenerator):
         max_images: stop once this many real images were shown.
         autoencoder: checkpoint of an Autoencoder of the same size; null = on pixels.
         channels, attention, res_blocks, head_channels, flash, recompute: of the net, see nets.diffusion_unet.DiffusionUNet. flash was
-            faster and took less memory wherever it was measured (benchmarks/bench_diffusion.py).
+            faster and took less memory on the 2 cores where it was measured (benchmarks/bench_diffusion.py).
         schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
             side of what is noised, at most 1.
         prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.

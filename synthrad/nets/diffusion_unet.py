@@ -29,7 +29,7 @@ class DiffusionUNet(nn.Module):
         words: a net that reads prompts and is trained along, see nets.text.WordEncoder.
         flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine.
         recompute: in training, keep only what enters each block and compute the rest again for its gradient (Chen et al. 2016):
-            less memory, about a third more time, the same gradients.
+            less memory, more time, the same gradients.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, out_channels: int, c_dim: int,

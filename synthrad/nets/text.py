@@ -126,7 +126,7 @@ class FrozenEncoder:
         if length is not None and length > most:
             raise InputError(f"{key}_length", str(length), f"at most {most}, which {name} takes", "lower it")
         self.length = length or most
-        self._kept: dict[str, Tensor] = {}  # float16: a tenth of a percent of the largest value
+        self._kept: dict[str, Tensor] = {}  # in float16
         self._bytes = 0
 
     @cached_property
