@@ -11,6 +11,7 @@ from monai.networks.nets import AutoencoderKL
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
+from synthrad.nets.normalization import quicken
 
 Bottleneck = Literal["kl", "vq"]
 
@@ -43,6 +44,7 @@ class ImageAutoencoder(nn.Module):
             2, in_channels, in_channels, res_blocks, tuple(channels), (*[False] * (len(channels) - 1), attention), latent_channels,
             norm_num_groups=32 if all(c % 32 == 0 for c in channels) else 8, with_encoder_nonlocal_attn=attention,
             with_decoder_nonlocal_attn=attention, use_flash_attention=flash)
+        quicken(self.net)
         self.quantizer = VectorQuantizer(EMAQuantizer(2, codes, latent_channels)) if bottleneck == "vq" else None
         if self.quantizer is not None:  # with MONAI's zeros the first update throws every entry away that it did not use
             self.quantizer.quantizer.ema_cluster_size.fill_(1.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from synthrad.errors import InputError
+from synthrad.nets.normalization import quicken
 
 
 class DiffusionUNet(nn.Module):
@@ -47,6 +48,7 @@ class DiffusionUNet(nn.Module):
             "with_conditioning": context_dim is not None, "cross_attention_dim": context_dim, "num_class_embeds": 1 if c_dim else None,
             "use_flash_attention": flash, "include_fc": True}
         self.net = DiffusionModelUNet(out_channels=out_channels, **self.shared)
+        quicken(self.net)
         if c_dim:
             self.net.class_embedding = _condition_embedding(c_dim, 4 * channels[0])
         self.recompute = recompute
@@ -113,6 +115,7 @@ class ControlBranch(nn.Module):
         self.c_dim = unet.c_dim
         self.net = ControlNet(**unet.shared, conditioning_embedding_in_channels=control_channels,
                               conditioning_embedding_num_channels=tuple(16 * 2**i for i in range(halvings + 1)))
+        quicken(self.net)
         if self.c_dim:
             self.net.class_embedding = _condition_embedding(self.c_dim, 4 * unet.shared["channels"][0])
         theirs = unet.net.state_dict()
