@@ -102,13 +102,20 @@ def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str
     from synthrad.study.planning import identities, planned_fits
 
     ids, arms = identities(study, plan, manifest), planned_fits(study, plan)
-    used = {n: s for n, s in study.sources.items() if sum(plan.wanted[n].values())}
+    drawn = [n for n in study.sources if sum(plan.wanted[n].values())]
+    used = {n: study.sources[n] for n in dict.fromkeys(n for d in drawn for n in (*study.trained_before(d), d))}
     owners: dict[str, str] = {}  # of two sources with one training, the first fits the generator
     for n in used:
         owners.setdefault(ids["generator"][n], n)
-    sources = {n: {"generator": ids["generator"][n], "pool": ids["pool"][n], "trained": s.generator is not None,
-                   "checkpoint": s.checkpoint, **({"owner": own} if s.generator and (own := owners[ids["generator"][n]]) != n else {})}
+    sources = {n: {"generator": ids["generator"][n], "trained": s.generator is not None, "checkpoint": s.checkpoint}
                for n, s in used.items()}
+    for n, s in used.items():  # keys that few have
+        if n in drawn:
+            sources[n]["pool"] = ids["pool"][n]
+        if s.starts:
+            sources[n]["starts"] = sorted(set(s.starts.values()))
+        if s.generator and owners[ids["generator"][n]] != n:
+            sources[n]["owner"] = owners[ids["generator"][n]]
     fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}
     return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
@@ -174,7 +181,8 @@ def _dry_run(study: Study, path: Path) -> int:
     for name, source in study.sources.items():
         owner = graph.get(name, {}).get("owner")
         origin = f"the generator of {owner}" if owner else f"fit {source.generator}" if source.generator else "imported"
-        print(f"source {name}: {origin}, "
+        begun = "".join(f", {option} of {other}" for option, other in source.starts.items())
+        print(f"source {name}: {origin}{begun}, "
               f"{sum(plan.wanted[name].values())} rows wanted, {source.draws} draw(s)")
     print(f"{len(fits)} fits x {study.seeds} seeds:\n  " + "\n  ".join(fits))
     return 0
@@ -257,7 +265,7 @@ def _wait(process: subprocess.Popen) -> tuple[int, int]:
 def _status(study: Study, path: Path, folder: Path) -> int:
     """Print what is done under the settings that the file has now, and what is stale."""
     from synthrad.study.planning import make_plan
-    from synthrad.study.standing import pool_state, report_state, seeds_of
+    from synthrad.study.standing import report_state, seeds_of, source_state
 
     if not (folder / "graph.json").exists():
         print(f"{study.name}: not started (synthrad study run {path})")
@@ -266,7 +274,7 @@ def _status(study: Study, path: Path, folder: Path) -> int:
     graph = _graph(study, path, manifest, make_plan(study, manifest.where(split="train", source="real")))
     states = []
     for source, spec in graph["sources"].items():
-        states.append(pool_state(folder, source, spec["pool"]))
+        states.append(source_state(folder, source, spec))
         print(f"source {source:<28} {states[-1]}")
     for fit, spec in graph["fits"].items():
         seeds, stale = seeds_of(folder / fit, spec["identity"], spec["seeds"])

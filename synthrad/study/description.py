@@ -58,6 +58,8 @@ class Source(Part):
         score: judges, needed by mask-quality filters; filter: a filter config, None = keep all.
         draws: independent synthetic sets; seed s of a fit uses draw s modulo draws.
         size: of the generator's images and of the judges; None = the study's.
+        starts: option of the generator's fit -> the source whose checkpoint it takes, such as `model.autoencoder: vae`.
+            That source is trained first, and drawn from only if an arm asks for it.
     """
 
     generator: str | None = None
@@ -72,11 +74,14 @@ class Source(Part):
     score: Judges | None = None
     filter: str | None = None
     size: tuple[Side, Side] | None = None
+    starts: dict[Annotated[str, Field(pattern=r"^model\.[a-z_.]+$")], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
         if self.manifest is not None and self.checkpoint != "last":
             raise ValueError("`checkpoint` is for a `generator`: an imported set has none")
+        if self.manifest is not None and self.starts:
+            raise ValueError("`starts` is for a `generator`: an imported set is trained nowhere")
         if self.manifest is not None and self.mask_transform != "none":
             raise ValueError("`mask_transform` is for a `generator` that draws from masks: an imported set is drawn already")
         if self.manifest is not None and self.size is not None and self.score is None:
@@ -182,6 +187,8 @@ class Study(Part):
         for name, arm in self.arms.items():
             if arm.strategy != "RealOnly" and arm.source not in self.sources:
                 raise ValueError(f"arms.{name}.source: {arm.source!r} is none of the sources {sorted(self.sources)}")
+        for name in self.sources:
+            self.trained_before(name)
         for kind, parts in (("sources", self.sources), ("tasks", self.tasks)):
             for name, part in parts.items():
                 if part.size is not None and part.size[0] * self.size[1] != part.size[1] * self.size[0]:
@@ -196,6 +203,22 @@ class Study(Part):
             raise ValueError(f"endpoint.metric: {end.metric!r} is none of {', '.join(METRICS[task.kind])}, the metrics of the "
                              f"{task.kind} task {end.task!r}{_meant(end.metric, METRICS[task.kind])}")
         return self
+
+    def trained_before(self, source: str, after: tuple[str, ...] = ()) -> list[str]:
+        """The sources whose checkpoints a source starts from, and theirs, in an order in which they can be trained.
+
+        Raises:
+            ValueError: one is no source with a `generator`, or starts from itself.
+        """
+        found: list[str] = []
+        for option, other in self.sources[source].starts.items():
+            if other not in self.sources or self.sources[other].generator is None:
+                known = sorted(n for n, s in self.sources.items() if s.generator and n != source)
+                raise ValueError(f"sources.{source}.starts.{option}: {other!r} is none of the sources with a `generator` {known}")
+            if other in (source, *after):
+                raise ValueError(f"sources.{source}.starts.{option}: {other!r} starts from {source!r} itself")
+            found += [*self.trained_before(other, (*after, source)), other]
+        return list(dict.fromkeys(found))
 
 
 def load_study(path: Path | str) -> Study:

@@ -61,7 +61,8 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     write_durably(folder / "verdicts.json", json.dumps(
         [{"arm": v.arm, "call": v.call, "why_no_verdict": comparisons.why_silent, "p": v.p, "p_holm": v.p_holm, "words": v.words,
           "comparisons": [asdict(c) for c in v.comparisons]} for v in comparisons.verdicts], indent=1).encode())
-    pools = {name: [Manifest.read(p) for p in pools_of(folder, name)] for name in graph["sources"]}
+    drawn = [name for name, source in graph["sources"].items() if "pool" in source]
+    pools = {name: [Manifest.read(p) for p in pools_of(folder, name)] for name in drawn}
     train = manifest.where(split="train", source="real")
     held_out = manifest.where(split="test", source="real")
     similarity = {name: nearest(train, made[0])[1] for name, made in pools.items()}
@@ -77,7 +78,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
         pictures=pictures, similarity=similarity,
-        filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in graph["sources"]},
+        filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn},
         data=summarise(manifest, external), versions=installed(), cpu=processor(), config_hash=graph["identity"],
     )
 

@@ -60,7 +60,8 @@ def generator(folder: Path, name: str) -> Path:
     with locked(home / ".lock", f"generator {name}") as lock:
         start, before = time.monotonic(), float(spent.read_text()) if spent.is_file() else 0.0
         argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
-                f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides]
+                f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides,
+                *(f"--{option}={checkpoint_of(folder, other)}" for option, other in source.starts.items())]
         found = newest_valid(home)
         if found is not None:
             argv.append(f"--ckpt_path={found}")

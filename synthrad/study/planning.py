@@ -161,10 +161,13 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
     digest = manifest.digest
     config = {s.generator: _settings(s.generator) for s in study.sources.values() if s.generator}
     out: dict[str, dict[str, str]] = {"generator": {}, "pool": {}, "fit": {}}
-    for name, source in study.sources.items():
+    for name in dict.fromkeys(n for s in study.sources for n in (*study.trained_before(s), s)):
+        source = study.sources[name]
         size = source.size or study.size
         made = digest_of(RESULTS_VERSION, digest, source.generator and config[source.generator], source.overrides,
                          *([GENERATOR_VERSION, size, _started_from(config[source.generator], source.overrides)] if source.generator else []))
+        if source.starts:
+            made = digest_of(made, {k: (out["generator"][s], study.sources[s].checkpoint) for k, s in source.starts.items()})
         imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
         filtered = source.filter and _settings(source.filter)
         out["generator"][name] = made
@@ -191,7 +194,7 @@ def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
 
 def _plain(part: Source | Task) -> dict[str, Any]:
     """What a part of a study says, without the keys that `identities` takes account of itself."""
-    said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint")}
+    said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint", "starts")}
     if said.get("mask_transform") == "none":
         del said["mask_transform"]  # as before there was such a key
     return said

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError
-from synthrad.study.pools import pools_of
+from synthrad.study.pools import checkpoint_of, pools_of
 
 
 def seeds_of(home: Path, identity: str, seeds: int) -> tuple[int, int]:
@@ -16,6 +16,15 @@ def seeds_of(home: Path, identity: str, seeds: int) -> tuple[int, int]:
     found = [(home / f"seed{s}" / "fit.json") for s in range(seeds)]
     ids = [json.loads(p.read_text()).get("identity") for p in found if p.is_file() and (p.parent / "cases.parquet").is_file()]
     return ids.count(identity), len(ids) - ids.count(identity)
+
+
+def source_state(folder: Path, source: str, spec: Mapping[str, Any]) -> str:
+    """done, stale (made under other settings) or open; of one that only others start from, its generator's state."""
+    if "pool" in spec:
+        return pool_state(folder, source, spec["pool"])
+    if not (folder / "sources" / source / "generator.json").is_file():
+        return "open"
+    return "done" if checkpoint_of(folder, source).parents[1].name == f"generator-{spec['generator']}" else "stale"
 
 
 def pool_state(folder: Path, source: str, identity: str) -> str:
@@ -55,7 +64,7 @@ def check_whole(folder: Path, graph: Mapping[str, Any]) -> None:
         InputError: names fits and sources and the command that does them.
     """
     repair = f"`synthrad study run {graph['study_file']}` does what is missing, and nothing else"
-    for what, states in (("sources", {n: pool_state(folder, n, s["pool"]) for n, s in graph["sources"].items()}),
+    for what, states in (("sources", {n: source_state(folder, n, s) for n, s in graph["sources"].items()}),
                          ("fits", {k: fit_state(folder, k, s) for k, s in graph["fits"].items()})):
         for state, words in (("stale", "are of another configuration"), ("open", "are not finished")):
             if names := [name for name, found in states.items() if found == state]:

@@ -8,9 +8,11 @@ from tiny_set import make
 from synthrad.__main__ import main
 from synthrad.callbacks.selection import KeepBestKID
 from synthrad.records import Manifest
+from synthrad.study import command
 from synthrad.study.checking import SELECTION, check_pools, check_study
 from synthrad.study.description import load_study
 from synthrad.study.planning import make_plan
+from synthrad.study.standing import source_state
 
 UNET = {"kind": "segmentation", "steps": 2, "nets": {"unet": {"class_path": "SmpNet"}}}
 
@@ -148,3 +150,23 @@ def test_generators_that_are_given_masks_may_move_them_and_a_dry_run_names_what_
     assert main(["study", "run", str(lab / "checked.yaml"), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "source made: fit " in said and "source moved: the generator of made, " in said
+
+
+def test_a_source_that_only_others_start_from_is_trained_and_not_drawn_from(lab, tmp_path, capsys):
+    (lab / "gan.yaml").write_text("model: {class_path: synthrad.generators.diffusion.Diffusion}\n")
+    path = write_study(lab, "begun", sources={"made": {"generator": f"{lab}/gan.yaml", "starts": {"model.autoencoder": "vae"}},
+                                              "vae": {"generator": f"{lab}/gan.yaml"}, "idle": {"generator": f"{lab}/gan.yaml"}})
+    assert main(["study", "run", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert ", model.autoencoder of vae, " in said and "source vae: fit " in said
+    study = load_study(path)
+    manifest, plan = command._checked(study, path)
+    graph = command._graph(study, path, manifest, plan)
+    assert set(graph["sources"]) == {"made", "vae"} and graph["sources"]["made"]["starts"] == ["vae"]
+    assert "pool" in graph["sources"]["made"] and "pool" not in graph["sources"]["vae"]
+    folder = tmp_path / "run"
+    assert source_state(folder, "vae", graph["sources"]["vae"]) == "open"
+    for identity, state in ((graph["sources"]["vae"]["generator"], "done"), ("other", "stale")):
+        (folder / "sources/vae").mkdir(parents=True, exist_ok=True)
+        (folder / "sources/vae/generator.json").write_text(f'{{"checkpoint": "sources/vae/generator-{identity}/checkpoints/last.ckpt"}}')
+        assert source_state(folder, "vae", graph["sources"]["vae"]) == state

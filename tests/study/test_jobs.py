@@ -120,6 +120,27 @@ def test_the_cost_of_a_generator_is_that_of_all_its_calls(tmp_path, monkeypatch)
     assert 100 <= found["seconds"] < 110 and float((home / "seconds").read_text()) == pytest.approx(found["seconds"], abs=0.01)
 
 
+def test_a_fit_starts_from_the_checkpoints_of_other_sources(tmp_path, monkeypatch):
+    called = []
+
+    class Lock:
+        def start(self, argv):
+            called.extend(argv)
+            return SimpleNamespace(wait=lambda: 0)
+
+    ldm = Source(generator="ldm.yaml", overrides=("--model.lr=1",), starts={"model.autoencoder": "vae"})
+    study = SimpleNamespace(sources={"ldm": ldm}, manifest="real", size=(32, 32))
+    monkeypatch.setattr(jobs, "open_run", lambda folder: (study, None, None, {"sources": {"ldm": {"generator": "id"}}}))
+    monkeypatch.setattr(jobs, "locked", lambda *_: nullcontext(Lock()))
+    monkeypatch.setattr(durable_checkpoint, "newest_valid", lambda *_: tmp_path / "last.ckpt")
+    (tmp_path / "last.ckpt").write_bytes(b"weights")
+    for name in ("vae", "ldm/generator-id"):
+        (tmp_path / "sources" / name).mkdir(parents=True)
+    (tmp_path / "sources/vae/generator.json").write_text(json.dumps({"checkpoint": "sources/vae/generator-7/checkpoints/best.ckpt"}))
+    jobs.generator(tmp_path, "ldm")
+    assert f"--model.autoencoder={tmp_path}/sources/vae/generator-7/checkpoints/best.ckpt" in called[called.index("--model.lr=1"):]
+
+
 def test_two_sources_of_one_training_share_its_generator(tmp_path, monkeypatch):
     """The second one fits nothing; where it names the best checkpoint, it gets that one."""
     study = SimpleNamespace(sources={"gan": Source(generator="gan.yaml"), "best": Source(generator="gan.yaml", checkpoint="best")})

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from test_command import STUDY
 
@@ -128,6 +130,32 @@ def test_the_checkpoint_that_a_generator_starts_from_decides_by_its_content(real
     start = encoder / "model.bin"
     read = [f"--model.text={encoder}"]
     assert of(bare, "one", read) == of(bare, "one", read) != of(bare, "another", read)
+
+
+def test_a_source_that_another_starts_from_decides_by_its_own_identity(real, tmp_path):
+    (tmp_path / "ldm.yaml").write_text("model: {}")
+
+    def of(images, checkpoint="last", **keys):
+        vae = {"generator": str(tmp_path / "ldm.yaml"), "overrides": [f"--model.max_images={images}"], "checkpoint": checkpoint}
+        sources = {"good": {"generator": str(tmp_path / "ldm.yaml"), **({"starts": {"model.autoencoder": "vae"}} | keys)}, "vae": vae}
+        changed = study(sources=sources)
+        return identities(changed, make_plan(changed, real.where(split="train")), real)["generator"]
+
+    assert of(1)["good"] == of(1)["good"] != of(2)["good"] and of(1)["good"] != of(1, "best")["good"]
+    assert of(1, starts={})["good"] == of(2, starts={})["good"] != of(1)["good"]
+
+
+@pytest.mark.parametrize("starts, told", [
+    ({"model.autoencoder": "nobody"}, "sources.good.starts.model.autoencoder: 'nobody' is none of the sources with a `generator` ['vae']"),
+    ({"model.autoencoder": "made"}, "'made' is none of"),
+    ({"model.autoencoder": "good"}, "'good' starts from 'good' itself"),
+    ({"model.autoencoder": "vae"}, "sources.vae.starts.model.init_from: 'good' starts from 'vae' itself"),
+    ({"autoencoder": "vae"}, "should match pattern"),
+])
+def test_a_source_starts_from_trained_sources_only_and_never_from_itself(starts, told):
+    vae = {"generator": "vae.yaml", "starts": {"model.init_from": "good"} if "sources.vae" in told else {}}
+    with pytest.raises(ValueError, match=re.escape(told)):
+        study(sources={"good": {"generator": "ldm.yaml", "starts": starts}, "vae": vae, "made": {"manifest": "made"}})
 
 
 def test_budgets(real):
