@@ -29,7 +29,8 @@ from synthrad.data.conditions import (
     to_condition,
     with_prompts,
 )
-from synthrad.data.mask_conditions import TRANSFORMS, MaskConditions, mask_conditions
+from synthrad.data.mask_conditions import MaskConditions, mask_conditions
+from synthrad.data.mask_moves import TRANSFORMS
 from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
@@ -316,8 +317,9 @@ def parser() -> argparse.ArgumentParser:
         "generators that draw from masks", "They need --manifest. Each image takes the mask of a training row of its condition\n"
         "(real: of that very row), or the file that a column mask:<layer> of the .csv names.\nSuch a set shows the anatomy of "
         "training patients, moved or not; they enter its lineage.")
-    masks.add_argument("--mask-transform", default="none", choices=TRANSFORMS, help="flip: mirror half of the masks; affine: "
-                       "turn by up to 5 degrees, scale by 8 %%, shift by 4 %%; drawn for each image (default none)")
+    masks.add_argument("--mask-transform", default="none", metavar="MOVE", help=f"{', '.join(TRANSFORMS)}. flip: mirror half of the masks; "
+                       "affine: turn by up to 5 degrees, scale by 8 %%, shift by 4 %%; elastic: bend as well; within:LAYER: put the parts of all "
+                       "other layers elsewhere inside the structures of that one. Drawn for each image (default none)")
     return p
 
 

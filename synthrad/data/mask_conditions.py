@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthrad.cases import Case
 from synthrad.data.conditions import complete, condition_text, with_known_masks
 from synthrad.data.images import fit, read_mask
-from synthrad.data.transforms import light
+from synthrad.data.mask_moves import check_transform, move
 from synthrad.errors import InputError
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.records import HERE, Manifest, file_digest
 
-TRANSFORMS = ("none", "flip", "affine")
 ATTEMPTS = 10  # moves tried for one that loses no structure
 
 
@@ -38,7 +36,7 @@ class MaskConditions:
             over these files.
         layers: layer -> number of structures, in the generator's order.
         size: (height, width) of the generator. policy: the dataset's resize policy, as the cache of images has it.
-        seed: of the set. transform: one of TRANSFORMS.
+        seed: of the set. transform: see data.mask_moves.move.
         lineage: the patients whose masks they are, and these settings.
     """
 
@@ -102,10 +100,7 @@ class MaskConditions:
         if self.transform == "none":
             return still
         for attempt in range(ATTEMPTS):
-            rng = np.random.default_rng([self.seed, 4, k, attempt])
-            if self.transform == "flip":
-                return self._fit(masks[..., ::-1]) if rng.random() < 0.5 else still
-            moved = self._fit(_affine(masks, rng))
+            moved = self._fit(move(masks, list(self.layers), self.transform, np.random.default_rng([self.seed, 4, k, attempt])))
             if all(set(np.unique(a)) >= set(np.unique(b)) for a, b in zip(moved, still, strict=True)):
                 return moved
         return still
@@ -120,15 +115,13 @@ def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Map
             absent is chosen, see `choose`.
         real: the manifest of the real images, all splits. layers: of the generator, with their structures.
         seed: of the set.
-        transform: none; flip mirrors every other image, at random; affine moves, turns and scales as the light
-            augmentation does (data.transforms.light: 5 degrees, 8 % scale, 4 % shift).
+        transform: see data.mask_moves.move.
 
     Raises:
         InputError: no manifest; a condition without a training row; a file that is missing, broken or shows the pixels of
             another split's mask.
     """
-    if transform not in TRANSFORMS:
-        raise InputError("--mask-transform", repr(transform), f"one of {', '.join(TRANSFORMS)}")
+    check_transform(transform, list(layers), "--mask-transform")
     if real is None:
         raise InputError("--manifest", "nothing", "the real manifest: this generator draws from masks", "add --manifest REAL")
     if unknown := [x for x in layers if x not in real.info.layers]:
@@ -207,15 +200,6 @@ def _agrees(asked: pd.Series, had: pd.DataFrame) -> np.ndarray:
         if value != "" and not (isinstance(value, float) and np.isnan(value)):
             same &= (had[column] == value).to_numpy()
     return same
-
-
-def _affine(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Masks int64 [L, H, W] moved as the light augmentation moves an image and its masks."""
-    import torch
-
-    nothing = torch.zeros(0)
-    case = Case(torch.zeros(1, *masks.shape[1:]), torch.from_numpy(masks), nothing, nothing, nothing)
-    return light(case, rng).masks.numpy()
 
 
 def _paths(manifest: Manifest, layers: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -37,6 +37,19 @@ def light(case: Case, rng: np.random.Generator, flip: bool = False) -> Case:
     return replace(case, image=torch.from_numpy(image), masks=torch.from_numpy(np.ascontiguousarray(masks)))
 
 
+def move_masks(masks: np.ndarray, rng: np.random.Generator, elastic: bool = False) -> np.ndarray:
+    """Masks moved as `light` moves an image and its masks; with `elastic` bent as well, as `strong` does.
+
+    Args:
+        masks: int [L, H, W]; a layer below 0 everywhere (unknown) stays so.
+    """
+    matrix = _affine(rng, masks.shape[1:], degrees=5.0, scale=0.08, shift=0.04)
+    if not elastic:
+        return np.stack([_move_mask(m, matrix) for m in masks])
+    where = _field(rng, matrix, masks.shape[1:])
+    return np.stack([m if (m < 0).all() else ndimage.map_coordinates(m, where, order=0, cval=0) for m in masks])
+
+
 def strong(image: np.ndarray, masks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Classical augmentation, one fixed result a seed.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from synthrad.data.mask_moves import check_transform
 from synthrad.errors import InputError, InputErrors
 from synthrad.filter import load_filter, read_yaml
 from synthrad.fusion import Cells
@@ -110,6 +111,7 @@ def _check_source(source: Source, manifest: Manifest) -> None:
 
     if source.generator is not None:
         _check_generator(source)
+        check_transform(source.mask_transform, list(manifest.info.layers), "mask_transform")
         return
     for draw in range(source.draws):
         folder = source.manifest_of(draw)

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from synthrad.data.mask_moves import check_transform
 from synthrad.errors import InputError, InputErrors
 from synthrad.filter import read_yaml
 from synthrad.metrics import classification, segmentation
@@ -67,7 +68,7 @@ class Source(Part):
     checkpoint: Literal["last", "best"] = "last"
     manifest: str | tuple[str, ...] | None = None
     truncation: float = Field(1.0, gt=0, le=1)
-    mask_transform: Literal["none", "flip", "affine"] = "none"
+    mask_transform: str = "none"
     margin: float = Field(0.1, ge=0)
     draws: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
@@ -75,6 +76,15 @@ class Source(Part):
     filter: str | None = None
     size: tuple[Side, Side] | None = None
     starts: dict[Annotated[str, Field(pattern=r"^model\.[a-z_.]+$")], str] = Field(default_factory=dict)
+
+    @field_validator("mask_transform")
+    @classmethod
+    def _known_move(cls, transform: str) -> str:
+        try:
+            check_transform(transform, None, "mask_transform")
+        except InputError as e:
+            raise ValueError(f"found {e.found}, expected {e.expected}{f': {e.repair}' if e.repair else ''}") from e
+        return transform
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

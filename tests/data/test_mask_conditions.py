@@ -231,8 +231,9 @@ def test_affine_moves_a_little_by_seed_and_number_alone(real):
     assert np.array_equal(np.concatenate([made.batch([k]) for k in range(12)]), moved)
     assert not np.array_equal(of(conditions, real, 1, "affine", (32, 32)).batch(range(12)), moved)
     assert made.identity["mask_transform"] == made.lineage.settings["mask_transform"] == "affine"
-    with pytest.raises(InputError, match="--mask-transform"):
-        of(conditions, real, transform="elastic")
+    for unknown in ("elastc", "within:jaw", "within:tooth", "within"):
+        with pytest.raises(InputError, match="--mask-transform"):
+            of(conditions, real, transform=unknown)
 
 
 def test_a_move_loses_no_structure(real, tmp_path):

@@ -1,5 +1,7 @@
 """What a study file gets wrong about data, nets and configs is told before the first job, in a dry run as well."""
 
+import re
+
 import pytest
 import yaml
 from test_study_robustness import write_study
@@ -7,6 +9,7 @@ from tiny_set import make
 
 from synthrad.__main__ import main
 from synthrad.callbacks.selection import KeepBestKID
+from synthrad.errors import InputError
 from synthrad.records import Manifest
 from synthrad.study import command
 from synthrad.study.checking import SELECTION, check_pools, check_study
@@ -143,6 +146,9 @@ def test_generators_that_are_given_masks_may_move_them_and_a_dry_run_names_what_
     (lab / "short.yaml").write_text("model: StyleGAN2\n")
     moved = {"generator": "LAB/gan.yaml", "mask_transform": "affine"}
     check(lab, {"sources/made": {"generator": "LAB/control.yaml", "mask_transform": "affine"}})
+    for move, words in (("within:jaw", "the layers ['tooth']"), ("elastc", "did you mean elastic"), ("within", "within:<layer>")):
+        with pytest.raises(InputError, match=re.escape(words)):
+            check(lab, {"sources/made": {"generator": "LAB/control.yaml", "mask_transform": move}})
     check(lab, {"sources/made": {"generator": "LAB/short.yaml", "mask_transform": "flip", "overrides": ["--model.init_args.masks=given"]}})
     check(lab, {"sources/made": {"generator": "LAB/gan.yaml"}, "sources/moved": moved,
                 "arms/moved": {"strategy": "SyntheticOnly", "source": "moved"}})
