@@ -167,6 +167,31 @@ def read_conditions(source: str, info: DatasetInfo, train: Manifest | None, numb
     return plan_conditions(plan, info, source)
 
 
+def ask_less(conditions: pd.DataFrame, prompts: str, unnamed: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Conditions that name less than the rows they were taken from; what is drawn is labelled so, too.
+
+    Args:
+        conditions: label:<class> and attribute:<name> columns; others stay.
+        prompts: none = neither labels nor attributes; single = of the findings that a row has one, drawn anew for each row;
+            multi = all of them.
+        unnamed: what becomes of the labels that are not named, in rows that have a finding: unknown, or absent (0). A row of
+            which no finding is known keeps its labels: "no finding" is what it names.
+    """
+    out, labels = conditions.copy(), [c for c in conditions if c.startswith("label:")]
+    if prompts == "none":
+        out[labels] = np.nan
+        out[[c for c in conditions if c.startswith("attribute:")]] = ""
+        return out
+    values = out[labels].to_numpy(dtype=float, copy=True)
+    for row in values:
+        present = np.flatnonzero(row == 1)
+        if len(present):
+            row[:] = np.nan if unnamed == "unknown" else 0
+            row[rng.choice(present) if prompts == "single" else present] = 1
+    out[labels] = values
+    return out
+
+
 def complete(conditions: pd.DataFrame, info: DatasetInfo) -> pd.DataFrame:
     """All condition columns in the info's order; what is absent is unknown."""
     out = pd.DataFrame(index=range(len(conditions)))

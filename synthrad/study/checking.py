@@ -185,6 +185,7 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
     named = str(model.get("class_path") if isinstance(model, dict) else model).rpartition(".")[2]
     if not getattr(_generators().get(named), "follows_conditions", True):
         options |= {"classes": [], "attributes": []}
+    _check_named(source.prompts, plan.wanted[name], manifest)
     for key, known in (("classes", manifest.info.classes), ("attributes", manifest.info.attributes)):
         if options.get(key) is None:
             continue
@@ -194,6 +195,17 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
             raise InputError(f"data.{key}", f"{options[key]}, and arms that ask for {', '.join(asked[:4])}",
                              "cells of what the generator is taught",
                              f"leave {', '.join(sorted(untaught)[:4])} out of `cells` (cells: {{classes: []}} names none), or teach it")
+
+
+def _check_named(prompts: str | None, wanted: Iterable[tuple[str, ...]], manifest: Manifest) -> None:
+    """Refuse cells of what the source's prompts leave open: no row that is drawn would count as one of them."""
+    if prompts is None:
+        return
+    open_ = [*manifest.info.classes, *(manifest.info.attributes if prompts == "none" else ())]
+    if asked := sorted({part for cell in wanted for part in cell if part.rpartition("=")[0] in open_}):
+        raise InputError("prompts", f"{prompts}, and arms that ask for {', '.join(asked[:4])}",
+                         f"cells without {'labels and attributes' if prompts == 'none' else 'labels'}: prompts leave some of them open",
+                         "write `cells: {classes: []}`, or leave `prompts` out")
 
 
 def _check_grids(study: Study, manifest: Manifest) -> None:

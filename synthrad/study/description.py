@@ -54,6 +54,9 @@ class Source(Part):
         generator: config of a generator fit; overrides: flags added to it. None for an imported set.
         checkpoint: of the generator: last, or best: the one that KeepBestKID in its config keeps.
         manifest: an imported synthetic manifest (or one a draw, if a list).
+        prompts: what the generator is asked for: null = the labels and attributes of real rows; multi = the findings that
+            such a row has, single = one of them (and its attributes); none = nothing. Works for all that follow labels or prompts.
+        unnamed: with single and multi, the labels of synthetic rows that were not named: unknown to the loss, or absent.
         truncation, mask_transform: as `synthrad sample` takes them; two sources of one training share its generator.
         margin: share drawn above the plan (0.1 = 10 % more).
         score: judges, needed by mask-quality filters; filter: a filter config, None = keep all.
@@ -69,6 +72,8 @@ class Source(Part):
     manifest: str | tuple[str, ...] | None = None
     truncation: float = Field(1.0, gt=0, le=1)
     mask_transform: str = "none"
+    prompts: Literal["none", "single", "multi"] | None = None
+    unnamed: Literal["unknown", "absent"] = "unknown"
     margin: float = Field(0.1, ge=0)
     draws: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
@@ -90,6 +95,10 @@ class Source(Part):
     def _one_origin(self) -> Source:
         if self.manifest is not None and self.checkpoint != "last":
             raise ValueError("`checkpoint` is for a `generator`: an imported set has none")
+        if self.manifest is not None and self.prompts:
+            raise ValueError("`prompts` is for a `generator`: an imported set is drawn already")
+        if self.unnamed != "unknown" and self.prompts not in ("single", "multi"):
+            raise ValueError("`unnamed` says what becomes of labels that `prompts: single` or `multi` leave out; add one, or leave it out")
         if self.manifest is not None and self.starts:
             raise ValueError("`starts` is for a `generator`: an imported set is trained nowhere")
         if self.manifest is not None and self.mask_transform != "none":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthrad import fusion
-from synthrad.data.conditions import with_known_masks
+from synthrad.data.conditions import ask_less, with_known_masks
 from synthrad.errors import InputError, RunError, told
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import failures
@@ -131,6 +131,8 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
             number = {c: max(1, round(n * share)) for c, n in number.items()}
         rng = np.random.default_rng([source.seed, draw, round_])
         conditions = _conditions(number, train, rng, layers, name)
+        if source.prompts is not None:
+            conditions = ask_less(conditions, source.prompts, source.unnamed, rng)
         seed = 1_000_000 * (source.seed + 1) + 200_000 * draw + 40_000 * round_
         drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}", real)
         passed, log = _judge(study, real, drawn, source, folder, name, home / f"round{round_}")

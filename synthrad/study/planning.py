@@ -195,9 +195,8 @@ def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
 def _plain(part: Source | Task) -> dict[str, Any]:
     """What a part of a study says, without the keys that `identities` takes account of itself."""
     said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint", "starts")}
-    if said.get("mask_transform") == "none":
-        del said["mask_transform"]  # as before there was such a key
-    return said
+    later = {"mask_transform": "none", "prompts": None, "unnamed": "unknown"}  # as before there were such keys
+    return {k: v for k, v in said.items() if k not in later or v != later[k]}
 
 
 def _settings(path: str) -> Any:

@@ -1,9 +1,11 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from synthrad.data.conditions import (
+    ask_less,
     each_condition,
     plan_conditions,
     read_conditions,
@@ -64,3 +66,30 @@ def test_conditions_of_a_generator_that_draws_from_masks():
     assert len(read_conditions("each:2", INFO, masked, 5, 0, ["organ"])) == 2 * 2  # rows of sex F have none
     table = table_conditions(pd.DataFrame({"a": ["1"], "mask:organ": [" mine.png"]}), INFO, "t.csv")
     assert table["mask:organ"].tolist() == ["mine.png"] and "mask:other" not in table
+
+
+def findings(rows):
+    return pd.DataFrame(rows, columns=["label:caries", "label:implant", "label:crown"]).assign(**{"attribute:sex": "F", "mask:tooth": "m.png"})
+
+
+@pytest.mark.parametrize("unnamed, other", [("unknown", None), ("absent", 0.0)])
+def test_prompts_that_name_one_finding_or_all_leave_the_rest_open_or_absent(unnamed, other):
+    nan = float("nan")
+    rows = findings([[1, 1, 0], [0, 1, nan], [0, 0, 0], [nan, 0, 0]])
+    multi = ask_less(rows, "multi", unnamed, np.random.default_rng(0))
+    of = lambda made, k: [None if np.isnan(v) else v for v in made.iloc[k, :3]]  # noqa: E731
+    assert of(multi, 0) == [1, 1, other] and of(multi, 1) == [other, 1, other]
+    assert of(multi, 2) == [0, 0, 0] and of(multi, 3) == [None, 0, 0]  # nothing to name: as it was
+    chosen = set()
+    for seed in range(20):
+        single = ask_less(rows, "single", unnamed, np.random.default_rng(seed))
+        chosen.add(tuple(of(single, 0)))
+        assert of(single, 1) == [other, 1, other] and of(single, 2) == [0, 0, 0]
+    assert chosen == {(1, other, other), (other, 1, other)}
+    assert (single["attribute:sex"] == "F").all() and (single["mask:tooth"] == "m.png").all()
+    assert of(rows, 0) == [1, 1, 0]  # untouched
+
+
+def test_no_prompt_leaves_labels_and_attributes_open_and_masks_alone():
+    made = ask_less(findings([[1, 1, 0]]), "none", "unknown", np.random.default_rng(0))
+    assert made.iloc[0, :3].isna().all() and made["attribute:sex"][0] == "" and made["mask:tooth"][0] == "m.png"

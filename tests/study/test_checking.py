@@ -114,6 +114,21 @@ def test_cells_of_what_a_generator_is_not_taught_are_refused(lab):
                     "cells": {"classes": [], "attributes": ["sex"]}})
 
 
+def test_cells_of_what_prompts_leave_open_are_refused(lab):
+    (lab / "gan.yaml").write_text("model: {class_path: synthrad.generators.diffusion.Diffusion}\n")
+    source = {"generator": "LAB/gan.yaml", "prompts": "single"}
+    with pytest.raises(ValueError, match=r"sources.made: prompts: found single, and arms that ask for caries=") as e:
+        check(lab, {"sources/made": source})
+    assert "cells: {classes: []}" in str(e.value)
+    by_sex = {"cells": {"classes": [], "attributes": ["sex"]}}
+    check(lab, {"sources/made": source, **by_sex})
+    with pytest.raises(ValueError, match="prompts: found none, and arms that ask for sex="):
+        check(lab, {"sources/made": {**source, "prompts": "none"}, **by_sex})
+    for key, value, words in (("unnamed", "absent", "`unnamed` says"), ("prompts", "double", "'none', 'single' or 'multi'")):
+        with pytest.raises(InputError, match=words):
+            check(lab, {"sources/made": {"generator": "LAB/gan.yaml", key: value}})
+
+
 def test_letterboxed_images_are_judged_on_the_grid_of_the_net_alone(lab, tmp_path):
     coarse = {"tasks/find/size": [64, 64], "size": [32, 32]}
     check(lab, coarse)  # the images are square: every size shows the same

@@ -1,6 +1,7 @@
 """Jobs of a study, as far as test_command does not run them."""
 
 import json
+import shutil
 from collections import Counter
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -88,6 +89,22 @@ def test_a_source_may_move_the_masks_that_it_draws_from(draw):
     assert made.info.lineage.settings["mask_transform"] == "flip"
     mirrored = [np.array_equal(read_mask(row.masks[0]), of_train[row.origin["mask"]][:, ::-1]) for row in made]
     assert 0 < sum(mirrored) < 12
+
+
+def test_a_source_may_be_asked_for_less_than_its_masks_show(draw, tmp_path):
+    real, _, pool = draw
+    for prompts, unnamed in (("none", "unknown"), ("single", "unknown"), ("single", "absent")):
+        made = pool({("tooth/root=1",): 6}, prompts=prompts, unnamed=unnamed)
+        of_train = {r.mask_digest: r for r in real.where(split="train") if r.masks[0]}
+        for row in made:
+            had, named = (np.array(x.labels, float) for x in (of_train[row.origin["mask"]], row))  # the masks are of a row of the cell
+            if prompts == "none":
+                assert np.isnan(named).all()
+            elif (had == 1).any():
+                (one,) = np.flatnonzero(named == 1)
+                rest = np.delete(named, one)
+                assert had[one] == 1 and ((rest == 0).all() if unnamed == "absent" else np.isnan(rest).all())
+        shutil.rmtree(tmp_path / "pool")
 
 
 def test_a_source_that_draws_its_own_masks_is_asked_as_ever(draw):

@@ -170,6 +170,9 @@ def test_budgets(real):
 def test_moved_masks_are_another_pool_of_the_same_generator(real, tmp_path):
     (tmp_path / "gan.yaml").write_text("model: {}")
     sources = {"good": {"generator": "gan.yaml"}, "moved": {"generator": "gan.yaml", "mask_transform": "flip"}}
+    sources["one"] = {"generator": "gan.yaml", "prompts": "single"}
+    sources["zero"] = {"generator": "gan.yaml", "prompts": "single", "unnamed": "absent"}
     made = study(sources=sources, arms={**STUDY["arms"], "moved": {"strategy": "Matched", "source": "moved"}})
     ids = identities(made, make_plan(made, real.where(split="train")), real)
+    assert len(set(ids["generator"].values())) == 1 and len(set(ids["pool"].values())) == 4
     assert ids["generator"]["good"] == ids["generator"]["moved"] and ids["pool"]["good"] != ids["pool"]["moved"]
