@@ -31,6 +31,7 @@ from synthrad.data.conditions import (
 )
 from synthrad.data.mask_conditions import MaskConditions, mask_conditions
 from synthrad.data.mask_moves import TRANSFORMS
+from synthrad.data.start_images import STARTS, StartImages, start_images
 from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
@@ -50,7 +51,7 @@ def image_seed(seed: int, k: int) -> int:
 
 def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.DataFrame, seed: int, out: Path | str,
                info: DatasetInfo, lineage: Lineage, block_size: int = 16, truncation: float = 1.0,
-               masks: MaskConditions | None = None) -> Manifest:
+               masks: MaskConditions | None = None, starts: StartImages | None = None) -> Manifest:
     """Draw one image a row of `conditions` into a manifest folder; a killed call continues where it stopped.
 
     Args:
@@ -62,6 +63,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         block_size: images computed together; another size may move a pixel by one grey level.
         truncation: 1 = as trained, less = closer to the mean picture.
         masks: those to draw from, one a row, for a generator that wants masks; they become the masks of the set.
+        starts: real images to start from, one a row, for a diffusion model.
 
     Returns:
         the synthetic manifest, read back from `out`.
@@ -92,6 +94,9 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     if masks is not None:
         settings |= masks.identity
         lineage = lineage + masks.lineage
+    if starts is not None:
+        settings |= starts.identity
+        lineage = lineage + starts.lineage
     if _is_finished(out, settings):
         return Manifest.read(out)
     blocks = []
@@ -100,11 +105,11 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
             mark = out / BLOCKS / f"{start:06d}.json"
             rows = _finished_block(mark, out)
             if rows is None:
-                rows = _draw_block(generator, conditions, start, block_size, seed, truncation, out, info, masks)
+                rows = _draw_block(generator, conditions, start, block_size, seed, truncation, out, info, masks, starts)
                 write_durably(mark, json.dumps(rows).encode())
             blocks += rows
             bar.update(len(rows))
-    table = _table(blocks, conditions, seed, info, masks)
+    table = _table(blocks, conditions, seed, info, masks, starts)
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
                                          "dtype": "float32", "truncation": truncation, **drawing})
     made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
@@ -160,19 +165,20 @@ def _finished_block(mark: Path, out: Path) -> list[dict[str, Any]] | None:
 
 
 def draw(generator: Generator, conditions: pd.DataFrame, numbers: Sequence[int], seed: int, truncation: float,
-         info: DatasetInfo, masks: MaskConditions | None = None) -> Images:
+         info: DatasetInfo, masks: MaskConditions | None = None, starts: StartImages | None = None) -> Images:
     """Images `numbers` of a set in one call; a number beyond the last row is padding that repeats the last condition."""
     rows = [min(k, len(conditions) - 1) for k in numbers]
     condition = to_condition(conditions.iloc[rows], info, None if masks is None else masks.batch(rows))
+    condition = condition if starts is None else starts.under(condition, rows)
     drawn = generator.sample(condition, [image_seed(seed, k) for k in numbers], truncation=truncation)
     return drawn if masks is None else Images(drawn.image, condition.masks)
 
 
 def _draw_block(generator: Generator, conditions: pd.DataFrame, start: int, size: int, seed: int, truncation: float,
-                out: Path, info: DatasetInfo, masks: MaskConditions | None) -> list[dict[str, Any]]:
+                out: Path, info: DatasetInfo, masks: MaskConditions | None, starts: StartImages | None) -> list[dict[str, Any]]:
     """Draw rows start .. start + size (the last block padded) and write their files."""
     numbers = range(start, start + size)
-    drawn = draw(generator, conditions, numbers, seed, truncation, info, masks)
+    drawn = draw(generator, conditions, numbers, seed, truncation, info, masks, starts)
     names = list(getattr(generator, "spec", {}).get("layers", info.layers))
     return [_write_one(drawn, i, k, out, info, names) for i, k in enumerate(numbers) if k < len(conditions)]
 
@@ -210,12 +216,14 @@ def _write_one(drawn: Images, i: int, k: int, out: Path, info: DatasetInfo, laye
 
 
 def _table(blocks: Sequence[Mapping[str, Any]], conditions: pd.DataFrame, seed: int, info: DatasetInfo,
-           masks: MaskConditions | None) -> pd.DataFrame:
-    """The rows of the synthetic manifest; origin:mask is the digest of the mask drawn from, or joint."""
+           masks: MaskConditions | None, starts: StartImages | None) -> pd.DataFrame:
+    """The rows of the synthetic manifest; origin:mask is the digest of the mask drawn from, or joint, origin:start of the image."""
     columns = empty_columns(info, len(blocks))
     columns |= {c: conditions[c].to_numpy() for c in conditions if c != TEXT}
     columns["split"][:], columns["source"][:] = "train", "synthetic"
     columns |= {f"origin:{x}": np.full(len(blocks), "", dtype=object) for x in ("seed", "condition", "mask")}
+    if starts is not None:
+        columns["origin:start"] = np.array(starts.digests, dtype=object)
     if TEXT in conditions:  # a report of a patient is not repeated: its hash tells equal prompts
         columns["origin:prompt"] = np.array([hashlib.sha256(p.encode()).hexdigest()[:16] if p else "" for p in conditions[TEXT]], dtype=object)
     for k, block in enumerate(blocks):
@@ -320,7 +328,35 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument("--mask-transform", default="none", metavar="MOVE", help=f"{', '.join(TRANSFORMS)}. flip: mirror half of the masks; "
                        "affine: turn by up to 5 degrees, scale by 8 %%, shift by 4 %%; elastic: bend as well; within:LAYER: put the parts of all "
                        "other layers elsewhere inside the structures of that one. Drawn for each image (default none)")
+    starts = p.add_argument_group(
+        "diffusion models that start from real images", "They need --manifest. What is drawn shows training patients; they enter its lineage.")
+    starts.add_argument("--start", metavar="WHICH", help=f"{', '.join(STARTS)}: each image starts from a training image that agrees with its "
+                        "condition, from any, or from one without a finding")
+    starts.add_argument("--strength", type=float, help="how much is drawn anew: near 0 nothing, 1 all (default 0.6; with --inside 1)")
+    starts.add_argument("--inside", metavar="LAYER[/STRUCTURE]", help="only there may a picture change, bit for bit: of the mask that it is drawn "
+                        "from, whose structure is laid into the image's own mask, or else of its own mask")
+    starts.add_argument("--grow", type=int, default=0, metavar="PIXELS", help="by which the region is wider than the structure (default 0)")
     return p
+
+
+def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, real: Manifest | None, info: DatasetInfo, spec: Mapping[str, Any],
+           masks: MaskConditions | None, kind: str) -> StartImages | None:
+    """The real images that --start names; refuses its options without it, and generators that start from noise alone."""
+    if args.start is None:
+        for flag in ("strength", "inside", "grow"):
+            if getattr(args, flag):
+                raise InputError(f"--{flag}", str(getattr(args, flag)), "--start beside it", "add --start same, or leave it out")
+        return None
+    if not getattr(generator, "starts_from_images", False):
+        raise InputError("--start", f"given for a {type(generator).__name__}", "a diffusion model", "leave it out")
+    if kind != "set":
+        raise InputError("--start", "no --out", "the folder of the set", "add --out FOLDER")
+    strength = args.strength if args.strength is not None else 1.0 if args.inside else 0.6
+    starts = start_images(args.start, conditions, real, list(spec["layers"]), spec["size"], args.seed, strength, args.inside, args.grow,
+                          masks is not None)
+    for k in range(len(conditions) if args.inside else 0):  # a region that is empty is told now
+        starts.under(to_condition(conditions.iloc[[k]], info, None if masks is None else masks.batch([k])), [k])
+    return starts
 
 
 def _draw_with(generator: Any, args: argparse.Namespace) -> None:
@@ -356,9 +392,10 @@ def run(argv: list[str]) -> int:
         check_same_dataset(info, real.info, args.checkpoint)
     conditions = read_conditions(args.conditions, info, train, number, args.seed, wanted_layers(generator, spec))
     generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform)
+    starts = _start(args, generator, conditions, real, info, spec, masks, kind)
     if kind == "set":
         made = sample_set(generator, args.checkpoint, conditions, args.seed, args.out, info, lineage, args.block_size,
-                          args.truncation[0], masks)
+                          args.truncation[0], masks, starts)
         print(f"{len(made)} images in {args.out}")
         if args.sheet:
             preview.write_class_sheet(args.sheet, made)

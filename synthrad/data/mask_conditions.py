@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthrad.data.conditions import complete, condition_text, with_known_masks
+from synthrad.data.conditions import complete, condition_columns, condition_text, with_known_masks
 from synthrad.data.images import fit, read_mask
 from synthrad.data.mask_moves import check_transform, move
 from synthrad.errors import InputError
@@ -177,19 +177,39 @@ def choose(conditions: pd.DataFrame, train: Manifest, layers: Sequence[str], see
     if not len(todo):
         return out
     train = with_known_masks(train, layers)
-    asked, had = complete(conditions, train.info), train.table
-    cells: dict[str, list[int]] = {}
-    for k in todo:
-        cells.setdefault(condition_text(asked.iloc[k]), []).append(int(k))
+    try:
+        rows = rows_in_turn(conditions.iloc[todo], train, [seed, 3])
+    except InputError as e:
+        raise InputError(e.where, "no real training row of it with a mask", "at least one: this generator draws from masks",
+                         f"ask for combinations that the training data has, or name files in {columns} of a .csv") from e
+    out.loc[todo, columns] = train.table.loc[rows, columns].to_numpy()
+    return out
+
+
+def rows_in_turn(conditions: pd.DataFrame, train: Manifest, seed: Sequence[int]) -> np.ndarray:
+    """For every condition a row that agrees with each label and attribute it names; every row of a condition once before any twice.
+
+    Args:
+        seed: the order of turns follows from it and the condition.
+
+    Returns:
+        int [n], positions in `train`.
+
+    Raises:
+        InputError: a condition that no row has.
+    """
+    asked = complete(conditions, train.info)[condition_columns(train.info)]  # a prompt asks for no row
+    cells, out = {}, np.zeros(len(conditions), int)
+    for k in range(len(asked)):
+        cells.setdefault(condition_text(asked.iloc[k]), []).append(k)
     for cell, numbers in cells.items():
-        rows = np.flatnonzero(_agrees(asked.iloc[numbers[0]], had))
+        rows = np.flatnonzero(_agrees(asked.iloc[numbers[0]], train.table))
         if not len(rows):
-            raise InputError(f"conditions: cell {cell}", "no real training row of it with a mask",
-                             "at least one: this generator draws from masks",
-                             f"ask for combinations that the training data has, or name files in {columns} of a .csv")
+            raise InputError(f"conditions: cell {cell}", "no real training row of it", "at least one",
+                             "ask for combinations that the training data has")
         number = int.from_bytes(hashlib.sha256(cell.encode()).digest()[:8], "big")
-        turns = [np.random.default_rng([seed, 3, number, i]).permutation(rows) for i in range(-(-len(numbers) // len(rows)))]
-        out.loc[numbers, columns] = had.loc[np.concatenate(turns)[: len(numbers)], columns].to_numpy()
+        turns = [np.random.default_rng([*seed, number, i]).permutation(rows) for i in range(-(-len(numbers) // len(rows)))]
+        out[numbers] = np.concatenate(turns)[: len(numbers)]
     return out
 
 
