@@ -57,7 +57,7 @@ class Adherence(Checks):
 
     name = "adherence"
     shown = ("auroc", "real_auroc", "dice", "real_dice")
-    data_needs = ("held_out_cases", "spec", *Checks.data_needs)
+    data_needs = ("held_out_cases", "spec", "cache_path", *Checks.data_needs)
 
     def __init__(self, every_images: int = 10_000, number: int = 500, seed: int = 0, block: int = 32, steps: int = 400,
                  batch_size: int = 16, lr: float = 1e-3, encoder: str = "resnet18"):
@@ -85,7 +85,7 @@ class Adherence(Checks):
     # ---- the auxiliary nets
 
     def prepare(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
-        """Fit the nets, or read those of an earlier part of this fit; measure them on real validation images."""
+        """Fit the nets, or read those of an earlier part of this fit, or of another one on the same data; measure them on real validation images."""
         data = trainer.datamodule
         self._spec = data.spec()
         self.nets = self._make_nets()
@@ -97,17 +97,21 @@ class Adherence(Checks):
         told = [VERSION, data.train.digest, list(self._spec["size"]), self.asked_names, self._spec["layers"], self.steps,
                 self.batch_size, self.lr, self.encoder, self.seed]
         identity = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-        path = Path(trainer.default_root_dir) / "auxiliary.pt"
-        kept = torch.load(path, weights_only=True, map_location=pl_module.device) if path.is_file() else {}
-        if kept.get("identity") == identity:
-            for kind, net in self.nets.items():
-                net.load_state_dict(kept[kind])
+        own, shared = Path(trainer.default_root_dir) / "auxiliary.pt", data.cache_path / f"auxiliary-{identity[:16]}.pt"
+        for path in (own, shared):  # other fits on the same data leave theirs
+            kept = torch.load(path, weights_only=True, map_location=pl_module.device) if path.is_file() else {}
+            if kept.get("identity") == identity:
+                for kind, net in self.nets.items():
+                    net.load_state_dict(kept[kind])
+                break
         else:
             for kind, net in self.nets.items():
                 self._fit(kind, net, data, pl_module.device)
-            buffer = io.BytesIO()
-            torch.save({"identity": identity, **{k: n.state_dict() for k, n in self.nets.items()}}, buffer)
-            write_durably(path, buffer.getvalue())
+        buffer = io.BytesIO()
+        torch.save({"identity": identity, **{k: n.state_dict() for k, n in self.nets.items()}}, buffer)
+        for path in (own, shared):
+            if not path.is_file() or path.read_bytes() != buffer.getvalue():
+                write_durably(path, buffer.getvalue())
         for net in self.nets.values():
             net.eval()
         held_out, _ = data.held_out_cases(self.number)

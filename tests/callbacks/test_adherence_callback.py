@@ -130,6 +130,14 @@ def test_a_resumed_fit_reads_its_nets_and_another_dataset_does_not(obedient, rea
     assert (tmp_path / "auxiliary.pt").read_bytes() != before
 
 
+def test_another_fit_on_the_same_data_takes_the_nets_of_the_first(real, obedient, tmp_path, monkeypatch):
+    kept = sorted((real / ".cache").glob("auxiliary-*.pt"))
+    assert (obedient[0] / "auxiliary.pt").read_bytes() in [p.read_bytes() for p in kept]
+    monkeypatch.setattr(Adherence, "_fit", lambda *_: pytest.fail("fitted again"))
+    run(tmp_path, real)
+    assert (tmp_path / "auxiliary.pt").read_bytes() == (obedient[0] / "auxiliary.pt").read_bytes()
+
+
 def test_what_is_not_taught_is_not_asked_for(real, obedient, tmp_path):
     (tmp_path / "auxiliary.pt").write_bytes((obedient[0] / "auxiliary.pt").read_bytes())
     lines, callback = run(tmp_path, real, classes=["caries"], attributes=[])
