@@ -31,7 +31,7 @@ from synthrad.data.conditions import (
 )
 from synthrad.data.mask_conditions import MaskConditions, mask_conditions
 from synthrad.data.mask_moves import TRANSFORMS
-from synthrad.data.start_images import STARTS, StartImages, start_images
+from synthrad.data.start_images import STARTS, StartImages, region_of, start_images, with_structure
 from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
@@ -123,7 +123,7 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
     mark = out / MARK
     if mark.is_file():
         if (found := json.loads(mark.read_text())) != settings:
-            differing = [k for k in settings if found.get(k) != settings[k]]
+            differing = [k for k in {**settings, **found} if found.get(k) != settings.get(k)]
             raise InputError(str(out), f"a set with other {', '.join(differing)}", "an empty folder or the same set",
                              "choose another --out, or remove this folder")
         _drop_drafts(out)
@@ -331,10 +331,11 @@ def parser() -> argparse.ArgumentParser:
     starts = p.add_argument_group(
         "diffusion models that start from real images", "They need --manifest. What is drawn shows training patients; they enter its lineage.")
     starts.add_argument("--start", metavar="WHICH", help=f"{', '.join(STARTS)}: each image starts from a training image that agrees with its "
-                        "condition, from any, or from one without a finding")
+                        "condition, or that agrees in all but a finding, which it is without (with --inside)")
     starts.add_argument("--strength", type=float, help="how much is drawn anew: near 0 nothing, 1 all (default 0.6; with --inside 1)")
-    starts.add_argument("--inside", metavar="LAYER[/STRUCTURE]", help="only there may a picture change, bit for bit: of the mask that it is drawn "
-                        "from, whose structure is laid into the image's own mask, or else of its own mask")
+    starts.add_argument("--inside", metavar="LAYER[/STRUCTURE]", help="only inside this structure may a picture change: of the image's own mask "
+                        "or, for a generator that draws from masks, of the mask that it is given; that structure is copied into the image's own mask, "
+                        "where it lies")
     starts.add_argument("--grow", type=int, default=0, metavar="PIXELS", help="by which the region is wider than the structure (default 0)")
     return p
 
@@ -344,16 +345,16 @@ def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, r
     """The real images that --start names; refuses its options without it, and generators that start from noise alone."""
     if args.start is None:
         for flag in ("strength", "inside", "grow"):
-            if getattr(args, flag):
+            if getattr(args, flag) not in (None, 0) or (flag == "strength" and args.strength is not None):
                 raise InputError(f"--{flag}", str(getattr(args, flag)), "--start beside it", "add --start same, or leave it out")
         return None
     if not getattr(generator, "starts_from_images", False):
         raise InputError("--start", f"given for a {type(generator).__name__}", "a diffusion model", "leave it out")
     if kind != "set":
-        raise InputError("--start", "no --out", "the folder of the set", "add --out FOLDER")
+        raise InputError("--start", "no --out", "the folder of the set", "add --out FOLDER, without --interpolate")
     strength = args.strength if args.strength is not None else 1.0 if args.inside else 0.6
     starts = start_images(args.start, conditions, real, list(spec["layers"]), spec["size"], args.seed, strength, args.inside, args.grow,
-                          masks is not None)
+                          masks)
     for k in range(len(conditions) if args.inside else 0):  # a region that is empty is told now
         starts.under(to_condition(conditions.iloc[[k]], info, None if masks is None else masks.batch([k])), [k])
     return starts
@@ -390,7 +391,10 @@ def run(argv: list[str]) -> int:
     _draw_with(generator, args)
     if real is not None:
         check_same_dataset(info, real.info, args.checkpoint)
-    conditions = read_conditions(args.conditions, info, train, number, args.seed, wanted_layers(generator, spec))
+    layers = wanted_layers(generator, spec)
+    if args.start and args.inside and train is not None:  # conditions of rows that have it
+        train = with_structure(train, list(spec["layers"]), region_of(args.inside, list(spec["layers"]), info), spec["size"])
+    conditions = read_conditions(args.conditions, info, train, number, args.seed, layers)
     generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform)
     starts = _start(args, generator, conditions, real, info, spec, masks, kind)
     if kind == "set":

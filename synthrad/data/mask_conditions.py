@@ -132,7 +132,7 @@ def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Map
     names = choose(conditions, train, list(layers), seed)
     paths = [tuple(os.path.normpath(here / p) for p in row) for row in names.itertuples(index=False)]
     digest = _digests(paths)
-    drawn, of_train = set(paths), _paths(train, layers)
+    drawn, of_train = set(paths), mask_paths(train, layers)
     rows = {i for i, p in enumerate(of_train) if p in drawn}
     given = sorted(drawn - set(of_train))
     made = MaskConditions(paths, [_joined([digest[f] for f in p]) for p in paths], {x: len(s) for x, s in layers.items()},
@@ -222,7 +222,7 @@ def _agrees(asked: pd.Series, had: pd.DataFrame) -> np.ndarray:
     return same
 
 
-def _paths(manifest: Manifest, layers: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def mask_paths(manifest: Manifest, layers: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Absolute mask files of each row, one a layer; "" where there is none."""
     here = Path(manifest.info.roots[HERE])
     columns = [manifest.column(f"mask:{x}") for x in layers]
@@ -252,7 +252,7 @@ def _pixels(path: str) -> str:
 def _refuse_held_out(pixels: Mapping[str, str], real: Manifest, layers: Mapping[str, Any]) -> None:
     """A mask of a validation, audit or test patient must enter no training set, whatever its path or encoding."""
     for split in ("val", "audit", "test"):
-        held = {p for row in _paths(real.where(split=split, source="real"), layers) for p in row if p}
+        held = {p for row in mask_paths(real.where(split=split, source="real"), layers) for p in row if p}
         known = {_pixels(p) for p in held if Path(p).is_file()} - {""}
         for path, shown in pixels.items():
             if shown in known:

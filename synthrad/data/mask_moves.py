@@ -59,46 +59,61 @@ def _within(masks: np.ndarray, organ: int, rng: np.random.Generator) -> np.ndarr
     for k, layer in enumerate(masks):
         if k == organ or not len(places):
             continue
-        found = [part for value in np.unique(layer[layer > 0]) for part in _parts(layer, value)]
-        found.sort(key=lambda part: (inside[part[1]].mean() >= 0.5, -len(part[1][0])))  # those that stay first, then the largest
-        made = np.zeros_like(layer)
-        for value, pixels in found:
-            made[_placed(pixels, inside, places, made > 0, rng)] = value
-        out[k] = made
+        found = [(value, pixels, inside[pixels].mean()) for value in np.unique(layer[layer > 0]) for pixels in _parts(layer == value)]
+        found.sort(key=lambda part: (part[2] >= 0.5, -len(part[1][0])))  # those that stay first, then the largest
+        out[k] = 0
+        for value, pixels, share in found:
+            out[k][_placed(pixels, share, inside, places, out[k], rng)] = value
     return out
 
 
-def _parts(layer: np.ndarray, value: int) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """Connected parts of a structure, each with the (y, x) of its pixels."""
-    numbered, n = ndimage.label(layer == value, structure=np.ones((3, 3)))
-    return [(int(value), np.nonzero(numbered == i + 1)) for i in range(n)]
+def _parts(shown: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(y, x) of the pixels of each connected part."""
+    numbered, _ = ndimage.label(shown, structure=np.ones((3, 3)))
+    return [tuple(at + box.start for at, box in zip(np.nonzero(numbered[boxes] == i + 1), boxes, strict=True))
+            for i, boxes in enumerate(ndimage.find_objects(numbered))]
 
 
-def _placed(pixels: tuple[np.ndarray, np.ndarray], inside: np.ndarray, places: np.ndarray, taken: np.ndarray,
+def _placed(pixels: tuple[np.ndarray, np.ndarray], share: float, inside: np.ndarray, places: np.ndarray, taken: np.ndarray,
             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x) of a part's pixels at its new place, or where they were, without those that are taken by now."""
-    share = inside[pixels].mean()
+    """(y, x) of a part's pixels at its new place, or where they were, without those that are taken (above 0) by now.
+
+    Args:
+        share: of the part that lies inside its organ. places: [n, 2], pixels of the organ.
+    """
+    at, highest = np.stack(pixels), np.array(inside.shape)[:, None] - 1
+    ends = at[:, [*at.argmin(1), *at.argmax(1)]] - at.mean(1, keepdims=True)  # few pixels tell most places that cannot be
     for _ in range(PLACES if share >= 0.5 else 0):
         angle, zoom = np.deg2rad(rng.uniform(-TURN, TURN)), np.exp(rng.uniform(-ZOOM, ZOOM))
-        y, x = _carried(pixels, places[rng.integers(len(places))], angle, zoom)
-        if min(y.min(initial=0), x.min(initial=0)) < 0 or y.max(initial=0) >= len(inside) or x.max(initial=0) >= inside.shape[1]:
+        centre = places[rng.integers(len(places))]
+        reached = _turn(angle, zoom) @ ends + centre[:, None]
+        if (reached < -1).any() or (reached > highest + 1).any() or at.shape[1] * zoom**2 * share > 1.2 * len(places):
             continue
-        if len(y) and not taken[y, x].any() and inside[y, x].mean() >= share:
+        y, x = made = _carried(at, centre, angle, zoom)
+        if y.size and (made >= 0).all() and (made <= highest).all() and not taken[y, x].any() and inside[y, x].mean() >= share:
             return y, x
-    free = ~taken[pixels]
+    free = taken[pixels] == 0
     return pixels[0][free], pixels[1][free]
 
 
-def _carried(pixels: tuple[np.ndarray, np.ndarray], centre: np.ndarray, angle: float, zoom: float) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x) of a part turned and scaled about its middle, which comes to lie on `centre`; without holes: drawn backwards."""
-    at = np.stack(pixels)
-    low, middle = at.min(1), at.mean(1)
+def _turn(angle: float, zoom: float) -> np.ndarray:
+    """[2, 2]: (y, x) from the middle of a part to where they come to lie."""
+    return zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _carried(at: np.ndarray, centre: np.ndarray, angle: float, zoom: float) -> np.ndarray:
+    """[2, m]: (y, x) of the pixels `at` of a part, turned and scaled about its middle, which comes to lie on `centre`.
+
+    Without holes: each pixel of the result looks up where it is from.
+    """
+    low, middle, turn = at.min(1), at.mean(1), _turn(angle, zoom)
     picture = np.zeros(at.max(1) - low + 1, bool)
     picture[tuple(at - low[:, None])] = True
-    reach = int(np.ceil(np.hypot(*picture.shape) * zoom)) + 1
-    window = np.stack(np.mgrid[-reach:reach + 1, -reach:reach + 1]).reshape(2, -1)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
-    source = np.rint(turn @ window + (middle - low)[:, None]).astype(int)
+    sides = np.stack([low, at.max(1)]) - middle
+    box = turn @ np.array([(y, x) for y in sides[:, 0] for x in sides[:, 1]]).T
+    (top, left), (bottom, right) = np.floor(box.min(1)).astype(int) - 1, np.ceil(box.max(1)).astype(int) + 1
+    window = np.stack(np.mgrid[top:bottom + 1, left:right + 1]).reshape(2, -1)
+    source = np.rint(np.linalg.inv(turn) @ window + (middle - low)[:, None]).astype(int)
     hit = ((source >= 0) & (source < np.array(picture.shape)[:, None])).all(0)
     hit[hit] = picture[tuple(source[:, hit])]
-    return tuple(window[:, hit] + centre[:, None])
+    return window[:, hit] + centre[:, None]

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.conditions import with_known_masks
-from synthrad.data.mask_conditions import rows_in_turn
+from synthrad.data.mask_conditions import MaskConditions, mask_paths, rows_in_turn
 from synthrad.errors import InputError, near
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.records import DatasetInfo, Manifest
 
 if TYPE_CHECKING:
     from synthrad.conditioning import Condition
-    from synthrad.data.cache import ImageCache
 
-STARTS = ("same", "any", "without:<class>")
+STARTS = ("same", "without:<class>")
 WITHOUT = "without:"
 
 
@@ -39,7 +39,7 @@ class StartImages:
         strength: time of the noise that a picture starts with, in (0, 1].
         region: (position among `layers`, value, or 0 for all) of the structure inside which a picture may change; None = everywhere.
         grow: pixels by which the region is wider than the structure.
-        settings: of these, as JSON has them. lineage: the patients whose images they are.
+        settings: of these and of the files, as JSON has them. lineage: the patients whose images they are.
     """
 
     cache: ImageCache
@@ -55,7 +55,7 @@ class StartImages:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the images: the same files elsewhere are the same set."""
-        return {**self.settings, "start_images": hashlib.sha256("\n".join(self.digests).encode()).hexdigest()}
+        return self.settings
 
     def under(self, condition: Condition, numbers: Sequence[int]) -> Condition:
         """The condition of images `numbers` with the pictures that they start from.
@@ -75,10 +75,10 @@ class StartImages:
         masks = own if given is None else given
         if self.region is not None:
             layer, value = self.region
-            shown = masks[:, layer] == value if value else masks[:, layer] > 0
+            shown = _shown(masks[:, layer], value)
             if (bare := ~shown.any((1, 2))).any():
                 raise InputError("--inside", f"no pixel of it in the mask of image {numbers[int(np.argmax(bare))]}", "a structure that every image "
-                                 "has: nothing else may change", "ask for conditions that have it (--conditions FILE.csv), or leave --inside out")
+                                 "has: nothing else may change", "ask for conditions that have it, or leave --inside out")
             if given is not None:  # the rest of the anatomy is that of the image
                 masks = own.copy()
                 masks[:, layer] = np.where(shown, given[:, layer], own[:, layer])
@@ -88,57 +88,103 @@ class StartImages:
 
 
 def start_images(start: str, conditions: pd.DataFrame, real: Manifest | None, layers: Sequence[str], size: Sequence[int], seed: int,
-                 strength: float, inside: str | None = None, grow: int = 0, given: bool = False) -> StartImages:
+                 strength: float, inside: str | None = None, grow: int = 0, given: MaskConditions | None = None) -> StartImages:
     """Choose a training image for every condition; rows take turns in an order of the seed.
 
     Args:
-        start: same = a row that agrees with the condition; any = any row; without:<class> = rows without that finding.
+        start: same = a row that agrees with each label and attribute that the condition names; without:<class> = one that agrees
+            in all but that finding, and is known to be without it.
         real: the manifest of the real images, all splits. layers: that the generator draws, or draws from; their masks must be known.
-        inside: layer/structure, or a layer. given: whether masks are given to the generator; else the structure is that of the image.
+        inside: layer/structure, or a layer. given: the masks to draw from, for a generator that wants them: with `inside` that
+            structure of them is where the image changes; without, the image is that of the mask. Else the structure is the image's own.
 
     Raises:
-        InputError: no manifest, a row that nobody has, a structure or class that nobody knows, or a strength that cannot be meant.
+        InputError: no manifest, a row that nobody has, a structure or class that nobody knows, a strength that cannot be meant, or masks
+            that are not those of the images.
     """
-    from synthrad.data.cache import ImageCache
-
     if real is None:
         raise InputError("--manifest", "nothing", "the real manifest: its training images are what is changed", "add --manifest REAL")
     if not 0 < strength <= 1:
         raise InputError("--strength", str(strength), "a number above 0 (nearly the image) and at most 1 (nothing of it)")
     if grow < 0 or (grow and inside is None):
         raise InputError("--grow", str(grow), "pixels, with --inside", "leave it out")
-    train, region = real.where(split="train", source="real"), _region(inside, layers, real.info)
-    train = with_known_masks(train, layers)
-    if region is not None and not given:
-        names = real.info.layers[layers[region[0]]]
-        has = np.sum([train.column(f"area:{layers[region[0]]}/{s}") > 0 for k, s in enumerate(names) if region[1] in (0, k + 1)], axis=0) > 0
-        if not has.any():
-            raise InputError("--inside", f"{inside}, which no training image has", "a structure of the training images")
-        train = train.take(np.flatnonzero(has))
-    blank = pd.DataFrame(index=range(len(conditions)))
-    if start.startswith(WITHOUT):
-        name = start.removeprefix(WITHOUT)
-        if name not in real.info.classes:
-            raise InputError("--start", start, f"without: one of {', '.join(real.info.classes)}", near(name, real.info.classes))
-        train = train.take(np.flatnonzero(train.column(f"label:{name}") == 0))
-        if not len(train):
-            raise InputError("--start", f"{start}, and no training image", "images that are known to be without it", "take --start any")
-    elif start not in STARTS:
-        raise InputError("--start", repr(start), f"one of {', '.join(STARTS)}")
-    rows = rows_in_turn(conditions if start == "same" else blank, train, [seed, 5])
-    taken = train.take(sorted(set(rows.tolist())))
+    without = start.removeprefix(WITHOUT) if start.startswith(WITHOUT) else None
+    if without is None and start != "same":
+        raise InputError("--start", repr(start), f"{' or '.join(STARTS)}")
+    if without is not None and without not in real.info.classes:
+        raise InputError("--start", start, f"without: one of {', '.join(real.info.classes)}", near(without, real.info.classes))
+    if without is not None and (given is None or inside is None):
+        raise InputError("--start", f"{start} {'for a generator that draws masks itself' if given is None else 'and no --inside'}",
+                         "--inside, and a generator that draws from masks: they say where the finding is put", "take --start same")
+    train, region = real.where(split="train", source="real"), region_of(inside, layers, real.info)
+    if given is None or inside is not None:
+        train = with_structure(with_known_masks(train, layers), layers, None if given is not None else region, size)
+    if given is not None and inside is None:
+        rows = _rows_of_masks(given, train, layers)
+    else:
+        asked = conditions if without is None else conditions.assign(**{f"label:{without}": 0.0})
+        rows = rows_in_turn(asked, train, [seed, 5])
+    chosen = sorted(set(rows.tolist()))
+    taken, rows = train.take(chosen), np.searchsorted(chosen, rows)
     key, settings = project_key(), {"start": start, "strength": strength, "inside": inside or "", "grow": grow}
-    digests = [str(d) for d in train.column("digest")[rows]]
-    fitted = Fitted("start images", hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest(), "known",
+    digests = [str(d) for d in taken.column("digest")[rows]]
+    files = [f"{r.digest} {r.mask_digest if layers else ''}" for r in taken]
+    fitted = Fitted("start images", hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest(), "known",
                     hash_subjects(taken.info.id, taken.column("subject"), key), frozenset(), frozenset(taken.column("digest")) - {""},
                     "images were changed, not drawn anew", key_id(key))
     names = list(real.info.layers)
-    return StartImages(ImageCache(train, (int(size[0]), int(size[1]))), rows, digests, [names.index(x) for x in layers], strength, region, grow,
-                       settings, Lineage((fitted,), settings))
+    return StartImages(ImageCache(taken, (int(size[0]), int(size[1]))), rows, digests, [names.index(x) for x in layers], strength, region, grow,
+                       {**settings, "start_files": hashlib.sha256("\n".join(files[r] for r in rows).encode()).hexdigest()},
+                       Lineage((fitted,), settings))
 
 
-def _region(inside: str | None, layers: Sequence[str], info: DatasetInfo) -> tuple[int, int] | None:
-    """Position of a layer among `layers`, and the value of its structure (0 = any)."""
+def with_structure(train: Manifest, layers: Sequence[str], region: tuple[int, int] | None, size: Sequence[int]) -> Manifest:
+    """The rows whose masks show a region (see `region_of`; None = all rows) at a generator's size.
+
+    Raises:
+        InputError: none does.
+    """
+    if region is None:
+        return train
+    names = train.info.layers[layers[region[0]]]
+    shown = np.sum([train.column(f"area:{layers[region[0]]}/{s}") > 0 for k, s in enumerate(names) if region[1] in (0, k + 1)], axis=0) > 0
+    train = train.take(np.flatnonzero(shown & (train.column(f"mask:{layers[region[0]]}") != "")))
+    cache = ImageCache(train, (int(size[0]), int(size[1]))) if len(train) else None
+    layer = list(train.info.layers).index(layers[region[0]])
+    keep = [k for k in range(len(train)) if _shown(cache.masks(k)[layer], region[1]).any()]  # small ones vanish when masks are resized
+    if not keep:
+        raise InputError("--inside", f"a structure that no training mask shows at {tuple(size)} pixels", "one that some show")
+    return train.take(keep)
+
+
+def _shown(masks: np.ndarray, value: int) -> np.ndarray:
+    """Where a layer shows a structure, or any (0)."""
+    return masks == value if value else (masks > 0) & (masks != UNKNOWN)
+
+
+def _rows_of_masks(given: MaskConditions, train: Manifest, layers: Sequence[str]) -> np.ndarray:
+    """The row that each mask is of.
+
+    Raises:
+        InputError: masks that are moved, or of no training row: they would not be those of the image.
+    """
+    if given.transform != "none":
+        raise InputError("--mask-transform", given.transform, "none: the image that is changed does not move along", "leave it out, or name a "
+                         "structure by --inside: that one may be moved")
+    of_train = {p: i for i, p in enumerate(mask_paths(train, layers))}
+    rows = [of_train.get(p, -1) for p in given.paths]
+    if -1 in rows:
+        raise InputError("conditions: mask:<layer>", given.paths[rows.index(-1)][0], "masks of training rows: the image of each is what is changed",
+                         "name such files, or a structure by --inside")
+    return np.array(rows)
+
+
+def region_of(inside: str | None, layers: Sequence[str], info: DatasetInfo) -> tuple[int, int] | None:
+    """Position of a layer among `layers`, and the value of its structure (0 = any), of `layer/structure` or `layer`.
+
+    Raises:
+        InputError: the generator does not know it.
+    """
     if inside is None:
         return None
     layer, _, structure = inside.partition("/")

@@ -168,6 +168,6 @@ def read_base(path: str, spec: Mapping[str, Any]) -> tuple[Diffusion, Lineage]:
                          "prepare both datasets with the same --intensity")
     if theirs.get("prompt") != spec.get("prompt"):
         raise InputError("data.prompt", str(spec.get("prompt", "none")), f"{theirs.get('prompt', 'none')}, as {path} learned to read them",
-                         "set data.prompt and data.prompt_words to that template and those words, or leave them out")
+                         "set data.prompt and data.prompt_words as the base was trained")
     *before, own = lineage.fitted
     return module, Lineage((*before, replace(own, kind="weights")))

@@ -29,13 +29,19 @@ class _GroupNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, *_: Tensor
                  ) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        """With y = weight (x - mean) / s + bias: three numbers a channel, then one pass over the picture."""
+        """With y = weight (x - mean) / s + bias: three numbers a channel, then one pass over the picture.
+
+        Of 8 bits, x is centred first: products and sums around a mean that is large beside s would lose the rest.
+        """
         x, weight, mean, rstd = ctx.saved_tensors
         n, c, h, w = x.shape
         exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         size = c // ctx.groups
         mean, rstd = (v.to(exact).repeat_interleave(size, 1) for v in (mean, rstd))  # [n, c]
         gamma, pixels = weight.to(exact), size * h * w
+        if x.dtype != exact:
+            near = mean.to(x.dtype)
+            x, mean = x - near[:, :, None, None], mean - near.to(exact)
         of_bias = gradient.sum((2, 3), dtype=exact)
         of_weight = ((gradient * x).sum((2, 3), dtype=exact) - mean * of_bias) * rstd
 

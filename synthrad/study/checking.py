@@ -37,6 +37,8 @@ def check_study(study: Study, manifest: Manifest, where: str) -> None:
     faults += _faults("", Cells(**study.cells).resolve, manifest.where(split="train", source="real"))
     for name, source in study.sources.items():
         faults += _faults(f"sources.{name}", _check_source, source, manifest)
+        if source.generator is not None and not faults:
+            faults += _faults(f"sources.{name}", _check_starts, study, name)
         if source.filter is not None:
             faults += _faults(f"sources.{name}.filter", load_filter, source.filter)
     for name, folder in study.external.items():
@@ -111,7 +113,8 @@ def _check_source(source: Source, manifest: Manifest) -> None:
 
     if source.generator is not None:
         _check_generator(source)
-        check_transform(source.mask_transform, list(manifest.info.layers), "mask_transform")
+        known = _data_options(source).get("layers")
+        check_transform(source.mask_transform, list(manifest.info.layers if known is None else known), "mask_transform")
         return
     for draw in range(source.draws):
         folder = source.manifest_of(draw)
@@ -151,9 +154,8 @@ def _check_generator(source: Source) -> None:
     if source.mask_transform != "none" and drawn and name in known:
         raise InputError("mask_transform", source.mask_transform, f"none: the generator of {path} draws its masks itself",
                          "leave it out, or train one with model.masks: given")
-    if "bottleneck=vq" in str(source.overrides) or "'bottleneck': 'vq'" in str(config):
-        raise InputError(f"{path}: model.bottleneck", "vq", "kl: a codebook has no prior to draw from", "name a latent diffusion model "
-                         "on it as the source")
+    if source.prompts is not None and not getattr(known.get(name), "follows_conditions", True):
+        raise InputError("prompts", source.prompts, f"nothing: {name} follows no condition", "leave it out")
 
 
 def _generators() -> dict[str, type]:
@@ -172,16 +174,11 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
     source = study.sources[name]
     if source.generator is None:
         return
-    config = read_yaml(Path(source.generator), "a config of a generator fit")
-    data, model = config.get("data"), config.get("model")
-    options = dict(data.get("init_args") or {}) if isinstance(data, dict) else {}
-    for flag in source.overrides:
-        key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
-        if flag.startswith("--data.") and key in ("classes", "attributes"):
-            try:
-                options[key] = yaml.safe_load(value)
-            except yaml.YAMLError as e:
-                raise InputError("overrides", repr(flag), "a list as YAML writes it", f"such as --data.{key}=[]") from e
+    config, options = read_yaml(Path(source.generator), "a config of a generator fit"), _data_options(source)
+    model = config.get("model")
+    if plan.wanted[name] and ("bottleneck=vq" in str(source.overrides) or "'bottleneck': 'vq'" in str(config)):
+        raise InputError(f"{source.generator}: model.bottleneck", "vq", "kl: a codebook has no prior to draw from", "name a latent diffusion "
+                         "model on it as the source")
     named = str(model.get("class_path") if isinstance(model, dict) else model).rpartition(".")[2]
     if not getattr(_generators().get(named), "follows_conditions", True):
         options |= {"classes": [], "attributes": []}
@@ -197,12 +194,61 @@ def _check_taught(study: Study, plan: Plan, manifest: Manifest, name: str) -> No
                              f"leave {', '.join(sorted(untaught)[:4])} out of `cells` (cells: {{classes: []}} names none), or teach it")
 
 
+def _data_options(source: Source) -> dict[str, Any]:
+    """Which classes, attributes, layers and prompts a generator's fit is told of: its config's, under the source's overrides."""
+    data = read_yaml(Path(source.generator), "a config of a generator fit").get("data")
+    options = dict(data.get("init_args") or {}) if isinstance(data, dict) else {}
+    for flag in source.overrides:
+        key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
+        if flag.startswith("--data.") and key in ("classes", "attributes", "layers", "prompt"):
+            try:
+                options[key] = yaml.safe_load(value) if key != "prompt" else value
+            except yaml.YAMLError as e:
+                raise InputError("overrides", repr(flag), "a list as YAML writes it", f"such as --data.{key}=[]") from e
+    return options
+
+
+STARTED = {"model.autoencoder": "Autoencoder", "model.base": "Diffusion"}  # options that take a checkpoint of one class only
+
+
+def _check_starts(study: Study, name: str) -> None:
+    """Refuse checkpoints of other sources that the fit would refuse, hours later."""
+    source = study.sources[name]
+    for option, other in source.starts.items():
+        key, begun = option.replace(".init_args", ""), study.sources[other]
+        taken = [p for p in inspect.signature(_generators().get(_class_of(source), object).__init__).parameters if p != "self"]
+        if "args" not in taken and key.removeprefix("model.") not in taken:
+            raise InputError(f"starts.{option}", f"no such option of a {_class_of(source)}", ", ".join(f"model.{p}" for p in taken if p in WEIGHTS),
+                             _near(key, [f"model.{p}" for p in taken]))
+        if given := [o for o in source.overrides if o.startswith((f"--{key}=", f"--{key.replace('model.', 'model.init_args.')}="))]:
+            raise InputError(f"starts.{option}", f"{other!r} and {given[0]!r} in overrides", "one of them", "take it out of overrides")
+        if key in STARTED and _class_of(begun) != STARTED[key]:
+            raise InputError(f"starts.{option}", f"source {other!r}, a {_class_of(begun)}", f"one of class {STARTED[key]}")
+        if key in STARTED and (begun.size or study.size) != (source.size or study.size):
+            raise InputError(f"starts.{option}", f"source {other!r} of {list(begun.size or study.size)} pixels",
+                             f"{list(source.size or study.size)}, the size of {name!r}")
+        if key == "model.base" and (differ := [k for k in ("classes", "attributes", "prompt") if _data_options(begun).get(k) != _data_options(source).get(k)]):
+            raise InputError(f"starts.{option}", f"source {other!r} with another data.{differ[0]}", f"the same as {name!r}: what steers it must know the same",
+                             "write the same --data flags into both overrides")
+
+
+WEIGHTS = ("autoencoder", "base", "init_from")  # options of generators that take a checkpoint
+
+
+def _class_of(source: Source) -> str:
+    """The class that a generator's config names, without its package."""
+    model = read_yaml(Path(source.generator), "a config of a generator fit").get("model")
+    flags = [o.split("=", 1)[1] for o in source.overrides if o.startswith("--model=")]
+    return str(flags[-1] if flags else model.get("class_path") if isinstance(model, dict) else model).rpartition(".")[2]
+
+
 def _check_named(prompts: str | None, wanted: Iterable[tuple[str, ...]], manifest: Manifest) -> None:
     """Refuse cells of what the source's prompts leave open: no row that is drawn would count as one of them."""
     if prompts is None:
         return
     open_ = [*manifest.info.classes, *(manifest.info.attributes if prompts == "none" else ())]
-    if asked := sorted({part for cell in wanted for part in cell if part.rpartition("=")[0] in open_}):
+    about = lambda part: part.rpartition("=")[0].rpartition("/")[2]  # noqa: E731  a structure of a label's name counts as that label
+    if asked := sorted({part for cell in wanted for part in cell if about(part) in open_}):
         raise InputError("prompts", f"{prompts}, and arms that ask for {', '.join(asked[:4])}",
                          f"cells without {'labels and attributes' if prompts == 'none' else 'labels'}: prompts leave some of them open",
                          "write `cells: {classes: []}`, or leave `prompts` out")

@@ -119,7 +119,7 @@ def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str
     fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}
     return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
-            "identity": digest_of(fits, digest_of(study.endpoint.model_dump()), study.model_dump()),
+            "identity": digest_of(fits, digest_of(study.endpoint.model_dump()), study.said()),
             "working_folder": str(Path.cwd()), "study_file": str(path)}
 
 

@@ -80,7 +80,14 @@ class Source(Part):
     score: Judges | None = None
     filter: str | None = None
     size: tuple[Side, Side] | None = None
-    starts: dict[Annotated[str, Field(pattern=r"^model\.[a-z_.]+$")], str] = Field(default_factory=dict)
+    starts: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("starts")
+    @classmethod
+    def _are_options(cls, starts: dict[str, str]) -> dict[str, str]:
+        if wrong := [option for option in starts if not option.startswith("model.")]:
+            raise ValueError(f"found {wrong[0]!r}, expected an option of the generator's fit that takes a checkpoint, such as model.autoencoder")
+        return starts
 
     @field_validator("mask_transform")
     @classmethod
@@ -222,6 +229,15 @@ class Study(Part):
             raise ValueError(f"endpoint.metric: {end.metric!r} is none of {', '.join(METRICS[task.kind])}, the metrics of the "
                              f"{task.kind} task {end.task!r}{_meant(end.metric, METRICS[task.kind])}")
         return self
+
+    def said(self) -> dict[str, Any]:
+        """All that the study says, as plain data; keys that came later only where they say something: studies from before keep their hash."""
+        later, data = {"starts": {}, "prompts": None, "unnamed": "unknown"}, self.model_dump()
+        for source in data["sources"].values():
+            for key, default in later.items():
+                if source[key] == default:
+                    del source[key]
+        return data
 
     def trained_before(self, source: str, after: tuple[str, ...] = ()) -> list[str]:
         """The sources whose checkpoints a source starts from, and theirs, in an order in which they can be trained.

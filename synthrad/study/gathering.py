@@ -110,7 +110,7 @@ def _deaf(folder: Path, graph: Mapping[str, Any]) -> list[str]:
     """What to say of generators whose samples hardly show what was asked for, by their last check (callbacks.adherence)."""
     lines = []
     for name, source in graph["sources"].items():
-        if source.get("checkpoint") != "last":
+        if source.get("checkpoint") != "last" or "pool" not in source:
             continue  # of selected weights there is no check of their own
         checks = checks_of(folder, name, "adherence")
         found = checks[-1]["findings"] if checks else {}

@@ -41,12 +41,12 @@ def test_values_and_gradients_are_those_of_the_definition(groups, channels):
     assert torch.autograd.grad(layer(x), x, upstream)[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("low", [False, True])
-def test_in_bfloat16_it_is_near_the_truth(low):
+@pytest.mark.parametrize(("low", "level"), [(False, 0), (False, 3), (False, 60), (True, 0), (True, 3)])  # weights of 8 bits: statistics too
+def test_in_bfloat16_it_is_near_the_truth(low, level):
     """Within two roundings of 8 bits; torch's is within one. Weights stay float32 under autocast, or are of 8 bits themselves."""
     layer, upstream = GroupNorm(4, 32), torch.randn(2, 32, 16, 16).bfloat16()
     nn.init.normal_(layer.weight)
-    x = picture(2, 32, 16, 16, dtype=torch.bfloat16)
+    x = (picture(2, 32, 16, 16).detach() - 3 + level).bfloat16().requires_grad_()  # deviation 2
     kind = torch.bfloat16 if low else torch.float32
     parts = [p.detach().to(kind).requires_grad_() for p in (layer.weight, layer.bias)]
     exact = [v.detach().double().requires_grad_() for v in (x, *parts)]

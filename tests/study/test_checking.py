@@ -1,6 +1,7 @@
 """What a study file gets wrong about data, nets and configs is told before the first job, in a dry run as well."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from synthrad.callbacks.selection import KeepBestKID
 from synthrad.errors import InputError
 from synthrad.records import Manifest
 from synthrad.study import command
-from synthrad.study.checking import SELECTION, check_pools, check_study
+from synthrad.study.checking import SELECTION, _check_named, check_pools, check_study
 from synthrad.study.description import load_study
 from synthrad.study.planning import make_plan
 from synthrad.study.standing import source_state
@@ -122,6 +123,8 @@ def test_cells_of_what_prompts_leave_open_are_refused(lab):
     assert "cells: {classes: []}" in str(e.value)
     by_sex = {"cells": {"classes": [], "attributes": ["sex"]}}
     check(lab, {"sources/made": source, **by_sex})
+    with pytest.raises(ValueError, match="prompts: found single, and arms that ask for tooth/crown="):
+        _check_named("single", [("tooth/crown=1", "sex=f")], SimpleNamespace(info=SimpleNamespace(classes=("crown",), attributes=("sex",))))
     with pytest.raises(ValueError, match="prompts: found none, and arms that ask for sex="):
         check(lab, {"sources/made": {**source, "prompts": "none"}, **by_sex})
     for key, value, words in (("unnamed", "absent", "`unnamed` says"), ("prompts", "double", "'none', 'single' or 'multi'")):
@@ -161,6 +164,8 @@ def test_generators_that_are_given_masks_may_move_them_and_a_dry_run_names_what_
     (lab / "short.yaml").write_text("model: StyleGAN2\n")
     moved = {"generator": "LAB/gan.yaml", "mask_transform": "affine"}
     check(lab, {"sources/made": {"generator": "LAB/control.yaml", "mask_transform": "affine"}})
+    with pytest.raises(InputError, match=re.escape("found within:tooth, and the layers []")):
+        check(lab, {"sources/made": {"generator": "LAB/control.yaml", "mask_transform": "within:tooth", "overrides": ["--data.layers=[]"]}})
     for move, words in (("within:jaw", "the layers ['tooth']"), ("elastc", "did you mean elastic"), ("within", "within:<layer>")):
         with pytest.raises(InputError, match=re.escape(words)):
             check(lab, {"sources/made": {"generator": "LAB/control.yaml", "mask_transform": move}})
@@ -173,10 +178,33 @@ def test_generators_that_are_given_masks_may_move_them_and_a_dry_run_names_what_
     assert "source made: fit " in said and "source moved: the generator of made, " in said
 
 
+@pytest.mark.parametrize(("starts", "more", "words"), [
+    ({"model.autoencodr": "vae"}, {}, "no such option of a Diffusion.*did you mean model.autoencoder"),
+    ({"model.autoencoder": "gan"}, {}, "source 'gan', a StyleGAN2; expected one of class Autoencoder"),
+    ({"model.base": "ldm"}, {"generator": "LAB/control.yaml", "overrides": ["--data.prompt={findings}"]}, "source 'ldm' with another data.prompt"),
+    ({"model.autoencoder": "vae"}, {"overrides": ["--model.autoencoder=a.ckpt"]}, "take it out of overrides"),
+    ({"model.autoencoder": "small"}, {}, r"source 'small' of \[16, 16\] pixels"),
+    ({"autoencoder": "vae"}, {}, r"sources.made.starts: found 'autoencoder', expected an option of the generator's fit"),
+])
+def test_checkpoints_that_a_fit_would_refuse_hours_later(lab, starts, more, words):
+    for name, kind in (("gan", "gan.StyleGAN2"), ("ldm", "diffusion.Diffusion"), ("vae", "autoencoder.Autoencoder"), ("control", "controlled.ControlledDiffusion")):
+        (lab / f"{name}.yaml").write_text(f"model: {{class_path: synthrad.generators.{kind}}}\n")
+    known = {n: {"generator": f"LAB/{n}.yaml"} for n in ("gan", "ldm", "vae")} | {"small": {"generator": "LAB/vae.yaml", "size": [16, 16]}}
+    change = lambda starts, more: {"sources": {**known, "made": {"generator": "LAB/ldm.yaml", "starts": starts, **more}},  # noqa: E731
+                                   "cells": {"classes": []}}
+    with pytest.raises(InputError, match=f"(?s){words}"):
+        check(lab, change(starts, more))
+    check(lab, change({"model.autoencoder": "vae"}, {}))
+    check(lab, change({"model.base": "ldm"}, {"generator": "LAB/control.yaml"}))
+    with pytest.raises(InputError, match="prompts: found single; expected nothing: Autoencoder follows no condition"):
+        check(lab, change({}, {"generator": "LAB/vae.yaml", "prompts": "single"}))
+
+
 def test_a_source_that_only_others_start_from_is_trained_and_not_drawn_from(lab, tmp_path, capsys):
     (lab / "gan.yaml").write_text("model: {class_path: synthrad.generators.diffusion.Diffusion}\n")
+    (lab / "vae.yaml").write_text("model: {class_path: synthrad.generators.autoencoder.Autoencoder, init_args: {bottleneck: vq}}\n")
     path = write_study(lab, "begun", sources={"made": {"generator": f"{lab}/gan.yaml", "starts": {"model.autoencoder": "vae"}},
-                                              "vae": {"generator": f"{lab}/gan.yaml"}, "idle": {"generator": f"{lab}/gan.yaml"}})
+                                              "vae": {"generator": f"{lab}/vae.yaml"}, "idle": {"generator": f"{lab}/gan.yaml"}})
     assert main(["study", "run", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert ", model.autoencoder of vae, " in said and "source vae: fit " in said

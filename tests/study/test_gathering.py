@@ -20,7 +20,7 @@ def test_a_generator_that_does_not_draw_what_it_is_asked_for_is_named(tmp_path):
     fit = tmp_path / "sources" / "gan" / "generator-1"
     (fit / "checkpoints").mkdir(parents=True)
     (fit.parent / "generator.json").write_text(json.dumps({"checkpoint": "sources/gan/generator-1/checkpoints/last.ckpt"}))
-    graph = {"sources": {"gan": {"checkpoint": "last"}}}
+    graph = {"sources": {"gan": {"checkpoint": "last", "pool": "id"}}}
     assert _deaf(tmp_path, graph) == []  # no checks
     early = {"caries": row(0.5, 0.4, 0.6, 0.9)}
     last = {"caries": row(0.9, 0.8, 0.95, 0.95), "crown": row(0.52, 0.44, 0.61, 0.97), "hidden": row(0.5, 0.4, 0.6, 0.7),
@@ -30,6 +30,7 @@ def test_a_generator_that_does_not_draw_what_it_is_asked_for_is_named(tmp_path):
     (line,) = _deaf(tmp_path, graph)
     assert "Source 'gan' hardly draws what it is asked for" in line and "crown (0.97; 0.52 [0.44, 0.61])" in line
     assert not any(word in line for word in ("caries", "hidden", "weak", "unclear", "unsure", "rare", "one ("))
+    assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "last"}}}) == []  # only others start from it
     (fit / "adherence.jsonl").write_text("")
     assert _deaf(tmp_path, graph) == []
-    assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "best"}}}) == []
+    assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "best", "pool": "id"}}}) == []

@@ -150,7 +150,7 @@ def test_a_source_that_another_starts_from_decides_by_its_own_identity(real, tmp
     ({"model.autoencoder": "made"}, "'made' is none of"),
     ({"model.autoencoder": "good"}, "'good' starts from 'good' itself"),
     ({"model.autoencoder": "vae"}, "sources.vae.starts.model.init_from: 'good' starts from 'vae' itself"),
-    ({"autoencoder": "vae"}, "should match pattern"),
+    ({"autoencoder": "vae"}, "found 'autoencoder', expected an option"),
 ])
 def test_a_source_starts_from_trained_sources_only_and_never_from_itself(starts, told):
     vae = {"generator": "vae.yaml", "starts": {"model.init_from": "good"} if "sources.vae" in told else {}}
