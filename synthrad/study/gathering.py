@@ -90,9 +90,13 @@ def _banners(study: Study, pools: Mapping[str, list[Manifest]]) -> list[str]:
         if origin != "known":
             lines.append(f"Source {name!r}: the lineage of this set is {origin}. Whether its maker saw test subjects cannot "
                          "be checked here; no release may rest on it.")
-    configs = {n: s.generator for n, s in study.sources.items() if s.generator and "_cpu" in s.generator}
-    for name, config in configs.items():
-        lines.append(f"Source {name!r} comes from a narrow generator ({config}): what it shows holds for that one only.")
+    narrow: dict[str, list[str]] = {}
+    for name in pools:
+        if "_cpu" in (config := study.sources[name].generator or ""):
+            narrow.setdefault(config, []).append(repr(name))
+    for config, names in narrow.items():
+        who = f"Source {names[0]} comes" if len(names) == 1 else f"Sources {', '.join(names)} come"
+        lines.append(f"{who} from a narrow generator ({config}): what it shows holds for that one only.")
     return lines
 
 

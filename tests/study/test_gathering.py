@@ -1,8 +1,10 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 
-from synthrad.study.gathering import _copies, _deaf
+from synthrad.lineage import Fitted, Lineage
+from synthrad.study.gathering import _banners, _copies, _deaf
 
 
 def test_a_source_of_copies_is_named_with_its_numbers_and_a_fair_one_is_not():
@@ -34,3 +36,12 @@ def test_a_generator_that_does_not_draw_what_it_is_asked_for_is_named(tmp_path):
     (fit / "adherence.jsonl").write_text("")
     assert _deaf(tmp_path, graph) == []
     assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "best", "pool": "id"}}}) == []
+
+
+def test_narrow_generators_are_named_once_each():
+    lineage = Lineage((Fitted("generator", "d"),))
+    pools = {name: [SimpleNamespace(info=SimpleNamespace(lineage=lineage))] for name in ("a", "b", "c", "wide")}
+    configs = {"a": "gan_64_cpu.yaml", "b": "gan_64_cpu.yaml", "c": "ldm_cpu.yaml", "wide": "gan_64.yaml", "undrawn": "vae_cpu.yaml"}
+    study = SimpleNamespace(sources={n: SimpleNamespace(generator=g) for n, g in configs.items()})
+    assert [line.partition(":")[0] for line in _banners(study, pools)] == [
+        "Sources 'a', 'b' come from a narrow generator (gan_64_cpu.yaml)", "Source 'c' comes from a narrow generator (ldm_cpu.yaml)"]
