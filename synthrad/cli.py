@@ -27,6 +27,7 @@ from synthrad.callbacks import (
     ImageProgress,
     Preemption,
     RandomState,
+    Watch,
     as_interrupt,
     newest_valid,
 )
@@ -239,7 +240,8 @@ class SynthradCLI(LightningCLI):
         if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):
             ours = ours[:3]
         have = {type(c) for c in own}
-        kwargs["callbacks"] = own + [c for c in ours if type(c) not in have]
+        ours = [c for c in ours if type(c) not in have]
+        kwargs["callbacks"] = [*(Watch(c) for c in ours if isinstance(c, Preemption)), *own, *ours]
         kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO()]
         trainer = super().instantiate_trainer(**kwargs)
         self._check_world(trainer, settings)

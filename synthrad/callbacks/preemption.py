@@ -35,23 +35,33 @@ class Preemption(Callback):
 
     Saving inside a handler can catch a step half done; so handlers only set a flag. They are installed in
     on_train_start, because Lightning installs its own after on_fit_start. All ranks agree on the flag at batch end,
-    so that a signal to one of them stops all at the same step. A second Ctrl-C stops at once.
+    so that a signal to one of them stops all at the same step. A second Ctrl-C stops at once, and so does any signal before
+    the first step, see Watch.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
+        self._ready = True  # False: no step was begun, nothing can be half done
+
+    def watch(self) -> None:
+        """Install the handlers; until on_train_start a signal stops at once."""
+        self.received, self._ready = None, False
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self._ready:
+            raise RunError(f"stopped by {signal.Signals(number).name} before the first step: nothing is lost. The same command resumes.")
         if self.received == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the handlers."""
-        self.received = None
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+        if not self._before:
+            self.watch()
+        self._ready = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -104,3 +114,14 @@ class Preemption(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._before = {}
+
+
+class Watch(Callback):
+    """The first of all callbacks: lets a signal stop at once while the others get ready, which may take minutes."""
+
+    def __init__(self, preemption: Preemption):
+        self.preemption = preemption
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before any other callback's."""
+        self.preemption.watch()

@@ -7,9 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tiny_generator import fit_command
+from tiny_set import make
 
-from synthrad.callbacks.preemption import SIGNALS, Preemption, as_interrupt
+from synthrad.__main__ import main
+from synthrad.callbacks.preemption import SIGNALS, Preemption, Watch, as_interrupt
 from synthrad.errors import RunError
 
 
@@ -125,3 +130,44 @@ def test_exits_of_lightning_become_interrupts_and_ctrl_c_works_again():
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Slow(Callback):
+    """Gets ready for a while, and a signal comes meanwhile."""
+
+    def __init__(self, number):
+        self.number, self.reached = number, False
+
+    def on_train_start(self, trainer, pl_module):
+        os.kill(os.getpid(), self.number)
+        self.reached = True
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
+def test_a_signal_before_the_first_step_stops_at_once(handlers, number, tmp_path):
+    preemption, slow = Preemption(), Slow(number)
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False,
+                      enable_progress_bar=False, enable_model_summary=False, callbacks=[Watch(preemption), slow, preemption])
+    with pytest.raises(RunError, match=f"stopped by {number.name} before the first step: nothing is lost. The same command resumes."):
+        trainer.fit(BoringModel())
+    assert not slow.reached and trainer.global_step == 0
+
+
+def test_with_a_watch_a_signal_still_waits_for_the_end_of_the_batch(handlers):
+    callback = Preemption()
+    Watch(callback).on_train_start(trainer(), None)
+    callback.on_train_start(trainer(), None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(RunError, match="at step 17"):
+        end_of_batch(callback)
+    assert {n: signal.getsignal(n) for n in SIGNALS} == handlers
+
+
+def test_the_command_line_watches_before_any_callback_of_the_config(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(Trainer, "fit", lambda self, *_, **__: found.extend(self.callbacks))
+    make(tmp_path / "real")
+    assert main([*fit_command(tmp_path / "real", tmp_path / "run"), "--trainer.callbacks+=synthrad.callbacks.adherence.Adherence"]) == 0
+    kinds = [type(c).__name__ for c in found]
+    assert kinds[0] == "Watch" and kinds.index("Adherence") < kinds.index("Preemption")
+    assert found[0].preemption is found[kinds.index("Preemption")]
