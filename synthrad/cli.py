@@ -234,7 +234,8 @@ class SynthradCLI(LightningCLI):
         if settings.logger in (None, True):
             kwargs["logger"] = [TensorBoardLogger(root, name="", version="", default_hp_metric=False),
                                 ResumedCSVLogger(root, name="", version="")]
-        own = list(settings.get("callbacks") or [])
+        given = settings.get("callbacks") or []
+        own = list(given) if isinstance(given, (list, tuple)) else [given]  # --trainer.callbacks=NAME is one
         monitor = getattr(self.model, "monitor", None)
         ours = [RandomState(), Preemption(), ImageProgress(self.subcommand), DurableCheckpoint(monitor=monitor)]
         if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):

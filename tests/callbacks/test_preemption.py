@@ -171,3 +171,7 @@ def test_the_command_line_watches_before_any_callback_of_the_config(tmp_path, mo
     kinds = [type(c).__name__ for c in found]
     assert kinds[0] == "Watch" and kinds.index("Adherence") < kinds.index("Preemption")
     assert found[0].preemption is found[kinds.index("Preemption")]
+    found.clear()
+    one = [a for a in fit_command(tmp_path / "real", tmp_path / "other") if "callbacks" not in a]
+    assert main([*one, "--trainer.callbacks=synthrad.callbacks.image_grid.ImageGrid"]) == 0
+    assert [type(c).__name__ for c in found][:2] == ["Watch", "ImageGrid"]
