@@ -28,6 +28,7 @@ from synthrad.metrics.classification import FEWEST_POSITIVE
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 REFERENCE = "real_only"
 METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
+LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
 
@@ -232,9 +233,9 @@ class Study(Part):
 
     def said(self) -> dict[str, Any]:
         """All that the study says, as plain data; keys that came later only where they say something: studies from before keep their hash."""
-        later, data = {"starts": {}, "prompts": None, "unnamed": "unknown"}, self.model_dump()
+        data = self.model_dump()
         for source in data["sources"].values():
-            for key, default in later.items():
+            for key, default in LATER.items():
                 if source[key] == default:
                     del source[key]
         return data
