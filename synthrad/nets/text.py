@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from synthrad.errors import InputError
 PAD, UNKNOWN_WORD = 0, 1  # numbers of no word, and of a word that the vocabulary lacks
 READ = ("input_ids", "attention_mask")  # what text encoders take of what tokenizers give
 KEPT_BYTES = 2**29  # of embeddings, held at most
+HUB_SECONDS = 5.0  # for the hub to answer at all
 
 
 def words_of(prompt: str) -> list[str]:
@@ -103,13 +105,9 @@ class FrozenEncoder:
     """
 
     def __init__(self, name: str, key: str, length: int | None = None):
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
-
         try:
-            config = AutoConfig.from_pretrained(name)
+            config, tokenizer, model = _load(name)
             text = getattr(config, "text_config", None)  # of a model of images and text, such as CLIP
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModel.from_pretrained(name)
             if getattr(config, "is_encoder_decoder", False):
                 model = model.get_encoder()  # of T5, say
             elif text is not None and hasattr(model, "text_model"):
@@ -176,6 +174,25 @@ class FrozenEncoder:
                 self._bytes += tokens.nbytes
         while self._bytes > KEPT_BYTES and self._kept:
             self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+
+
+def _load(name: str) -> tuple[Any, Any, Any]:
+    """Config, tokenizer and model of a folder or hub id: from this machine if they are here, else fetched.
+
+    Left to itself the library asks the hub about every file, five times over, also for files that it has: without a network
+    that is minutes. So the hub is asked only for what is not here, and first once, for a few seconds, whether it answers.
+    """
+    from huggingface_hub import HfApi
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    parts = (AutoConfig, AutoTokenizer, AutoModel)
+    try:
+        return tuple(part.from_pretrained(name, local_files_only=True) for part in parts)
+    except Exception:  # the library raises many kinds
+        if Path(name).is_dir():
+            raise
+    HfApi().model_info(name, timeout=HUB_SECONDS)
+    return tuple(part.from_pretrained(name) for part in parts)
 
 
 def check_lengths(lengths: Sequence[int], most: int, unit: str) -> None:

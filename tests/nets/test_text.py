@@ -78,6 +78,26 @@ def test_of_an_encoder_with_a_decoder_the_encoder_reads(tmp_path, bert):
     assert FrozenEncoder(str(tmp_path), "model.text")(["left"]).shape[2] == 16
 
 
+def test_the_hub_is_asked_once_and_only_for_what_is_not_here(bert, monkeypatch):
+    asked = []
+    from huggingface_hub import HfApi
+    from transformers import AutoConfig
+
+    def unreachable(self, name, timeout):
+        asked.append((name, timeout))
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    fetch = AutoConfig.from_pretrained
+    flags = []
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda name, **more: flags.append(more) or fetch(name, **more))
+    FrozenEncoder(str(bert), "model.text")
+    assert not asked
+    with pytest.raises(InputError, match="no/such-encoder.*no route to host"):
+        FrozenEncoder("no/such-encoder", "model.text")
+    assert asked == [("no/such-encoder", text.HUB_SECONDS)] and flags and all(f["local_files_only"] for f in flags)
+
+
 @pytest.mark.parametrize("name", ["no/such-encoder", "EMPTY"])
 def test_an_encoder_that_is_not_here_is_one_error(name, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
