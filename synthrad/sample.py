@@ -312,6 +312,8 @@ def parser() -> argparse.ArgumentParser:
     diffusion.add_argument("--sampler-steps", type=int, metavar="N", help="calls of the net an image (heun: twice as many)")
     diffusion.add_argument("--guidance", type=float, metavar="SCALE", help="1 = the condition as learned; more = exaggerated, with "
                            "less variety")
+    diffusion.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times at which guidance steers, from 0 "
+                           "(the picture) to 1 (noise); the whole way is 0 1")
     p.add_argument("--block-size", type=int, default=16, help="images computed together (default 16)")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: cuda where there is one")
     look = p.add_argument_group("pictures to look at", "They are no part of a set and never lie in its folder.")
@@ -362,10 +364,11 @@ def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, r
 
 def _draw_with(generator: Any, args: argparse.Namespace) -> None:
     """Hand the options of diffusion models to one."""
-    options = {"sampler": args.sampler, "steps": args.sampler_steps, "guidance": args.guidance}
+    options = {"sampler": args.sampler, "steps": args.sampler_steps, "guidance": args.guidance,
+               "guidance_interval": args.guidance_interval}
     if given := [k for k, v in options.items() if v is not None]:
         if not hasattr(generator, "draw_with"):
-            raise InputError(f"--{given[0].replace('steps', 'sampler-steps')}", f"given for a {type(generator).__name__}",
+            raise InputError(f"--{given[0].replace('steps', 'sampler-steps').replace('_', '-')}", f"given for a {type(generator).__name__}",
                              "a diffusion model", "leave it out; a StyleGAN2 has --truncation")
         generator.draw_with(**options)
 

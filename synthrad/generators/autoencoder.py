@@ -36,11 +36,12 @@ class Autoencoder(ConditionalGenerator):
 
     Args:
         max_images: stop once this many real images were shown.
-        channels, latent_channels, res_blocks, attention, bottleneck, codes, flash: see nets.autoencoder.ImageAutoencoder.
+        channels, latent_channels, res_blocks, attention, bottleneck, codes, flash, recompute: see nets.autoencoder.ImageAutoencoder.
         masks: draw = mask channels are encoded with the image; none = the image alone, masks only judge it (callbacks.reconstruction).
         mask_encoding: onehot or scalar, see nets.encoding.
         bottleneck_weight: of the KL divergence, summed over the latents and divided by the numbers of a picture, or of the
-            commitment to the codebook. 1e-6 is that of latent diffusion; for a generator that is drawn from its prior take 1e-2 or more.
+            commitment to the codebook (MONAI has the factor 0.25 of van den Oord et al. 2017 in it). auto = 1e-6, that of latent
+            diffusion, and 1 for a codebook; for a generator that is drawn from its prior take 1e-2 or more.
         perceptual: discriminator = features of the patch discriminator, which needs no weights from elsewhere; a file of
             weights of `perceptual_arch` (timm); null = none.
         perceptual_weight: of that distance.
@@ -56,7 +57,7 @@ class Autoencoder(ConditionalGenerator):
 
     def __init__(self, max_images: int = 1_000_000, channels: Sequence[int] = (64, 128, 256), latent_channels: int = 4,
                  res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = True,
-                 masks: Literal["draw", "none"] = "draw", mask_encoding: MaskEncoding = "onehot", bottleneck_weight: float = 1e-6,
+                 recompute: bool = False, masks: Literal["draw", "none"] = "draw", mask_encoding: MaskEncoding = "onehot", bottleneck_weight: float | Literal["auto"] = "auto",
                  perceptual: str | None = "discriminator", perceptual_arch: str = "vgg16", perceptual_weight: float = 0.3,
                  adversarial_weight: float = 0.05, adversarial_from: int = 20_000, lr: float = 1e-4,
                  ema_half_life_images: float = 10_000, ema_rampup: float = 0.05, accumulate: int = 1):
@@ -84,7 +85,7 @@ class Autoencoder(ConditionalGenerator):
         h, image = self.hparams, len(spec["channels"])
         self.picture_channels = picture_channels if h.masks == "draw" else image
         make = lambda: ImageAutoencoder(spec["size"], self.picture_channels, h.latent_channels, h.channels, h.res_blocks,  # noqa: E731
-                                        h.attention, h.bottleneck, h.codes, h.flash)
+                                        h.attention, h.bottleneck, h.codes, h.flash, h.recompute)
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())
         layers = max(1, min(3, min(spec["size"]).bit_length() - 4))  # 3 from 64 px on, as published; less where its map would vanish
@@ -109,7 +110,7 @@ class Autoencoder(ConditionalGenerator):
         """Refuse weights that cannot be meant."""
         h = self.hparams
         for name in ("bottleneck_weight", "perceptual_weight", "adversarial_weight", "adversarial_from"):
-            if not h[name] >= 0:
+            if h[name] != "auto" and not h[name] >= 0:
                 raise InputError(f"model.{name}", str(h[name]), "a number of at least 0")
         if h.perceptual == "discriminator" and h.perceptual_weight and not h.adversarial_weight:
             raise InputError("model.perceptual", "discriminator with model.adversarial_weight 0, which trains none",
@@ -171,12 +172,12 @@ class Autoencoder(ConditionalGenerator):
         """Mean loss of some pictures; what was made of them is kept for the discriminator."""
         h, image = self.hparams, len(self.spec["channels"])
         made, cost, latents = self.net(real, noise)
-        made = made.float()
+        made = made.to(real.dtype)
         drawn.append((part, made.detach()))
         flat = latents.detach().float()
         moments.append(torch.stack([flat.mean(), flat.square().mean()]))
         loss = (made - real).abs().mean()
-        loss = loss + h.bottleneck_weight * cost / (real[0].numel() if h.bottleneck == "kl" else 1)
+        loss = loss + self.bottleneck_weight * cost / (real[0].numel() if h.bottleneck == "kl" else 1)
         if self.distance is not None and h.perceptual_weight:
             loss = loss + h.perceptual_weight * self.distance(made[:, :image], real[:, :image])
         if joined:
@@ -192,6 +193,12 @@ class Autoencoder(ConditionalGenerator):
         self.steps_done += 1
         self.log("latent_scale", self.latent_scale)
         self.count(batch_images, self.net, self.net_ema, self.ramped(batch_images, self.hparams.ema_half_life_images))
+
+    @property
+    def bottleneck_weight(self) -> float:
+        """Of the loss."""
+        given = self.hparams.bottleneck_weight
+        return given if given != "auto" else {"kl": 1e-6, "vq": 1.0}[self.hparams.bottleneck]
 
     # ---- latents
 

@@ -7,7 +7,7 @@ attributes; nets.encoding says how both are made.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -25,6 +25,11 @@ from synthrad.nets.averaging import half_life_decay, ramped_half_life, update_av
 from synthrad.nets.encoding import encode_condition, encode_masks, forget, standardise
 
 SAME = ("size", "channels", "classes", "layers", "attributes", "untaught", "prompt", "vocabulary")  # of the data that a training may go on with
+
+
+def ordered(part: Any) -> Any:
+    """A part of a spec for comparing: mappings are equal in any order, but layers become channels in theirs."""
+    return list(part.items()) if isinstance(part, Mapping) else part
 
 
 class ConditionalGenerator(L.LightningModule, ABC):
@@ -86,7 +91,7 @@ class ConditionalGenerator(L.LightningModule, ABC):
         """
         if self.spec is not None:
             for k in SAME:
-                if self.spec.get(k, []) != spec.get(k, []):
+                if ordered(self.spec.get(k, [])) != ordered(spec.get(k, [])):
                     raise InputError(f"checkpoint: {k}", str(self.spec.get(k, [])), f"{spec.get(k, [])}, as data gives it",
                                      "continue with the dataset and size that it was trained on")
             preflight.check_same_training(self.spec, spec)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from synthrad.cases import Case
 from synthrad.conditioning import Condition
 from synthrad.diffusion.samplers import Sampler
 from synthrad.errors import InputError
+from synthrad.generators.conditional import ordered
 from synthrad.generators.diffusion import Diffusion
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
@@ -28,7 +29,7 @@ from synthrad.nets.text import WordEncoder
 from synthrad.records import DatasetInfo
 
 KEY = "model.base"
-STRUCTURE = ("channels", "attention", "res_blocks", "head_channels", "flash", "recompute", "schedule", "shift", "zero_terminal_snr", "prediction",
+STRUCTURE = ("channels", "attention", "res_blocks", "head_channels", "schedule", "shift", "zero_terminal_snr", "prediction",
              "min_snr", "text", "text_length", "text_width", "vector")  # settings that are the base's
 TOLD = ("rates", "prompt", "vocabulary")  # of a spec: how the base was told its conditions
 SAME = ("size", "channels", "classes", "attributes", "untaught")  # of what base and branch learn from
@@ -42,6 +43,7 @@ class ControlledDiffusion(Diffusion):
             on latents, with prompts or without. Its net, schedule and reader of prompts are taken over: to sample, its file is
             not needed, and to go on with a fit it is.
         mask_drop_rate: share of images that train with a mask of zeros, as one that is not given looks.
+        flash, recompute: as Diffusion has them, of base and branch.
         max_images, mask_encoding, lr, warmup_images, ema_half_life_images, ema_rampup, label_dropout, drop_rate, accumulate, times,
             sampler, steps, guidance, guidance_interval: as Diffusion has them, of the branch.
     """
@@ -50,13 +52,13 @@ class ControlledDiffusion(Diffusion):
 
     def __init__(self, base: str, max_images: int = 1_000_000, mask_drop_rate: float = 0.1, mask_encoding: MaskEncoding = "onehot",
                  lr: float = 1e-4, warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
-                 label_dropout: float = 0.1, drop_rate: float = 0.1, accumulate: int = 1, times: str = "uniform",
+                 label_dropout: float = 0.1, drop_rate: float = 0.1, accumulate: int = 1, times: Literal["uniform", "logit_normal"] = "uniform",
                  sampler: Sampler = "dpm_multistep", steps: int = 25, guidance: float = 1.0,
-                 guidance_interval: tuple[float, float] = (0.0, 1.0)):
+                 guidance_interval: tuple[float, float] = (0.0, 1.0), flash: bool = True, recompute: bool = False):
         super().__init__(max_images=max_images, masks="given", mask_encoding=mask_encoding, lr=lr, warmup_images=warmup_images,
                          ema_half_life_images=ema_half_life_images, ema_rampup=ema_rampup, label_dropout=label_dropout,
                          drop_rate=drop_rate, accumulate=accumulate, times=times, sampler=sampler, steps=steps, guidance=guidance,
-                         guidance_interval=guidance_interval)
+                         guidance_interval=guidance_interval, flash=flash, recompute=recompute)
         self.hparams.update(masks="given", autoencoder=None)  # the command line notes only what this class takes
         self._of_base: dict[str, Any] | None = None  # what checkpoints keep of it beside its weights
 
@@ -74,7 +76,7 @@ class ControlledDiffusion(Diffusion):
         if self._of_base is None:
             source, lineage = read_base(self.hparams.base, spec)
             self._of_base = {"hparams": {k: source.hparams[k] for k in STRUCTURE}, "told": {k: source.spec.get(k) for k in TOLD},
-                             "digest": lineage.fitted[-1].digest}
+                             "digest": lineage.fitted[-1].digest, "drop_rate": source.hparams.drop_rate}
             self._entry = source._entry
             info = DatasetInfo.from_dict(dict(spec["info"]), "data")
             spec["info"] = replace(info, lineage=info.lineage + lineage).to_dict()
@@ -128,6 +130,11 @@ class ControlledDiffusion(Diffusion):
         c, masks = super().asked(replace(condition, masks=blank), n)
         return c, torch.zeros_like(masks)
 
+    @property
+    def undirected(self) -> float:
+        """The smaller one: guidance needs base and branch to have drawn without a condition."""
+        return min(self.hparams.drop_rate, (self._of_base or {}).get("drop_rate", 1.0))
+
     def _fit_masks(self, masks: Tensor, shape: Sequence[int]) -> Tensor:
         return masks  # the branch reads them at their own size
 
@@ -160,7 +167,7 @@ def read_base(path: str, spec: Mapping[str, Any]) -> tuple[Diffusion, Lineage]:
         raise InputError(f"{KEY} {path}", f"a model of images with masks of {', '.join(theirs['layers'])}", "one of images alone: masks steer "
                          "from beside it", "train it with data.layers=[]")
     for name in SAME:
-        if theirs.get(name) != (mine := spec.get(name)):
+        if ordered(theirs.get(name)) != ordered(mine := spec.get(name)):
             raise InputError(f"{KEY} {path}", f"{name} {theirs.get(name)}", f"{mine}, as data gives it",
                              "train base and branch with the same data.size, data.classes, data.attributes and data.min_subjects")
     if info.intensity != spec["info"]["intensity"]:

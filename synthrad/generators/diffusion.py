@@ -102,13 +102,18 @@ class Diffusion(ConditionalGenerator):
             InputError: a value that cannot be meant, or guidance of a generator that was never without a condition.
         """
         made = {**self.drawing, **{k: v for k, v in options.items() if v is not None}}
-        preflight.check_drawing(made, self.hparams.drop_rate, bool(self.net_ema.c_dim or self.hparams.text))
+        preflight.check_drawing(made, self.undirected, bool(self.net_ema.c_dim or self.hparams.text))
         self.drawing = made
+
+    @property
+    def undirected(self) -> float:
+        """Share of images that trained without a condition."""
+        return self.hparams.drop_rate
 
     def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
         """The net and its average."""
         h = self.hparams
-        preflight.check_drawing(self.drawing, h.drop_rate, bool(c_dim or h.text))
+        preflight.check_drawing(self.drawing, self.undirected, bool(c_dim or h.text))
         if h.text is not None and "prompt" not in spec:
             raise InputError("model.text", f"{h.text!r}, and no data.prompt", "a template of prompts", 'set data.prompt, such as "{findings}"')
         if not h.vector and h.text is None:

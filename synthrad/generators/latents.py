@@ -20,6 +20,7 @@ from tqdm import tqdm
 from synthrad.cases import collate
 from synthrad.errors import InputError
 from synthrad.generators.autoencoder import Autoencoder
+from synthrad.generators.conditional import ordered
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
 
@@ -59,7 +60,7 @@ def read_autoencoder(path: str, spec: Mapping[str, Any], masks: str) -> tuple[Au
         raise InputError(f"{KEY} {path}", "images with their masks" if encoded == "draw" else "images alone",
                          "images alone, for model.masks=given" if wanted == "none" else "images with their masks, for model.masks=draw",
                          f"train the autoencoder with model.masks={wanted}")
-    if wanted == "draw" and theirs["layers"] != spec["layers"]:
+    if wanted == "draw" and ordered(theirs["layers"]) != ordered(spec["layers"]):
         raise InputError(f"{KEY} {path}", f"layers {theirs['layers']}", f"{spec['layers']}, as data gives them",
                          "train an autoencoder on these masks")
     entry = {"hparams": {k: v for k, v in module.hparams.items() if not k.startswith("_")}, "spec": {k: theirs[k] for k in ("size", "channels", "classes", "layers", "attributes")},
@@ -109,8 +110,9 @@ class KeptLatents:
         draft = tell(self._begin() if rank == 0 else None)
         if draft is not None:
             try:
-                self._encode(draft, rank, ranks)
-                meet()
+                whole = self._encode(draft, rank, ranks)
+                if not (strategy.reduce_boolean_decision(whole) if strategy is not None else whole):
+                    raise InputError(KEY, "latents that are not finite", "a trained autoencoder", "train it again, or name an earlier checkpoint")
                 if rank == 0:
                     os.replace(draft, self.path)
             finally:
@@ -129,19 +131,20 @@ class KeptLatents:
         np.lib.format.open_memmap(draft, "w+", np.float32, self._shape).flush()
         return draft
 
-    def _encode(self, draft: str, rank: int, ranks: int) -> None:
+    def _encode(self, draft: str, rank: int, ranks: int) -> bool:
+        """One process's share; whether all latents are finite."""
         net, rows, made = self._autoencoder, len(self._data.train), np.lib.format.open_memmap(draft, "r+")
         starts = range(rank * self._batch, rows, ranks * self._batch)
         for start in tqdm(starts, desc="encoding latents", unit="batch", disable=None if rank == 0 else True):
             case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
             latents = torch.stack(net.to_latents(net.pictures(case)[:, : net.picture_channels]), 1).float().cpu().numpy()
             if not np.isfinite(latents).all():
-                raise InputError(KEY, "latents that are not finite", "a trained autoencoder",
-                                 "train it again, or name an earlier checkpoint")
+                return False
             made[start : start + len(latents)] = latents
         made.flush()
         with open(draft, "rb") as file:
             os.fsync(file.fileno())
+        return True
 
     def draw(self, rows: Tensor, noise: Tensor) -> Tensor:
         """Latents [n, channels, h, w] of training rows: their means with `noise` of their deviations."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from synthrad.errors import InputError
 from synthrad.nets.normalization import quicken
+from synthrad.nets.recompute import computed_again
 
 Bottleneck = Literal["kl", "vq"]
 
@@ -27,10 +29,12 @@ class ImageAutoencoder(nn.Module):
         bottleneck: kl = a normal distribution a pixel of the latent picture (Kingma and Welling 2014); vq = the nearest entry of
             a codebook (van den Oord et al. 2017, with averaged entries).
         codes: entries of the codebook. flash: scaled_dot_product_attention instead of the plain product.
+        recompute: see nets.recompute.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, latent_channels: int = 4, channels: Sequence[int] = (64, 128, 256),
-                 res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = False):
+                 res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = False,
+                 recompute: bool = False):
         super().__init__()
         self.factor = 2 ** (len(channels) - 1)
         if any(side % self.factor for side in size):
@@ -39,7 +43,7 @@ class ImageAutoencoder(nn.Module):
         if odd := [c for c in channels if c < 8 or c % 8]:
             raise InputError("model.channels", str(odd[0]), "multiples of 8", "choose rounder numbers")
         self.latent_shape = (latent_channels, *(side // self.factor for side in size))
-        self.bottleneck = bottleneck
+        self.bottleneck, self.recompute = bottleneck, recompute
         self.net = AutoencoderKL(
             2, in_channels, in_channels, res_blocks, tuple(channels), (*[False] * (len(channels) - 1), attention), latent_channels,
             norm_num_groups=32 if all(c % 32 == 0 for c in channels) else 8, with_encoder_nonlocal_attn=attention,
@@ -56,14 +60,22 @@ class ImageAutoencoder(nn.Module):
 
         With a codebook the deviation is 0 and the mean is what is not quantized yet.
         """
-        if self.quantizer is None:
-            return self.net.encode(x)
-        mean = self.net.quant_conv_mu(self.net.encoder(x))
+        with self._blocks(self.net.encoder):
+            if self.quantizer is None:
+                return self.net.encode(x)
+            mean = self.net.quant_conv_mu(self.net.encoder(x))
         return mean, torch.zeros_like(mean)
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pictures; with a codebook, of its nearest entries."""
-        return self.net.decode(z if self.quantizer is None else self.quantizer(z)[1])
+        return self._decode(z if self.quantizer is None else self.quantizer(z)[1])
+
+    def _decode(self, z: Tensor) -> Tensor:
+        with self._blocks(self.net.decoder):
+            return self.net.decode(z)
+
+    def _blocks(self, part: nn.Module) -> AbstractContextManager[None]:
+        return computed_again(list(part.blocks) if self.recompute else [])
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, and standard normal noise in the shape of their latents.
@@ -75,8 +87,8 @@ class ImageAutoencoder(nn.Module):
         mean, deviation = self.encode(x)
         if self.quantizer is not None:
             cost, z = self.quantizer(mean)
-            return self.net.decode(z), cost, mean
+            return self._decode(z), cost, mean
         variance = deviation.square()
         divergence = 0.5 * (mean.square() + variance - 1 - variance.clamp(min=1e-20).log())  # Kingma and Welling 2014, appendix B
         z = mean + deviation * noise
-        return self.net.decode(z), divergence.flatten(1).sum(1).mean(), z
+        return self._decode(z), divergence.flatten(1).sum(1).mean(), z

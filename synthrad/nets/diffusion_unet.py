@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from monai.networks.nets import ControlNet, DiffusionModelUNet
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from synthrad.errors import InputError
 from synthrad.nets.normalization import quicken
+from synthrad.nets.recompute import computed_again
 
 
 class DiffusionUNet(nn.Module):
@@ -29,8 +27,7 @@ class DiffusionUNet(nn.Module):
         context_dim: of the tokens that attention also reads; None = no tokens.
         words: a net that reads prompts and is trained along, see nets.text.WordEncoder.
         flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine.
-        recompute: in training, keep only what enters each block and compute the rest again for its gradient (Chen et al. 2016):
-            less memory, more time, the same gradients.
+        recompute: see nets.recompute.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, out_channels: int, c_dim: int,
@@ -77,22 +74,9 @@ class DiffusionUNet(nn.Module):
         """
         told = c.to(x.dtype) if self.c_dim else None
         down, middle = (None, None) if control is None else control
-        blocks = [*self.net.down_blocks, self.net.middle_block, *self.net.up_blocks] if self.recompute and torch.is_grad_enabled() else []
-        with _computed_again(blocks):
+        with computed_again([*self.net.down_blocks, self.net.middle_block, *self.net.up_blocks] if self.recompute else []):
             return self.net(x, (1000 * t).to(torch.float32), context=context, class_labels=told, down_block_additional_residuals=down,
                             mid_block_additional_residual=middle)
-
-
-@contextmanager
-def _computed_again(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Let blocks keep nothing between their forward and backward pass but their inputs."""
-    for block in blocks:
-        block.forward = partial(checkpoint, type(block).forward.__get__(block), use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward  # the class's own again
 
 
 def _condition_embedding(c_dim: int, width: int) -> nn.Sequential:
@@ -106,13 +90,13 @@ class ControlBranch(nn.Module):
     It starts as a copy of the UNet, its outputs pass convolutions that start at zero: untrained, it changes nothing.
 
     Args:
-        unet: what it is copied from, and what it steers.
+        unet: what it is copied from, and what it steers; its `recompute` holds here, too.
         control_channels: of the picture. halvings: how often that is larger than what the UNet sees.
     """
 
     def __init__(self, unet: DiffusionUNet, control_channels: int, halvings: int = 0):
         super().__init__()
-        self.c_dim = unet.c_dim
+        self.c_dim, self.recompute = unet.c_dim, unet.recompute
         self.net = ControlNet(**unet.shared, conditioning_embedding_in_channels=control_channels,
                               conditioning_embedding_num_channels=tuple(16 * 2**i for i in range(halvings + 1)))
         quicken(self.net)
@@ -128,4 +112,5 @@ class ControlBranch(nn.Module):
             x, t, c, context: as the UNet gets them. control: [n, control_channels, h 2^halvings, w 2^halvings].
         """
         told = c.to(x.dtype) if self.c_dim else None
-        return self.net(x, (1000 * t).to(torch.float32), control, context=context, class_labels=told)
+        with computed_again([*self.net.down_blocks, self.net.middle_block] if self.recompute else []):
+            return self.net(x, (1000 * t).to(torch.float32), control, context=context, class_labels=told)

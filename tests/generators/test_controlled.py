@@ -12,6 +12,7 @@ from tiny_set import make
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
 from synthrad.conditioning import Condition
+from synthrad.errors import InputError
 from synthrad.generators.controlled import ControlledDiffusion
 from synthrad.generators.loading import load_generator
 from synthrad.nets.diffusion_unet import ControlBranch, DiffusionUNet
@@ -93,6 +94,17 @@ def test_an_untrained_branch_draws_what_the_base_draws(real, base):
     model.base.load_state_dict(source.net_ema.state_dict())
     ask = Condition(labels=np.array([[1, 0]] * 2), attributes=[{"sex": "f"}] * 2)
     assert torch.equal(model.eval().sample(ask, [1, 2]).image, source.sample(ask, [1, 2]).image)
+
+
+def test_guidance_needs_a_base_that_was_without_a_condition(real, tmp_path):
+    base = fitted(real, tmp_path / "told", more=ALONE, drop_rate=0)
+    spec = {**copy.deepcopy(load_generator(base)[0].spec), "layers": {"tooth": ["crown", "root"]}}
+    with pytest.raises(InputError, match="guidance: found 2.0, and the generator was trained with drop_rate 0"):
+        ControlledDiffusion(str(base), guidance=2.0).build(spec)
+    model = ControlledDiffusion(str(base))
+    model.build(spec)
+    with pytest.raises(InputError, match="trained with drop_rate 0"):
+        model.draw_with(guidance=1.5)
 
 
 def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_samples(real, base, tmp_path):

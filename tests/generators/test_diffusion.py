@@ -150,6 +150,7 @@ def test_the_rate_rises_and_the_average_follows():
     ({"channels": (8, 12)}, "found 12; expected multiples of 8"),
     ({"channels": (8, 8, 8, 8, 8, 8), "attention": (False,) * 6}, "divisible by 32"),
     ({"attention": (True,)}, "expected 2, as model.channels has"),
+    ({"channels": (), "attention": ()}, "model.channels: found no level"),
     ({"drop_rate": 1.5}, "drop_rate: found 1.5"),
     ({"steps": 0}, "sampler steps: found 0"),
     ({"min_snr": 0.0}, "min_snr: found 0"),
@@ -204,10 +205,11 @@ def test_a_resumed_fit_ends_as_an_uninterrupted_one_and_samples(real, tmp_path):
     assert main(sample_command(whole, real, tmp_path / "set")) == 0
     made = Manifest.read(tmp_path / "set")
     assert made.info.lineage.settings["sampler"] == "dpm_multistep" and made.info.lineage.settings["steps"] == 3
-    slow = [*sample_command(whole, real, tmp_path / "slow"), "--sampler=ddim", "--sampler-steps=5", "--guidance=1.5"]
+    slow = [*sample_command(whole, real, tmp_path / "slow"), "--sampler=ddim", "--sampler-steps=5", "--guidance=1.5", "--guidance-interval", "0.2", "0.8"]
     assert main(slow) == 0
     settings = Manifest.read(tmp_path / "slow").info.lineage.settings
-    assert (settings["sampler"], settings["steps"], settings["guidance"]) == ("ddim", 5, 1.5)
+    assert (settings["sampler"], settings["steps"], settings["guidance"], settings["guidance_interval"]) == ("ddim", 5, 1.5, [0.2, 0.8])
+    assert main([*sample_command(whole, real, tmp_path / "odd"), "--guidance-interval", "0.8", "0.2"]) == 2
     assert len(made) == 10 and {f.kind for f in made.info.lineage.fitted} == {"generator"}
     assert json.loads(json.dumps(made.info.lineage.settings))["dtype"] == "float32"
 

@@ -93,13 +93,18 @@ def test_latents_are_those_of_the_pictures_and_are_made_once(made):
 class Processes:
     """Stands for the strategy of one of two processes, which are threads here."""
 
-    world_size, told, gate = 2, [None], None
+    world_size, told, said, gate = 2, [None], [None, None], None
 
     def __init__(self, rank):
         self.global_rank = rank
 
     def barrier(self):
         self.gate.wait(60)
+
+    def reduce_boolean_decision(self, decision):
+        self.said[self.global_rank] = decision
+        self.barrier()
+        return all(self.said)
 
     def broadcast(self, value):
         if self.global_rank == 0:
@@ -130,6 +135,27 @@ def test_processes_share_the_encoding(made, tmp_path, monkeypatch):
     noise = torch.randn(2, *net.net_ema.latent_shape)
     assert torch.equal(shared[0].draw(torch.tensor([0, 5]), noise), shared[1].draw(torch.tensor([0, 5]), noise))
     assert [f.name for f in (tmp_path / "shared").iterdir()] == [shared[0].path.name]  # no draft is left
+
+
+def test_latents_of_one_process_that_are_not_finite_stop_all(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(Processes, "gate", threading.Barrier(2))
+    data = GenerationDataModule(str(made / "real"), (32, 32), 4)
+    net, entry, _ = read_autoencoder(str(newest_valid(made / "joint")), data.spec(), "draw")
+    kept = [KeptLatents(data, tmp_path / "shared", net, entry["digest"], batch=3) for _ in range(2)]
+    encode, said = KeptLatents._encode, []
+    monkeypatch.setattr(KeptLatents, "_encode", lambda self, draft, rank, ranks: encode(self, draft, rank, ranks) and rank == 0)
+
+    def make(rank):
+        with pytest.raises(InputError, match="latents that are not finite") as e:
+            kept[rank].make(Processes(rank))
+        said.append(e)
+
+    threads = [threading.Thread(target=make, args=(rank,)) for rank in range(2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(120)
+    assert len(said) == 2 and not list((tmp_path / "shared").iterdir())
 
 
 def test_from_masks_at_the_latents_size(made, tmp_path):

@@ -1,0 +1,79 @@
+"""Diffusion and autoencoders on two processes and in parts: the result of one batch."""
+
+from unittest.mock import patch
+
+import pytest
+import torch
+from forks import forks
+from tiny_gan import Pictures, fit
+
+from synthrad.generators import diffusion
+from synthrad.generators.autoencoder import Autoencoder
+from synthrad.generators.diffusion import Diffusion
+
+NET = {"channels": (8, 16), "res_blocks": 1, "max_images": 40}
+
+
+class Given:
+    """Randomness is a function of step and picture: whoever draws picture i draws the same."""
+
+    folder = None
+
+    def training_step(self, batch, batch_idx):
+        source = torch.Generator().manual_seed(self.images_seen)
+
+        def normal(shape):
+            return torch.empty(8, *shape, dtype=torch.float64).normal_(generator=source)[batch.index]
+
+        uniform = torch.empty(8, dtype=torch.float64).uniform_(0.01, 0.99, generator=source)[batch.index]
+        with patch.object(torch, "randn_like", lambda x: normal(x.shape[1:])), \
+                patch.object(torch, "randn", lambda n, *shape, **_: normal(shape)), \
+                patch.object(diffusion, "spread_times", lambda n, kind: uniform):
+            super().training_step(batch, batch_idx)
+
+    def on_train_end(self):
+        torch.save(self.state_dict(), self.folder / f"rank{self.global_rank}.pt")
+
+
+class GivenDiffusion(Given, Diffusion):
+    pass
+
+
+class GivenAutoencoder(Given, Autoencoder):
+    pass
+
+
+def final(model, folder, batch_size=8, devices=1):
+    folder.mkdir()
+    model.folder = folder
+    fit(Pictures(batch_size), model, devices=devices, precision="64-true")
+    return [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in range(devices)]
+
+
+def distance(a, b):
+    assert a.keys() == b.keys()
+    return max((a[k].double() - b[k].double()).abs().max().item() for k in a)
+
+
+MODELS = {
+    "pixels": lambda **more: GivenDiffusion(**NET, attention=(False, True), head_channels=8, warmup_images=0, drop_rate=0.0,
+                                            label_dropout=0.0, **more),
+    "recomputed": lambda **more: GivenDiffusion(**NET, attention=(False, True), head_channels=8, warmup_images=0, drop_rate=0.0,
+                                                label_dropout=0.0, recompute=True, **more),
+    "kl": lambda **more: GivenAutoencoder(**NET, latent_channels=2, attention=False, adversarial_from=16, **more),
+}
+
+
+@forks
+@pytest.mark.parametrize("kind", list(MODELS))
+def test_parts_and_processes_give_the_result_of_one_batch(kind, tmp_path):
+    """Five steps in float64: weights and averages agree to 1e-6."""
+    (whole,) = final(MODELS[kind](), tmp_path / "whole")
+    (halves,) = final(MODELS[kind](accumulate=2), tmp_path / "halves")
+    one, two = final(MODELS[kind](), tmp_path / "ranks", 4, devices=2)
+    assert next(iter(whole.values())).dtype == torch.float64
+    assert distance(whole, halves) < 1e-6 and distance(whole, one) < 1e-6 and distance(one, two) < 1e-12
+    fresh = MODELS[kind]()
+    fresh.build(Pictures().spec())
+    assert distance({k: v for k, v in fresh.state_dict().items() if k.startswith("net.")},
+                    {k: v for k, v in whole.items() if k.startswith("net.")}) > 1e-4
