@@ -43,11 +43,33 @@ def move_masks(masks: np.ndarray, rng: np.random.Generator, elastic: bool = Fals
     Args:
         masks: int [L, H, W]; a layer below 0 everywhere (unknown) stays so.
     """
-    matrix = _affine(rng, masks.shape[1:], degrees=5.0, scale=0.08, shift=0.04)
-    if not elastic:
-        return np.stack([_move_mask(m, matrix) for m in masks])
-    where = _field(rng, matrix, masks.shape[1:])
+    where = _where(masks.shape[1:], rng, elastic)
     return np.stack([m if (m < 0).all() else ndimage.map_coordinates(m, where, order=0, cval=0) for m in masks])
+
+
+def move_pair(image: np.ndarray, masks: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its masks moved as masks are before a generator draws from them; grey values stay.
+
+    Args:
+        image: float32 [C, H, W] in [-1, 1]. masks: uint8 [L, H, W]; a layer that is 255 everywhere (unknown) stays so.
+        kind: flip (in half of the cases), affine or elastic, see data.mask_moves.move. seed: of all randomness.
+    """
+    rng = np.random.default_rng(seed)
+    if kind == "flip":
+        return (image[..., ::-1].copy(), masks[..., ::-1].copy()) if rng.random() < 0.5 else (image, masks)
+    where = _where(image.shape[1:], rng, kind == "elastic")
+    moved = np.stack([ndimage.map_coordinates(c, where, order=1, cval=OUTSIDE) for c in image.astype(np.float32)])
+    layers = masks.copy()
+    for k, layer in enumerate(masks):
+        if not (layer == UNKNOWN).all():
+            layers[k] = ndimage.map_coordinates(layer, where, order=0, cval=0)
+    return moved, layers
+
+
+def _where(size: tuple[int, ...], rng: np.random.Generator, elastic: bool) -> np.ndarray:
+    """[2, H, W]: (y, x) in the source: what `light` allows, with `elastic` bent as well."""
+    matrix = _affine(rng, size, degrees=5.0, scale=0.08, shift=0.04)
+    return _field(rng, matrix, size, bend=0.015 if elastic else 0.0)
 
 
 def strong(image: np.ndarray, masks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,8 +142,12 @@ def _pillow(matrix: np.ndarray) -> tuple[float, ...]:
     return (a, b, c + 0.5 - (a + b) / 2, d, e, f + 0.5 - (d + e) / 2)
 
 
-def _field(rng: np.random.Generator, matrix: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """[2, H, W]: (y, x) in the source for each pixel of the result: the affine map plus an elastic displacement."""
+def _field(rng: np.random.Generator, matrix: np.ndarray, size: tuple[int, ...], bend: float = 0.015) -> np.ndarray:
+    """[2, H, W]: (y, x) in the source for each pixel of the result: the affine map plus an elastic displacement.
+
+    Args:
+        bend: deviation of its coarse vectors, as a share of the side; 0 = the affine map alone, nothing is drawn for it.
+    """
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float32)
     where = np.stack(
@@ -130,7 +156,7 @@ def _field(rng: np.random.Generator, matrix: np.ndarray, size: tuple[int, ...]) 
             matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
         ]
     )
-    for axis, extent in enumerate((height, width)):
-        coarse = rng.normal(0, 0.015 * extent, (5, 5))
+    for axis, extent in enumerate((height, width) if bend else ()):
+        coarse = rng.normal(0, bend * extent, (5, 5))
         where[axis] += ndimage.zoom(coarse, (height / 5, width / 5), order=3, mode="nearest", grid_mode=True)
     return where.astype(np.float32)

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from synthrad.cases import Case, collate
 from synthrad.data.cache import ImageCache
-from synthrad.data.transforms import light, strong
+from synthrad.data.transforms import light, move_pair, strong
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
+from synthrad.fusion.controls import AUGMENTED
 from synthrad.lineage import hash_subjects, project_key
 from synthrad.records import Manifest
 
@@ -124,6 +125,7 @@ class FusedCases(Dataset):
     def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int):
         self.seed, self.labels = seed, manifest.labels
         self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
+        self.how = manifest.column(AUGMENTED) if AUGMENTED in manifest.table else [""] * len(manifest)
         self.caches = [cache for _, cache in parts]
         found: dict[tuple[str, ...], tuple[int, int]] = {}
         for part, (origin, _) in enumerate(parts):
@@ -142,7 +144,8 @@ class FusedCases(Dataset):
         part, row = self.origin[index]
         image, masks = self.caches[part].scaled(row), self.caches[part].masks(row)
         if (seed := self.augment[index]) is not None:
-            image, masks = strong(image, masks, seed)
+            how = self.how[index]
+            image, masks = move_pair(image, masks, how, seed) if how else strong(image, masks, seed)
         return light(case_of(image, masks, self.labels[index], index), np.random.default_rng([self.seed, draw]))
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from synthrad.errors import InputError
+from synthrad.errors import InputError, near
 from synthrad.fusion.cells import Cell, Cells, by_subject, nearest, text
 from synthrad.fusion.strategies import FusionStrategy
 from synthrad.records import Manifest
 
 AUGMENT_SEEDS = 2**31 - 1
+AUGMENTED = "origin:augment"  # column: how a row is augmented that has a seed for it; blank = strongly
+HOW = ("strong", "flip", "affine", "elastic")
 
 
 class DuplicateReal(FusionStrategy):
@@ -91,14 +94,23 @@ class DuplicateReal(FusionStrategy):
 
 
 class AugmentedReal(DuplicateReal):
-    """Control: the same repeats, each passed once through the strong classical augmentation under a seed of its own.
+    """Control: the same repeats, each passed once through a classical augmentation under a seed of its own.
 
     It tells what a generator adds from what cheap variation adds. The same rng gives the rows of DuplicateReal.
 
     Args:
         like: the arm to be a control of.
+        how: strong = the strong augmentation; flip, affine or elastic = images and masks moved as the masks were that the arm's
+            generator drew from, so that what is left of a gain is not the moves' own. The column origin:augment says it.
     """
+
+    def __init__(self, like: FusionStrategy, how: Literal["strong", "flip", "affine", "elastic"] = "strong"):
+        super().__init__(like)
+        if how not in HOW:
+            raise InputError("AugmentedReal.how", repr(how), f"one of {', '.join(HOW)}", near(how, HOW))
+        self.how = how
 
     def _mark(self, repeats: Manifest, rng: np.random.Generator) -> Manifest:
         seeds = rng.choice(AUGMENT_SEEDS, size=len(repeats), replace=False)
-        return repeats.with_columns({"augment": pd.array(seeds, dtype="Int64")})
+        marked = {"augment": pd.array(seeds, dtype="Int64")}
+        return repeats.with_columns(marked if self.how == "strong" else {**marked, AUGMENTED: [self.how] * len(repeats)})

@@ -14,13 +14,14 @@ import yaml
 
 from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
+from synthrad.fusion.controls import HOW
 from synthrad.records import Manifest, file_digest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.description import LATER, REFERENCE, Arm, Source, Study, Task, build_strategy, digest_of
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
 GENERATOR_VERSION = 2  # the same, where only the training of generators changes; 2: standardised conditions
-STARTS = re.compile(r"\b(?:autoencoder|init_from|base|text)['\"]?\s*[:=]\s*['\"]?([^'\",\s}]+)")  # keys of a config or an override that name checkpoints
+STARTS = re.compile(r"\b(?:autoencoder|init_from|base|text|perceptual)['\"]?\s*[:=]\s*['\"]?([^'\",\s}]+)")  # keys of a config or an override that name checkpoints
 CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
 LONGER = f"{REFERENCE}_longer"
 
@@ -70,7 +71,14 @@ def strategy_of(study: Study, planned: PlannedArm) -> Any:
         name = planned.like or planned.name
         return build_strategy(study.arms[name], study.cells, f"arms.{name}")
     like = build_strategy(study.arms[planned.like], study.cells, f"arms.{planned.like}")
-    return build_strategy(Arm(strategy=planned.strategy, args={"like": like}), {}, f"arms.{planned.name}")
+    args = {"like": like} | ({"how": how} if (how := _how(study, planned.source, planned.strategy)) != "strong" else {})
+    return build_strategy(Arm(strategy=planned.strategy, args=args), {}, f"arms.{planned.name}")
+
+
+def _how(study: Study, source: str | None, control: str) -> str:
+    """How a control's real pairs are augmented: as the masks of its arm's source were moved, where a whole pair can be."""
+    moved = study.sources[source].mask_transform if source else "none"
+    return moved if control == "AugmentedReal" and moved in HOW else "strong"
 
 
 def fuse_arm(strategy: Any, arm: PlannedArm, train: Manifest, made: Manifest | None) -> Manifest:
@@ -91,7 +99,7 @@ def make_plan(study: Study, train: Manifest) -> Plan:
                          "rename the arm")
     arms: list[PlannedArm] = []
     wanted: dict[str, Counter] = {name: Counter() for name in study.sources}
-    shared: dict[tuple, dict[str, tuple[str, ...]]] = {}  # needs -> source -> controls
+    shared: dict[tuple, dict[str, str]] = {}  # kind of control and needs -> source -> its control
     for name, arm in study.arms.items():
         if name == REFERENCE:
             arms.append(PlannedArm(name, arm.strategy, None, "reference"))
@@ -108,18 +116,17 @@ def make_plan(study: Study, train: Manifest) -> Plan:
         if role == "replacing":
             arms.append(planned)
             continue
-        key = tuple(sorted(needs.items()))
-        known = shared.get(key, {})
-        origin = next((s for s in known if s == arm.source or _fill(study, (s, arm.source), needs)), None)
-        mine = known[origin] if origin else tuple(f"{name}_{suffix}" for suffix in CONTROLS)
-        if origin is None:
-            shared.setdefault(key, {})[arm.source] = mine
-            # a control gets the pool too: where an arm must fall back on what the pool has, its control follows it
-            controls = [PlannedArm(f"{name}_{suffix}", kind, arm.source, "control", like=name, rows_added=total)
-                        for suffix, kind in CONTROLS.items()]
-        else:
-            controls = []
-        arms += [replace(planned, controls=mine), *controls]
+        mine: list[str] = []
+        controls: list[PlannedArm] = []
+        for suffix, kind in CONTROLS.items():
+            known = shared.setdefault((kind, _how(study, arm.source, kind), *sorted(needs.items())), {})
+            origin = next((s for s in known if s == arm.source or _fill(study, (s, arm.source), needs)), None)
+            if origin is None:
+                origin, known[arm.source] = arm.source, f"{name}_{suffix}"
+                # a control gets the pool too: where an arm must fall back on what the pool has, its control follows it
+                controls.append(PlannedArm(f"{name}_{suffix}", kind, arm.source, "control", like=name, rows_added=total))
+            mine.append(known[origin])
+        arms += [replace(planned, controls=tuple(mine)), *controls]
     return Plan(tuple(arms), wanted)
 
 
@@ -181,7 +188,8 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         if task.size not in (None, study.size):
             spec["size"] = task.size
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
-                                    study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(), externals)
+                                    study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(), externals,
+                                    *([how] if (how := _how(study, arm.source, arm.strategy)) != "strong" else []))
     return out
 
 

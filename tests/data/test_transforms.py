@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from synthrad.cases import Case
-from synthrad.data.transforms import light, strong
+from synthrad.data.transforms import light, move_masks, move_pair, strong
 
 
 def case(side=48):
@@ -50,6 +50,23 @@ def test_light_without_layers():
     one = case()
     one.masks = one.masks[:0]
     assert light(one, np.random.default_rng(0)).masks.shape == (0, 48, 48)
+
+
+@pytest.mark.parametrize("kind", ["flip", "affine", "elastic"])
+def test_a_pair_moves_as_masks_alone_do(kind):
+    masks, moved = np.stack([case().masks[0].numpy(), np.full((48, 48), 255)]).astype(np.uint8), set()
+    for seed in range(6):
+        image, layers = move_pair(case().image.numpy(), masks, kind, seed)
+        again, _ = move_pair(case().image.numpy(), masks, kind, seed)
+        assert np.array_equal(image, again) and image.dtype == np.float32 and (layers[1] == 255).all()
+        assert overlap(image[0], layers[0], -0.1) > 0.85
+        assert np.isclose(image.max(), 0.8, atol=1e-5) and np.isclose(image.min(), -1)  # grey values stay
+        if kind != "flip":
+            alone = move_masks(masks[:1].astype(np.int64), np.random.default_rng(seed), elastic=kind == "elastic")
+            assert np.array_equal(alone[0], layers[0])
+        moved.add(not np.array_equal(layers[0], masks[0]))
+    assert moved == ({True, False} if kind == "flip" else {True})
+    assert move_pair(case().image.numpy(), masks[:0], kind, 0)[1].shape == (0, 48, 48)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -3,6 +3,7 @@ import pytest
 import torch
 from tiny_set import make
 
+from synthrad.datamodules import fusion
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
 from synthrad.fusion import AugmentedReal, Matched
@@ -68,6 +69,16 @@ def test_leaks_are_refused(tmp_path, split, how):
         return
     with pytest.raises(InputError, match=f"meets the {split} split"):
         opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
+
+
+def test_real_pairs_are_moved_as_the_row_says(tmp_path, monkeypatch):
+    make(tmp_path / "real")
+    cases = opened(tmp_path, fusion=AugmentedReal(like=Matched(ratio=0.5), how="affine"))._data["train"]
+    seen = []
+    monkeypatch.setattr(fusion, "move_pair", lambda image, masks, how, seed: seen.append((how, seed)) or (image, masks))
+    for i in range(len(cases)):
+        cases[(i, 0)]
+    assert seen == [("affine", s) for s in cases.augment if s is not None] and len(seen) == 6
 
 
 def test_strong_augmentation_is_fixed_by_the_row(tmp_path):

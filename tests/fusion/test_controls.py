@@ -48,6 +48,14 @@ def test_controls_add_what_the_arm_adds_as_real_rows(manifest_of, labels, like, 
     assert strong.digest == augmented.fuse(real, None, rng(seed)).digest
 
 
+def test_augmented_as_the_masks_of_the_arm_were_moved(manifest_of):
+    real = manifest_of([[1]] * 6 + [[0]] * 6)
+    made = AugmentedReal(Matched(1), how="elastic").fuse(real, None, rng())
+    assert list(made.column("origin:augment")) == [""] * 12 + ["elastic"] * 12
+    with pytest.raises(InputError, match="did you mean elastic"):
+        AugmentedReal(Matched(1), how="elastik")
+
+
 def test_repeats_are_balanced_over_subjects(manifest_of):
     real = manifest_of(
         [[1]] * 12 + [[0]] * 36, subjects=["many"] * 10 + ["p", "q"] + list(map(str, range(36)))

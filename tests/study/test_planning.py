@@ -40,6 +40,18 @@ def test_controls_that_coincide_are_shared(real):
     assert not any(a.name == "again_duplicate" for a in plan.arms)
 
 
+def test_real_pairs_of_a_control_are_moved_as_the_masks_of_its_arm(real):
+    train = real.where(split="train")
+    sources = {s: {"generator": "gan.yaml", "mask_transform": move} for s, move in (("still", "none"), ("bent", "elastic"), ("within", "within:tooth"))}
+    arms = {"real_only": {"strategy": "RealOnly"}} | {s: {"strategy": "Matched", "source": s} for s in sources}
+    made = study(sources=sources, arms=arms)
+    plan = make_plan(made, train)
+    assert plan["still"].controls == plan["within"].controls == ("still_duplicate", "still_augmented")
+    assert plan["bent"].controls == ("still_duplicate", "bent_augmented")
+    how = {a.name: strategy_of(made, a).how for a in plan.arms if a.strategy == "AugmentedReal"}
+    assert how == {"still_augmented": "strong", "bent_augmented": "elastic"}
+
+
 def test_controls_of_two_sources_are_shared_where_both_pools_fill_the_arms(real, tmp_path):
     train = real.where(split="train")
     draw_dialled(real, tmp_path / "full", 2 * len(train), "good", 7)
