@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from synthrad.data.mask_moves import check_transform
+from synthrad.data.prompts import Prompt
 from synthrad.errors import InputError, InputErrors
 from synthrad.filter import load_filter, read_yaml
 from synthrad.fusion import Cells
@@ -38,7 +39,7 @@ def check_study(study: Study, manifest: Manifest, where: str) -> None:
     for name, source in study.sources.items():
         faults += _faults(f"sources.{name}", _check_source, source, manifest)
         if source.generator is not None and not faults:
-            faults += _faults(f"sources.{name}", _check_starts, study, name)
+            faults += _faults(f"sources.{name}", _check_starts, study, name, manifest)
         if source.filter is not None:
             faults += _faults(f"sources.{name}.filter", load_filter, source.filter)
     for name, folder in study.external.items():
@@ -115,6 +116,7 @@ def _check_source(source: Source, manifest: Manifest) -> None:
         _check_generator(source)
         known = _data_options(source).get("layers")
         check_transform(source.mask_transform, list(manifest.info.layers if known is None else known), "mask_transform")
+        _check_asked_less(source, manifest)
         return
     for draw in range(source.draws):
         folder = source.manifest_of(draw)
@@ -148,14 +150,26 @@ def _check_generator(source: Source) -> None:
         raise InputError(f"{path}: model.class_path", repr(named), expected, _near(name, list(known)))
     if source.truncation != 1 and not getattr(known.get(name), "takes_truncation", True):
         raise InputError("truncation", str(source.truncation), f"1 for a {name}, which has no mean picture", "leave it out")
-    given = [o.split("=", 1)[1] for o in source.overrides if o.startswith(("--model.masks=", "--model.init_args.masks="))]
-    options = (model.get("init_args") or {}) if isinstance(model, dict) else {}
-    drawn = (given or [options.get("masks")])[-1] != "given" and not getattr(known.get(name), "draws_from_masks", False)
+    drawn = _model_option(source, "masks") != "given" and not getattr(known.get(name), "draws_from_masks", False)
     if source.mask_transform != "none" and drawn and name in known:
         raise InputError("mask_transform", source.mask_transform, f"none: the generator of {path} draws its masks itself",
                          "leave it out, or train one with model.masks: given")
     if source.prompts is not None and not getattr(known.get(name), "follows_conditions", True):
         raise InputError("prompts", source.prompts, f"nothing: {name} follows no condition", "leave it out")
+
+
+def _check_asked_less(source: Source, manifest: Manifest) -> None:
+    """Refuse to leave findings out of prompts that quote a report, which names them whatever the labels are made to say."""
+    template = _data_options(source).get("prompt")
+    if template is None or (source.prompts != "single" and source.unnamed != "absent"):
+        return
+    train = manifest.where(split="train", source="real")
+    for name in (a for a in Prompt(str(template)).attributes if a in manifest.info.attributes):
+        said = train.column(f"attribute:{name}")
+        if len(set(said[said != ""])) * 2 > len(set(train.column("subject")[said != ""])):
+            raise InputError("prompts", f"{source.prompts} with unnamed: {source.unnamed}, and a template that quotes {{{name}}}, which is "
+                             "free text: its words name findings that the labels would not", "multi with unnamed: unknown",
+                             "write prompts from {findings} instead, or leave `prompts` out")
 
 
 def _generators() -> dict[str, type]:
@@ -200,7 +214,7 @@ def _data_options(source: Source) -> dict[str, Any]:
     options = dict(data.get("init_args") or {}) if isinstance(data, dict) else {}
     for flag in source.overrides:
         key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
-        if flag.startswith("--data.") and key in ("classes", "attributes", "layers", "prompt"):
+        if flag.startswith("--data.") and key in TOLD:
             try:
                 options[key] = yaml.safe_load(value) if key != "prompt" else value
             except yaml.YAMLError as e:
@@ -208,10 +222,11 @@ def _data_options(source: Source) -> dict[str, Any]:
     return options
 
 
+TOLD = ("classes", "attributes", "layers", "prompt", "prompt_words", "min_subjects")  # what a fit is told of its data
 STARTED = {"model.autoencoder": "Autoencoder", "model.base": "Diffusion"}  # options that take a checkpoint of one class only
 
 
-def _check_starts(study: Study, name: str) -> None:
+def _check_starts(study: Study, name: str, manifest: Manifest) -> None:
     """Refuse checkpoints of other sources that the fit would refuse, hours later."""
     source = study.sources[name]
     for option, other in source.starts.items():
@@ -227,9 +242,33 @@ def _check_starts(study: Study, name: str) -> None:
         if key in STARTED and (begun.size or study.size) != (source.size or study.size):
             raise InputError(f"starts.{option}", f"source {other!r} of {list(begun.size or study.size)} pixels",
                              f"{list(source.size or study.size)}, the size of {name!r}")
-        if key == "model.base" and (differ := [k for k in ("classes", "attributes", "prompt") if _data_options(begun).get(k) != _data_options(source).get(k)]):
-            raise InputError(f"starts.{option}", f"source {other!r} with another data.{differ[0]}", f"the same as {name!r}: what steers it must know the same",
-                             "write the same --data flags into both overrides")
+        _check_started_from(key, name, source, other, begun, manifest)
+
+
+def _check_started_from(key: str, name: str, source: Source, other: str, begun: Source, manifest: Manifest) -> None:
+    """Refuse two fits that are told of different data where one builds on the other."""
+    mine, theirs = _data_options(source), _data_options(begun)
+    masks = lambda told: list(manifest.info.layers if told.get("layers") is None else told["layers"])  # noqa: E731
+    if key == "model.base":
+        if masks(theirs):
+            raise InputError(f"starts.{key}", f"source {other!r} that draws masks of {', '.join(masks(theirs))}", "one of images alone: masks "
+                             "steer from beside it", "add --data.layers=[] to its overrides")
+        differ = [k for k in TOLD if k != "layers" and mine.get(k) != theirs.get(k)]
+    else:
+        encoded = masks(theirs) if _model_option(begun, "masks") != "none" else []
+        drawn = masks(mine) if _model_option(source, "masks") != "given" else []
+        differ = ["layers"] if key == "model.autoencoder" and encoded != drawn else []
+    if differ:
+        raise InputError(f"starts.{key}", f"source {other!r} with another data.{differ[0]}", f"the same as {name!r}: one builds on the other",
+                         "write the same --data flags into both overrides")
+
+
+def _model_option(source: Source, option: str) -> Any:
+    """What a generator's config, under the source's overrides, says of one option of its model; None = nothing."""
+    given = [o.split("=", 1)[1] for o in source.overrides if o.startswith((f"--model.{option}=", f"--model.init_args.{option}="))]
+    model = read_yaml(Path(source.generator), "a config of a generator fit").get("model")
+    options = (model.get("init_args") or {}) if isinstance(model, dict) else {}
+    return given[-1] if given else options.get(option)
 
 
 WEIGHTS = ("autoencoder", "base", "init_from")  # options of generators that take a checkpoint

@@ -131,10 +131,18 @@ def _deaf(folder: Path, graph: Mapping[str, Any]) -> list[str]:
 def _costs(folder: Path, graph: Mapping[str, Any], fits: list[dict[str, Any]]) -> dict[str, float]:
     costs = {}
     for name in graph["sources"]:
-        for stage, title in (("generator", "train generator"), ("pool", "sample, score, filter")):
+        for stage in ("generator", "pool"):
             path = folder / "sources" / name / f"{stage}.json"
-            if path.exists() and "owner" not in (known := json.loads(path.read_text())):  # another source's generator costs once
-                costs[f"{title} ({name})"] = known["seconds"]
+            if not path.exists() or "owner" in (known := json.loads(path.read_text())):  # another source's generator costs once
+                continue
+            drawing = known.get("drawing_seconds", 0.0)
+            if stage == "generator":
+                costs[f"train generator ({name})"] = known["seconds"]
+            elif drawing:
+                costs[f"draw {known['drawn']:,} images ({name})"] = drawing
+                costs[f"score, filter ({name})"] = known["seconds"] - drawing
+            else:
+                costs[f"sample, score, filter ({name})"] = known["seconds"]
     for fit in fits:
         key = f"fit {fit['task']}, {fit['net']} (all arms and seeds)"
         costs[key] = costs.get(key, 0.0) + fit["seconds"]

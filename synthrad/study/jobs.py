@@ -8,6 +8,8 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,9 +58,7 @@ def generator(folder: Path, name: str) -> Path:
         return _note_generator(folder, name, home, {"command": known["command"], "seconds": 0.0, "owner": owner})
     begun = sorted((folder / "sources").glob(f"*/generator-{identity}"), key=lambda h: h.parent.name != name)
     home = begun[0] if begun else folder / "sources" / name / f"generator-{identity}"  # a source may have been renamed or moved
-    spent = home / "seconds"  # of all calls: a killed fit resumes
-    with locked(home / ".lock", f"generator {name}") as lock:
-        start, before = time.monotonic(), float(spent.read_text()) if spent.is_file() else 0.0
+    with locked(home / ".lock", f"generator {name}") as lock, _clock(home / "seconds"):
         argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
                 f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides,
                 *(f"--{option}={checkpoint_of(folder, other)}" for option, other in source.starts.items())]
@@ -72,13 +72,25 @@ def generator(folder: Path, name: str) -> Path:
             process.terminate()
             process.wait()  # until it has saved
             raise
-        finally:
-            seconds = before + time.monotonic() - start
-            write_durably(spent, f"{seconds:.3f}".encode())
         if code:
             raise RunError(f"the fit of generator {name!r} failed; its message stands above")
-        return _note_generator(folder, name, home, {"command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", ""),
-                                                    "seconds": seconds})
+    return _note_generator(folder, name, home, {"command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", ""),
+                                                "seconds": _spent(home / "seconds")})
+
+
+@contextmanager
+def _clock(path: Path) -> Iterator[None]:
+    """Add the seconds spent inside to those in a file: a killed job goes on where it was."""
+    before, start = _spent(path), time.monotonic()
+    try:
+        yield
+    finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, f"{before + time.monotonic() - start:.3f}".encode())
+
+
+def _spent(path: Path) -> float:
+    return float(path.read_text()) if path.exists() else 0.0
 
 
 def _note_generator(folder: Path, name: str, home: Path, facts: dict[str, Any]) -> Path:
@@ -99,30 +111,33 @@ def pool(folder: Path, name: str) -> list[Manifest]:
     study, manifest, plan, graph = open_run(folder)
     source = study.sources[name]
     home = folder / "sources" / name / f"pool-{graph['sources'][name]['pool']}"
-    pools, logs, start = [], [], time.monotonic()
+    pools, logs, images = [], [], 0
     with locked(home / ".lock", f"pool {name}"):
         for draw in range(source.draws):
-            made, log = _draw(study, manifest, plan, folder, name, home / f"draw{draw}", draw)
+            with _clock(home / "seconds"):
+                made, log, number = _draw(study, manifest, plan, folder, name, home / f"draw{draw}", draw)
+            images += number
             made.write(home / f"draw{draw}")  # it holds the pool's files: paths are relative, a run folder can be moved
             pools.append(made)
             logs.append(log)
         _write_json(folder / "sources" / name / "filter_log.json", logs)
         _write_json(folder / "sources" / name / "pool.json",
                     {"manifests": [os.path.relpath(home / f"draw{d}", folder) for d in range(source.draws)],
-                     "rows": [len(p) for p in pools], "seconds": time.monotonic() - start})
+                     "rows": [len(p) for p in pools], "seconds": _spent(home / "seconds"),
+                     "drawn": images, "drawing_seconds": _spent(home / "drawing_seconds")})
     return pools
 
 
 def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, home: Path, draw: int
-          ) -> tuple[Manifest, list[dict[str, Any]]]:
-    """One synthetic pool and the log of its rounds."""
+          ) -> tuple[Manifest, list[dict[str, Any]], int]:
+    """One synthetic pool, the log of its rounds, and how many images were drawn for it."""
     source, wanted = study.sources[name], plan.wanted[name]
     if source.generator is None:
-        return _judge(study, real, Manifest.read(source.manifest_of(draw)), source, folder, name, home / "imported")
+        return *_judge(study, real, Manifest.read(source.manifest_of(draw)), source, folder, name, home / "imported"), 0
     train = real.where(split="train", source="real")
     kept: Manifest | None = None
     logs: list[dict[str, Any]] = []
-    missing, rate, layers = Counter(wanted), 1.0, _mask_layers(folder, name)
+    missing, rate, layers, images = Counter(wanted), 1.0, _mask_layers(folder, name), 0
     for round_ in range(TOP_UPS + 2):
         pilot = round_ == 0 and source.filter is not None
         number = {c: int(np.ceil(n * (1 + source.margin) / rate)) for c, n in missing.items()}
@@ -134,7 +149,9 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
         if source.prompts is not None:
             conditions = ask_less(conditions, source.prompts, source.unnamed, rng)
         seed = 1_000_000 * (source.seed + 1) + 200_000 * draw + 40_000 * round_
-        drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}", real)
+        with _clock(home.parent / "drawing_seconds"):
+            drawn = _sample(folder, name, study, conditions, seed, home / f"round{round_}", real)
+        images += len(drawn)
         passed, log = _judge(study, real, drawn, source, folder, name, home / f"round{round_}")
         logs += log
         rate = max(0.02, len(passed) / len(drawn))
@@ -142,7 +159,7 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
         have = fusion.count(kept, wanted)
         missing = Counter({c: n - have[c] for c, n in wanted.items() if have[c] < n})
         if not missing:
-            return kept, logs
+            return kept, logs, images
     lacking = ", ".join(f"{c}: {n}" for c, n in missing.items())
     why = "loosen the filter, train the generator longer" if source.filter else "its images do not show what was asked for: look at them"
     raise RunError(f"source {name!r}: after {TOP_UPS} top-ups rows are still wanting ({lacking}); {why}, or lower the arms' demand")

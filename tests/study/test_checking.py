@@ -181,7 +181,7 @@ def test_generators_that_are_given_masks_may_move_them_and_a_dry_run_names_what_
 @pytest.mark.parametrize(("starts", "more", "words"), [
     ({"model.autoencodr": "vae"}, {}, "no such option of a Diffusion.*did you mean model.autoencoder"),
     ({"model.autoencoder": "gan"}, {}, "source 'gan', a StyleGAN2; expected one of class Autoencoder"),
-    ({"model.base": "ldm"}, {"generator": "LAB/control.yaml", "overrides": ["--data.prompt={findings}"]}, "source 'ldm' with another data.prompt"),
+    ({"model.base": "ldm"}, {"generator": "LAB/control.yaml"}, "source 'ldm' that draws masks of tooth"),
     ({"model.autoencoder": "vae"}, {"overrides": ["--model.autoencoder=a.ckpt"]}, "take it out of overrides"),
     ({"model.autoencoder": "small"}, {}, r"source 'small' of \[16, 16\] pixels"),
     ({"autoencoder": "vae"}, {}, r"sources.made.starts: found 'autoencoder', expected an option of the generator's fit"),
@@ -195,7 +195,18 @@ def test_checkpoints_that_a_fit_would_refuse_hours_later(lab, starts, more, word
     with pytest.raises(InputError, match=f"(?s){words}"):
         check(lab, change(starts, more))
     check(lab, change({"model.autoencoder": "vae"}, {}))
-    check(lab, change({"model.base": "ldm"}, {"generator": "LAB/control.yaml"}))
+    bare = {"ldm": {"generator": "LAB/ldm.yaml", "overrides": ["--data.layers=[]"]}}
+    steered = lambda **more: {"sources": {**known, **bare, "made": {"generator": "LAB/control.yaml", "starts": {"model.base": "ldm"}, **more}},  # noqa: E731
+                              "cells": {"classes": []}}
+    check(lab, steered())
+    for flag in ("--data.prompt={findings}", '--data.prompt_words={"F": "female"}', "--data.min_subjects=3", "--data.attributes=[]"):
+        with pytest.raises(InputError, match=f"source 'ldm' with another {flag[2:].partition('=')[0]}"):
+            check(lab, steered(overrides=[flag]))
+    for mine, theirs in (("--data.layers=[]", ""), ("", "--data.layers=[]"), ("", "--model.masks=none"), ("--model.masks=given", "")):
+        sides = {"vae": {"generator": "LAB/vae.yaml", "overrides": [theirs] * bool(theirs)},
+                 "made": {"generator": "LAB/ldm.yaml", "starts": {"model.autoencoder": "vae"}, "overrides": [mine] * bool(mine)}}
+        with pytest.raises(InputError, match="source 'vae' with another data.layers"):
+            check(lab, {"sources": {**known, **sides}, "cells": {"classes": []}})
     with pytest.raises(InputError, match="prompts: found single; expected nothing: Autoencoder follows no condition"):
         check(lab, change({}, {"generator": "LAB/vae.yaml", "prompts": "single"}))
 

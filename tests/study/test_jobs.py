@@ -117,6 +117,17 @@ def test_a_source_that_draws_its_own_masks_is_asked_as_ever(draw):
     assert asked[0].masks is None and (asked[0].labels[:, 0] == 1).all()
 
 
+def test_the_cost_of_drawing_is_that_of_all_its_calls(draw, tmp_path):
+    _, painter, pool = draw
+    sample, seconds = painter.sample, lambda: float((tmp_path / "drawing_seconds").read_text())
+    painter.sample = lambda *_, **__: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        pool({("tooth/root=0",): 4})
+    killed, painter.sample = seconds(), sample
+    pool({("tooth/root=0",): 4})
+    assert 0 < killed < seconds()
+
+
 def test_the_cost_of_a_generator_is_that_of_all_its_calls(tmp_path, monkeypatch):
     """A fit that was killed and resumed took both parts; a call that finds it finished takes nothing away."""
     class Lock:
