@@ -13,6 +13,7 @@ VERBS = {
     "sample": ("synthrad.sample", "draw a synthetic set from a trained generator"),
     "score": ("synthrad.score", "judge the images of a synthetic set"),
     "filter": ("synthrad.filter", "keep the synthetic images that pass"),
+    "audit": ("synthrad.audit.command", "ask what a synthetic set gives away of training patients"),
     "study": ("synthrad.study.command", "run, watch and report a whole comparison of fusion strategies"),
     "doctor": ("synthrad.doctor", "print versions, devices and optional parts; writes nothing"),
 }

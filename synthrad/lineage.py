@@ -22,9 +22,14 @@ Origin = Literal["known", "declared", "unknown"]
 ORIGINS: tuple[Origin, ...] = ("known", "declared", "unknown")
 
 
+def project_folder(folder: Path | str | None = None) -> Path:
+    """`<folder>/.synthrad`, what a project knows and does not share. folder: SYNTHRAD_PROJECT or the current one."""
+    return Path(folder or os.environ.get("SYNTHRAD_PROJECT", ".")) / ".synthrad"
+
+
 def project_key(folder: Path | str | None = None) -> bytes:
-    """The project's secret: `<folder>/.synthrad/key`, made at first use. folder: SYNTHRAD_PROJECT or the current one."""
-    path = Path(folder or os.environ.get("SYNTHRAD_PROJECT", ".")) / ".synthrad" / "key"
+    """The project's secret: `<folder>/.synthrad/key`, made at first use, see `project_folder`."""
+    path = project_folder(folder) / "key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=path.parent, prefix="key.")  # readable by its owner only

@@ -1,0 +1,174 @@
+"""Ask what a synthetic set gives away of the patients that its generator was trained on.
+
+Training patients (members) are compared with test patients (non-members) that nothing has seen, patient by patient: if the
+set resembles members more than chance allows, it leaks. Every question (rung) first shows its power on leaks that it plants itself;
+without enough of it there is no pass. OUT gets audit.json, copies.png and pairs.png: look at the pairs.
+
+With --gate the exit code is 1 unless every rung passed, or was accepted by a written reason that the record keeps.
+A pass says that these attacks at this size found nothing. It never says that patients cannot be recognised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthrad.errors import InputError
+from synthrad.records import Manifest, write_durably
+
+if TYPE_CHECKING:
+    from synthrad.audit.rungs import Rung
+
+VERSION = 1  # raise by hand when results change
+RECORD = "audit.json"
+NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
+    "re-identification": "a net that tells whether two images are of one patient",
+    "membership": "attacks on the generator itself",
+    "attributes": "inference of hidden attributes",
+}
+
+
+def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manifest | None = None, seed: int = 0,
+          trials: int = 50) -> dict[str, Any]:
+    """Audit a set; a record of this very audit in `out` is read back.
+
+    Args:
+        drawn: the set as it would be released. real: the manifest that its generator was trained on (split train), with a test split.
+        out: folder of the record and its pictures.
+        unfiltered: the whole draw that `drawn` was filtered from: a filter of near copies hides what the generator memorised.
+        seed: of permutations and planted leaks. trials: self-tests for each leak and number of patients.
+
+    Returns:
+        the record: set, real, verdicts (rungs as dicts), banner, looks.
+
+    Raises:
+        InputError: sets that do not belong together, or too small to say anything.
+    """
+    from synthrad.audit.copying import copy_rungs
+    from synthrad.audit.pictures import draw_audit, draw_pairs
+    from synthrad.audit.rungs import Rung, judge
+    from synthrad.audit.sides import read_sides
+
+    out = Path(out)
+    whole = unfiltered.digest if unfiltered is not None else ""
+    identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, real.digest, seed, trials]).encode()).hexdigest()[:16]
+    if (known := _read(out / RECORD)) and known.get("identity") == identity:
+        print(f"{out}: this set was audited already")
+        return known
+    sides = read_sides(drawn, real)
+    sets = {"": sides} | ({" of the whole draw": read_sides(unfiltered, real)} if unfiltered is not None else {})
+    number = sum(2 + (s.masks is not None) for s in sets.values())
+    rungs, searches = [], {}
+    for suffix, each in sets.items():
+        made, found = copy_rungs(each, suffix, seed=seed, trials=trials, rungs=number)
+        rungs += made
+        searches |= found
+        if not suffix and found:
+            shown = (made, found)
+    if unfiltered is None and "filter" in drawn.info.lineage.settings:
+        rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
+    rungs += [Rung(name, reason=f"this version of synthrad has no such test ({what})") for name, what in NOT_BUILT.items()]
+    rungs = judge(rungs)
+    out.mkdir(parents=True, exist_ok=True)
+    if searches:
+        named = {r.name: r for r in rungs}
+        mine = [named[r.name] for r in shown[0]]
+        write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in searches], searches))
+        write_durably(out / "pairs.png", draw_pairs(sides, mine, shown[1]))
+    record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
+              "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": sides.banner,
+              "looks": _looks(drawn, identity), "rungs": [r.to_dict() for r in rungs], "synthrad": version("synthrad")}
+    write_durably(out / RECORD, json.dumps(record, indent=1).encode())
+    return record
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _looks(drawn: Manifest, identity: str) -> int:
+    """How many sets of this generator were audited in this project so far, this one counted: whoever draws until an audit
+    passes has chosen what passes."""
+    from synthrad.lineage import project_folder
+
+    maker = sorted(f.digest for f in drawn.info.lineage.fitted if f.digest)
+    path = project_folder() / "audits.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    known = [json.loads(line) for line in lines]
+    mine = {"identity": identity, "maker": maker, "set": drawn.digest}
+    if mine not in known:
+        write_durably(path, "\n".join([*lines, json.dumps(mine)]).encode() + b"\n")
+    return len({k["set"] for k in [*known, mine] if k["maker"] == maker})
+
+
+def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
+    """The record for a reader."""
+    lines = [f"{record['set']}: {record['images']} images, audited against {record['real']}"]
+    if record["banner"]:
+        lines.append(f"NOT VERIFIED: {record['banner']}")
+    if record["looks"] > 1:
+        lines.append(f"This is set number {record['looks']} of this generator that was audited here: a pass after several draws means less.")
+    wide = max(len(r.name) for r in rungs)
+    for rung in rungs:
+        p = "" if rung.adjusted is None else f" (p = {rung.adjusted:.2g})"
+        lines += textwrap.wrap(f"{rung.name:<{wide}}  {rung.verdict.upper() if rung.verdict == 'fail' else rung.verdict}{p}: {rung.reason}",
+                               130, subsequent_indent=" " * (wide + 4))
+        if rung.verdict == "fail":
+            lines += [" " * (wide + 4) + _pair(m) for m in rung.facts.get("matches", ())[:5]]
+    return "\n".join(lines)
+
+
+def _pair(match: Mapping[str, Any]) -> str:
+    return (f"training patient {match.get('subject', '?')} ({match.get('real', '')}) and {match.get('synthetic', '')}: {match['similarity']:.3f}, "
+            f"above {match['above_non_members']:.0%} of the test patients")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `synthrad audit`."""
+    p = argparse.ArgumentParser(prog="synthrad audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("synthetic", metavar="SYNTHETIC", help="manifest folder of the set, as it would be released")
+    p.add_argument("--real", required=True, help="manifest folder that its generator was trained on, with a test split")
+    p.add_argument("--out", required=True, help="folder of the record and its pictures")
+    p.add_argument("--unfiltered", metavar="DRAW", help="manifest folder that SYNTHETIC was filtered from: a filter hides what was memorised")
+    p.add_argument("--seed", type=int, default=0, help="of permutations and planted leaks (0)")
+    p.add_argument("--trials", type=int, default=50, help="self-tests for each leak and number of patients (50)")
+    p.add_argument("--gate", action="store_true", help="exit with 1 unless every rung passed or was accepted")
+    p.add_argument("--accept", action="append", default=[], metavar="RUNG=REASON", help="with --gate: release although this rung did not pass")
+    return p
+
+
+def run(argv: list[str]) -> int:
+    """Run `synthrad audit`."""
+    from synthrad.audit.rungs import Rung, gate
+
+    args = parser().parse_args(argv)
+    if args.trials < 20:
+        raise InputError("--trials", str(args.trials), "at least 20: a power of 80 % must be seen")
+    accepted = dict(a.partition("=")[::2] for a in args.accept)
+    if accepted and not args.gate:
+        raise InputError("--accept", "a reason without --gate", "both", "add --gate")
+    record = audit(Manifest.read(args.synthetic), Manifest.read(args.real), args.out, seed=args.seed, trials=args.trials,
+                   unfiltered=Manifest.read(args.unfiltered) if args.unfiltered else None)
+    rungs = [Rung.from_dict(r) for r in record["rungs"]]
+    print(told(record, rungs))
+    print(f"record: {Path(args.out) / RECORD}")
+    if not args.gate:
+        return 0
+    against = gate(rungs, record["banner"], accepted)
+    write_durably(Path(args.out) / "gate.json", json.dumps({"identity": record["identity"], "set_digest": record["set_digest"],
+                                                          "accepted": accepted, "against": against}, indent=1).encode())
+    if against:
+        print("gate: CLOSED\n  " + "\n  ".join(against), file=sys.stderr)
+        return 1
+    print("gate: open" + (f"; accepted by hand: {', '.join(accepted)}" if accepted else ""))
+    return 0
