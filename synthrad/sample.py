@@ -287,6 +287,8 @@ def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str,
     if (opened := int(labels.isna().any(axis=1).sum())) and not spec["label_dropout"]:
         warnings.warn(f"{opened} of {len(conditions)} conditions leave a label open, and {where} was trained without "
                       "label_dropout: it may never have seen an open label, so name every label, or train it anew", stacklevel=3)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device", "cuda, and torch finds no GPU here", "cpu or auto", "see `synthrad doctor`")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return generator.to(device), complete(conditions, info), masks
 
@@ -386,6 +388,8 @@ def run(argv: list[str]) -> int:
     for name, value in (("number", number), ("block-size", args.block_size)):
         if value < 1:
             raise InputError(f"--{name}", str(value), "a number of at least 1")
+    if args.seed < 0:
+        raise InputError("--seed", str(args.seed), "a number of at least 0")
     for psi in args.truncation:
         _check_truncation(psi)
     real = Manifest.read(args.manifest) if args.manifest else None

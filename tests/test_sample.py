@@ -232,6 +232,14 @@ def test_masks_that_are_refused(masked, checkpoint, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(("flag", "value", "words"), [("--seed", "-1", "--seed: found -1"), ("--device", "cuda", "torch finds no GPU")])
+def test_a_seed_and_a_device_that_cannot_be(masked, flag, value, words, monkeypatch):
+    real, command = masked
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=words):
+        command(painter(), "set", *with_manifest(real, "--number", "3", flag, value))
+
+
 def test_truncations_of_a_generator_that_draws_from_masks(masked, tmp_path):
     real, command = masked
     flags = with_manifest(real, "--number", "3", "--sheet", str(tmp_path / "psi.png"), "--truncation", "1", "0.5")

@@ -121,7 +121,7 @@ class Fidelity(Checks):
     """
 
     name = "fidelity"
-    shown = ("kid", "null_kid", "frechet", "null_frechet", "variety", "structure_variety")
+    shown = ("kid", "null_kid", "frechet", "null_frechet", "variety", "structure_variety", "s_per_kimg")
     data_needs = ("held_out", *Checks.data_needs)
 
     def __init__(self, every_images: int = 10_000, number: int = 500, seed: int = 0, collapse_below: float = 0.6,

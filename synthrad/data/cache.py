@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from synthrad.data.images import fit, image_size, is_deep, read_image, read_mask
+from synthrad.data.images import files_digest, fit, image_size, is_deep, read_image, read_mask
 from synthrad.errors import InputError
 from synthrad.records import HERE, Manifest, write_durably
 
@@ -95,7 +95,9 @@ class ImageCache:
         return np.uint16 if any(is_deep(p) for p in self._manifest[row].channels) else np.uint8
 
     def _decode_image(self, row: int) -> np.ndarray:
-        paths = self._manifest[row].channels
+        record = self._manifest[row]
+        paths = record.channels
+        _check_unchanged(paths, record.digest)
         arrays = [read_image(p) for p in paths]
         for path, array in zip(paths, arrays, strict=True):
             if array.shape != arrays[0].shape:
@@ -132,6 +134,7 @@ class ImageCache:
                     "declare it with --mask-classes and run `synthrad prepare` again",
                 )
             out[k] = fit(mask, self.size, self._policy, nearest=True)
+        _check_unchanged(record.masks, record.mask_digest)
         return out
 
 
@@ -168,12 +171,19 @@ class _Store:
         known: dict[str, tuple[int, int]] = {}
         self.segments = []
         for path in sorted(self.folder.glob("*.json")):
-            if not path.with_suffix(".npy").is_file():
+            if not self._whole(path.with_suffix(".npy")):
                 continue
             for place, key in enumerate(json.loads(path.read_text())):
                 known.setdefault(key, (len(self.segments), place))
             self.segments.append(path.stem)
         return known
+
+    def _whole(self, path: Path) -> bool:
+        """Whether an array has all the rows that its header promises: one that was cut is decoded again."""
+        try:
+            return np.load(path, mmap_mode="r").shape[1:] == self.shape
+        except (OSError, ValueError, EOFError):
+            return False
 
     def _build(self, missing: dict[str, int], decode: Callable, depth: Callable, title: str) -> None:
         groups: dict[type, list[tuple[str, int]]] = {}
@@ -257,6 +267,13 @@ def _mask_keys(manifest: Manifest, images: Sequence[str], known: np.ndarray) -> 
         else:
             keys.append(f"{image}-{digests[i] or _stamp([m for m in manifest[i].masks if m])}-{flag}")
     return keys
+
+
+def _check_unchanged(paths: Sequence[Path | None], digest: str) -> None:
+    """Refuse files that are no longer those that the manifest was made of: the lineage would name images that nobody saw."""
+    if digest and files_digest(paths) != digest:
+        raise InputError(str(next(p for p in paths if p is not None)), "a file that has changed since the manifest was written",
+                         "the file as it was", "put it back, or run `synthrad prepare` again")
 
 
 def _stamp(paths: Sequence[Path]) -> str:

@@ -71,7 +71,7 @@ def table_conditions(table: pd.DataFrame, info: DatasetInfo, where: str) -> pd.D
         InputError: a column that is none of these, or a label that is not 0, 1 or blank.
     """
     out = {c: np.full(len(table), np.nan if c.startswith("label:") else "", dtype=object) for c in condition_columns(info)}
-    masks = [*(f"mask:{x}" for x in info.layers), TEXT]
+    masks, told = [*(f"mask:{x}" for x in info.layers), TEXT], {}
     for name in table.columns:
         if name in masks:
             out[name] = table[name].fillna("").astype(str).str.strip().to_numpy(dtype=object)
@@ -80,6 +80,9 @@ def table_conditions(table: pd.DataFrame, info: DatasetInfo, where: str) -> pd.D
         if not found:
             raise InputError(f"{where}: column {name!r}", "neither a class nor an attribute",
                              f"among {[*info.classes, *info.attributes, *masks]}", "remove or rename the column")
+        if found[0] in told:
+            raise InputError(f"{where}: column {name!r}", f"beside {told[found[0]]!r}, which says the same", "one of them", "remove one")
+        told[found[0]] = name
         values = table[name].fillna("").astype(str).str.strip().replace("?", "")  # as Cells writes what is unknown
         if found[0].startswith("label:"):
             bad = ~values.isin(["0", "1", "", "0.0", "1.0", "nan"])
@@ -102,9 +105,11 @@ def plan_conditions(plan: Sequence[Mapping[str, Any]], info: DatasetInfo, where:
     for entry in plan:
         try:
             parts = dict(part.split("=", 1) for part in entry["cell"])
+            if len(parts) < len(entry["cell"]) or entry["number"] != int(entry["number"]) or entry["number"] < 0:
+                raise ValueError(entry)
             rows += [parts] * int(entry["number"])
         except (KeyError, TypeError, ValueError) as e:
-            raise InputError(where, f"the entry {entry!r}", '{"cell": ["class=1", ...], "number": 12}') from e
+            raise InputError(where, f"the entry {entry!r}", '{"cell": ["class=1", ...], "number": 12}, each class once') from e
     return table_conditions(pd.DataFrame(rows, dtype=object).fillna(""), info, where)
 
 
@@ -159,12 +164,26 @@ def read_conditions(source: str, info: DatasetInfo, train: Manifest | None, numb
     if path.suffix not in (".csv", ".json") or not path.is_file():
         raise InputError("--conditions", repr(source), "real, each:N, or an existing .csv or .json file")
     if path.suffix == ".csv":
-        return table_conditions(pd.read_csv(path, dtype=str, keep_default_na=False), info, source)
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (ValueError, UnicodeDecodeError) as e:  # pandas' own errors are ValueErrors
+            raise InputError(source, f"no table ({' '.join(str(e).split())[:120]})", "a .csv with a header and one row an image") from e
+        if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for names of rows
+            raise InputError(source, "rows of more fields than the header has", "a .csv with a header and one row an image")
+        return _some(table_conditions(table, info, source), source)
     try:
         plan = json.loads(path.read_text())
     except ValueError as e:
         raise InputError(source, f"no JSON ({e})", "a plan") from e
-    return plan_conditions(plan, info, source)
+    if not isinstance(plan, list):
+        raise InputError(source, f"a {type(plan).__name__}", 'a plan: a list of {"cell": ["class=1", ...], "number": 12}')
+    return _some(plan_conditions(plan, info, source), source)
+
+
+def _some(conditions: pd.DataFrame, source: str) -> pd.DataFrame:
+    if not len(conditions):
+        raise InputError(source, "conditions of no image", "at least one row")
+    return conditions
 
 
 def ask_less(conditions: pd.DataFrame, prompts: str, unnamed: str, rng: np.random.Generator) -> pd.DataFrame:

@@ -50,6 +50,8 @@ class GenerationDataModule(L.LightningDataModule):
                  seed: int | None = None, cache: str | None = None, attributes: list[str] | None = None, min_subjects: int = 10,
                  classes: list[str] | None = None, prompt: str | None = None, prompt_words: dict[str, str] | None = None):
         super().__init__()
+        if batch_size < 1:
+            raise InputError("data.batch_size", str(batch_size), "at least 1")
         self.prompt = None if prompt is None else Prompt(prompt, prompt_words or {})
         self.classes = classes
         self.attributes, self.min_subjects = attributes, min_subjects

@@ -31,6 +31,7 @@ from synthrad.gan.resample import (
 
 PAD = 16  # mirrored pixels around the image while it is resampled: more than the filters reach
 SPECTRUM = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected power of the four bands, 1/f
+SMALLEST_FILTERED = octave_bands().shape[1] // 2  # pixels of the shorter side from which the octave bands fit
 
 
 def _eye(n: int, like: Tensor) -> Tensor:
@@ -304,7 +305,7 @@ class Augment(nn.Module):
         for name, (value, neutral) in values.items():
             if self.strength[name]:
                 out[name] = torch.where(self._on(n, name, p, device), value(), neutral)
-        if self.strength["filter"] and min(h, w) >= octave_bands().shape[1] // 2:
+        if self.strength["filter"] and min(h, w) >= SMALLEST_FILTERED:
             power = torch.tensor(SPECTRUM, device=device, dtype=torch.get_default_dtype())
             out["octaves"] = torch.ones(n, 4, device=device)
             for band in range(4):

@@ -180,6 +180,10 @@ class ConditionalGenerator(L.LightningModule, ABC):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         guards.check_gradients(name, optimizer, scaler, self.images_seen)
         optimizer.step()
+        self.note(name, total)
+
+    def note(self, name: str, total: Tensor) -> None:
+        """Log the loss of a step."""
         self.log(name, total, prog_bar=name in self.shown)
 
     def count(self, batch_images: int, net: torch.nn.Module, average: torch.nn.Module, half_life_images: float) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.errors import InputError
-from synthrad.gan.augment import AdaptiveProbability
+from synthrad.gan.augment import SMALLEST_FILTERED, AdaptiveProbability
 from synthrad.gan.losses import (
     both,
     fake_loss,
@@ -109,6 +109,7 @@ class StyleGAN2(ConditionalGenerator):
         self.ada = AdaptiveProbability(ada_target, ada_speed_images, ada_fixed)
         self.steps_done = 0
         self._told_share = False
+        self._lazy: dict[str, Tensor] = {}  # what lazy regularisation measured last, as it is logged
 
     def make_nets(self, spec: dict[str, Any], picture_channels: int, given_channels: int, c_dim: int) -> None:
         """Generator, its average, and discriminator."""
@@ -116,6 +117,12 @@ class StyleGAN2(ConditionalGenerator):
         if h.condition_ramp and not c_dim:
             raise InputError("model.condition_ramp", str(list(h.condition_ramp)), "null: the data has no labels and no attributes",
                              "leave it out, or let data.classes or data.attributes name some")
+        if h.channel_base < (shorter := min(spec["size"])):
+            raise InputError("model.channel_base", str(h.channel_base), f"at least {shorter}, the shorter side: a resolution of r pixels has "
+                             "channel_base / r feature maps", "16384 for the paper's net at 256 pixels, 1024 for a narrow one")
+        if (h.augment or {}).get("filter") and shorter < SMALLEST_FILTERED:
+            raise InputError("model.augment.filter", f"{h.augment['filter']} for pictures of {shorter} pixels", f"0 below {SMALLEST_FILTERED} "
+                             "pixels: its octave bands do not fit", "leave it out")
         width = {"channel_base": h.channel_base, "channel_max": h.channel_max, "mapping_depth": h.mapping_depth}
         make = lambda: StyleGAN2Generator(spec["size"], picture_channels - given_channels, c_dim, h.z_dim, h.w_dim,  # noqa: E731
                                           mask_channels=given_channels, noise=h.noise, **width)
@@ -262,15 +269,18 @@ class StyleGAN2(ConditionalGenerator):
 
         self.step(optimizer, "loss_path", n, loss)
         self.path_mean.copy_(means[-1])
+        self._lazy["path_length"] = self.path_mean.clone()
 
     def _teach(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> Tensor:
         """A discriminator step; returns its logits of the real pictures [N]."""
-        latents, logits = self._latents(len(c)), []
+        latents, logits, made = self._latents(len(c)), [], []
 
         def fakes(p: slice) -> Tensor:
             with torch.no_grad():
                 fake = self._draw(latents.part(p), c[p], real[p])[0]
-            return self._loss(fake_loss, fake, c[p])[0]
+            loss, judged = self._loss(fake_loss, fake, c[p])
+            made.append(judged if judged.ndim == 1 else judged[:, 0])
+            return loss
 
         def reals(p: slice) -> Tensor:
             loss, judged = self._loss(real_loss, real[p], c[p])
@@ -278,6 +288,7 @@ class StyleGAN2(ConditionalGenerator):
             return loss
 
         self.step(optimizer, "loss_d", len(c), fakes, reals)  # one after the other: half the memory
+        self.log("sign_fake", mean_of_ranks(torch.cat(made).sign().float().mean()))
         return torch.cat(logits)
 
     def _regularise_gradient(self, optimizer: torch.optim.Optimizer, real: Tensor, c: Tensor) -> None:
@@ -295,6 +306,15 @@ class StyleGAN2(ConditionalGenerator):
         super().step(optimizer, name, n, *losses)
         self._track_styles()
 
+    def note(self, name: str, total: Tensor) -> None:
+        """Log the loss of a step; a lazy one is kept, as what it penalises, and logged with every step."""
+        lazy = {"loss_r1": ("r1", self.hparams.r1_every), "loss_path": ("path_penalty", self.hparams.path_every * self.hparams.path_weight)}
+        if name in lazy:
+            title, factor = lazy[name]
+            self._lazy[title] = total / factor
+        else:
+            super().note(name, total)
+
     def _track_styles(self) -> None:
         """Take the styles of the pictures drawn for a step into their running mean."""
         if self._styles_seen:
@@ -311,7 +331,7 @@ class StyleGAN2(ConditionalGenerator):
         half_life = self.settings.ema_half_life_images
         if self.start is None:  # the average that a fine-tuning starts from is a good one
             half_life = self.ramped(batch_images, half_life)
-        self.log_dict({"ada_p": self.ada.p, "ada_r_t": self.ada.r_t})
+        self.log_dict({"ada_p": self.ada.p, "ada_r_t": self.ada.r_t, **self._lazy})
         self.count(batch_images, self.generator, self.generator_ema, half_life)
         share = self._share_condition()
         if self.hparams.condition_ramp:

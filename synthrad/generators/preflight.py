@@ -37,11 +37,12 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     least = {"max_images": 1, "r1_every": 1, "path_every": 1, "accumulate": 1, "freeze_d": 0, "r1_gamma": 0, "path_weight": 0,
              "lr": 0, "ema_half_life_images": 0, "ada_speed_images": 1, "warmup_images": 0, "res_blocks": 1, "head_channels": 1, "text_length": 1,
-             "text_width": 1, "latent_channels": 1, "codes": 2, "ema_rampup": 0}
+             "text_width": 1, "latent_channels": 1, "codes": 2, "ema_rampup": 0, "channel_max": 1,
+             "z_dim": 1, "w_dim": 1, "mapping_depth": 1}
     for name, bound in least.items():
         value = options.get(name)
-        if value not in (None, "auto") and not value >= bound:
-            raise InputError(f"model.{name}", str(value), f"a number of at least {bound}")
+        if value not in (None, "auto") and not bound <= value < float("inf"):
+            raise InputError(f"model.{name}", str(value), f"a finite number of at least {bound}")
     if (levels := options.get("channels")) is not None and not len(levels):
         raise InputError("model.channels", "no level", "feature maps of each level, such as [64, 128]")
     for name in ("style_mixing", "mask_scale", "mask_drop_rate", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):

@@ -19,6 +19,7 @@ from synthrad.errors import InputError
 
 FIR = (1.0, 3.0, 3.0, 1.0)  # the low-pass filter of every resolution change
 SQRT2 = math.sqrt(2)
+LARGEST_HALF = 256 * SQRT2
 
 
 def check_size(size: Sequence[int]) -> tuple[int, int]:
@@ -87,6 +88,23 @@ def unit_moment(x: Tensor) -> Tensor:
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
+def _within_half(x: Tensor, weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and styles in units of their largest, where a demodulated convolution is computed in float16.
+
+    Demodulation cancels their scale, but only afterwards: sums beyond 65,504 are infinite by then. With weights of at most
+    1 / sqrt(inputs) and styles of at most 1, sums stay in the range of the features (Karras et al. 2020, ADA, appendix: mixed precision).
+    """
+    if not (x.dtype == torch.float16 or torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == torch.float16):
+        return weight, style
+    largest = weight.detach().abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel())
+    return weight / largest.clamp(min=1e-8), style / style.detach().abs().amax(1, keepdim=True).clamp(min=1e-8)
+
+
+def _clamped(x: Tensor) -> Tensor:
+    """Features of float16 within [-256, 256] times the gain of the activation, far from what overflows (same place)."""
+    return x.clamp(-LARGEST_HALF, LARGEST_HALF) if x.dtype == torch.float16 else x
+
+
 def _convolve(x: Tensor, weight: Tensor, style: Tensor, up: bool) -> Tensor:
     """Convolution with weights scaled by style (eq. 1): scaling a weight's input channels equals scaling the input."""
     y = x * style.to(x.dtype)[:, :, None, None]
@@ -115,6 +133,8 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = 
     Returns:
         [N, O, H, W], or [N, O, 2H, 2W] with `up` (k must be 3).
     """
+    if demodulate:
+        weight, style = _within_half(x, weight, style)
     y = _convolve(x, weight, style, up)
     return y * demodulation(weight, style).to(y.dtype)[:, :, None, None] if demodulate else y
 
@@ -164,7 +184,7 @@ class EqualConv(nn.Module):
             x = F.conv2d(smooth(x, pad=2), weight, bias, stride=2)
         else:
             x = F.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
-        return x if bias is None else F.leaky_relu(x, 0.2, inplace=True)
+        return x if bias is None else _clamped(F.leaky_relu(x, 0.2, inplace=True))
 
 
 class Mapping(nn.Module):
@@ -231,15 +251,15 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """x [N, inputs, h, w], w [N, w_dim], noise [N, 1, H, W] of the output's size, mask as StyleGAN2Generator.synthesize."""
-        style = self.affine(w)
-        y = _convolve(x, self.weight, style, self.up)
+        weight, style = _within_half(x, self.weight, self.affine(w))
+        y = _convolve(x, weight, style, self.up)
         # the gain of the activation enters demodulation, noise and bias; the picture is passed over three times
-        demodulate = (demodulation(self.weight, style) * SQRT2).to(y.dtype)[:, :, None, None]
+        demodulate = (demodulation(weight, style) * SQRT2).to(y.dtype)[:, :, None, None]
         y = torch.addcmul((self.bias * SQRT2).to(y.dtype)[:, None, None], y, demodulate)
         y = y if self.by_mask is None else self.by_mask(y, mask)
         if self.noise_strength is not None:
             y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
-        return F.leaky_relu(y, 0.2, inplace=True)
+        return _clamped(F.leaky_relu(y, 0.2, inplace=True))
 
 
 class ToImage(nn.Module):

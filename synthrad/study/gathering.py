@@ -73,7 +73,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools) + copied + _deaf(folder, graph), measurements=measurements,
+        banners=_banners(study, pools) + copied + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
@@ -125,6 +125,18 @@ def _deaf(folder: Path, graph: Mapping[str, Any]) -> list[str]:
             lines.append(f"Source {name!r} hardly draws what it is asked for: an auxiliary net that tells these in real validation "
                          f"images finds little of them in samples (AUROC real; samples with 95 % interval): {', '.join(unseen)}. "
                          "Rows that an arm adds for them may not show them.")
+    return lines
+
+
+def _collapsed(folder: Path, graph: Mapping[str, Any]) -> list[str]:
+    """What to say of generators whose samples repeat each other, by their last check (callbacks.fidelity)."""
+    lines = []
+    for name, source in graph["sources"].items():
+        if source.get("checkpoint") == "last" and "pool" in source and (checks := checks_of(folder, name, "fidelity")) and checks[-1].get("collapsed"):
+            found = {what: checks[-1].get(key) for what, key in (("texture", "variety"), ("structure", "structure_variety"))}
+            said = " and ".join(f"that of their {what} {value:.2f}" for what, value in found.items() if value is not None)
+            lines.append(f"Source {name!r} has collapsed: where the variety of real images is 1, {said} at the last check of its training. "
+                         "Many of its images nearly repeat another one.")
     return lines
 
 

@@ -90,6 +90,23 @@ def test_torn_segments_are_ignored_and_rebuilt(tmp_path):
     assert (ImageCache(manifest, (10, 10)).image(3) == whole).all()
 
 
+def test_an_array_that_was_cut_is_decoded_again(tmp_path):
+    manifest = make(tmp_path / "m")
+    whole = [ImageCache(manifest, (10, 10)).image(i) for i in range(5)]
+    for array in (tmp_path / "m" / ".cache").rglob("*.npy"):
+        array.write_bytes(array.read_bytes()[:200])
+    again = ImageCache(manifest, (10, 10))
+    assert all((again.image(i) == whole[i]).all() for i in range(5))
+
+
+@pytest.mark.parametrize("which", ["0.png", "masks/2.png"])
+def test_a_file_that_changed_after_prepare_is_refused(tmp_path, which):
+    manifest = make(tmp_path / "m")
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "m" / which)
+    with pytest.raises(InputError, match=f"{which.split('/')[-1]}: found a file that has changed"):
+        ImageCache(manifest, (10, 10))
+
+
 def test_a_failed_build_leaves_nothing(tmp_path):
     manifest = make(tmp_path / "m")
     manifest[4].channels[0].write_bytes(b"broken")

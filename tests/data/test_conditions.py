@@ -93,3 +93,15 @@ def test_prompts_that_name_one_finding_or_all_leave_the_rest_open_or_absent(unna
 def test_no_prompt_leaves_labels_and_attributes_open_and_masks_alone():
     made = ask_less(findings([[1, 1, 0]]), "none", "unknown", np.random.default_rng(0))
     assert made.iloc[0, :3].isna().all() and made["attribute:sex"][0] == "" and made["mask:tooth"][0] == "m.png"
+
+
+@pytest.mark.parametrize(("name", "text", "words"), [
+    ("c.csv", "", "no table"), ("c.csv", "a,b\n1,0,1,1\n", "more fields"), ("c.csv", "a,b\n1,0\n1,0,1,1\n", "no table"), ("c.csv", "a\n", "conditions of no image"),
+    ("c.csv", "a,label:a\n1,0\n", "beside 'a', which says the same"), ("p.json", "null", "a NoneType"), ("p.json", "[]", "of no image"),
+    ("p.json", '[{"cell": ["a=1"], "number": -3}]', "the entry"), ("p.json", '[{"cell": ["a=1"], "number": 2.7}]', "the entry"),
+    ("p.json", '[{"cell": ["a=1", "a=0"], "number": 1}]', "each class once"),
+])
+def test_files_that_ask_for_nothing_that_can_be_drawn(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_conditions(str(tmp_path / name), INFO, None, 5, 0)

@@ -52,6 +52,18 @@ def fit(manifest, folder, **kwargs):
     return model, trainer
 
 
+def test_what_lazy_regularisation_measures_is_in_every_line(tmp_path):
+    from lightning.pytorch.loggers import CSVLogger
+
+    model, _ = tiny_gan.fit(steps=4, trainer_options={"logger": CSVLogger(tmp_path, "", ""), "log_every_n_steps": 1})
+    found = pd.read_csv(tmp_path / "metrics.csv")
+    kept = found[["r1", "path_penalty", "path_length"]].dropna()
+    assert len(kept) == 4 and (kept > 0).all().all()
+    r1 = kept["r1"].to_numpy()
+    assert r1[0] == r1[1] != r1[2] == r1[3] and kept["path_length"].iloc[-1] == pytest.approx(float(model.path_mean))  # every second step
+    assert found["sign_fake"].dropna().between(-1, 1).all() and not {"loss_r1", "loss_path"} & set(found)
+
+
 def test_a_fit_forgets_and_says_so(manifest, tmp_path, monkeypatch):
     from synthrad.generators import conditional
 

@@ -34,6 +34,9 @@ def with_rows(labels, **kwargs):
     ({"augment": {"flop": 1}}, "augment.flop.*unknown.*\n.*flip"), ({"augment": {"flip": -1}}, "augment.flip.*-1"),
     ({"augment": {"hue": 1}}, "hue and saturation need 3"), ({"accumulate": 3}, "3 parts of data.batch_size=8"),
     ({"mask_scale": 0.0}, "model.mask_scale: found 0"),
+    ({"channel_base": 8}, "model.channel_base: found 8; expected at least 16"), ({"channel_max": 0}, "channel_max"), ({"w_dim": 0}, "w_dim"),
+    ({"z_dim": 0}, "z_dim"), ({"z_dim": -3}, "z_dim"), ({"mapping_depth": 0}, "mapping_depth"), ({"r1_gamma": float("inf")}, "r1_gamma.*finite"),
+    ({"augment": {"filter": 1}}, "augment.filter: found 1 for pictures of 16 pixels"),
     ({"condition_ramp": (8, 8)}, "model.condition_ramp.*8, 8"), ({"condition_ramp": (0, 10**6)}, "condition_ramp.*never count in full"),
 ])
 def test_options_that_cannot_be_meant_are_told_before_the_first_step(options, words, monkeypatch):

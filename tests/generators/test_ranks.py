@@ -63,6 +63,9 @@ def test_parts_and_processes_give_the_result_of_one_batch(tmp_path):
     (whole,) = final(tmp_path / "whole")
     (halves,) = final(tmp_path / "halves", accumulate=2)
     one, two = final(tmp_path / "ranks", 4, range(8), devices=2)
+    (quarters,) = final(tmp_path / "quarters", order=[0, 1, 4, 5, 2, 3, 6, 7], accumulate=4)
+    both = final(tmp_path / "both", 4, range(8), devices=2, accumulate=2)  # groups of two pictures as in the quarters
+    assert distance(quarters, both[0]) < 1e-6 and distance(*both) < 1e-12
     assert whole["weights"]["generator.const"].dtype == torch.float64
     assert distance(whole, halves) < 1e-6 and distance(whole, one) < 1e-6 and distance(one, two) < 1e-12
     for other in (halves, one, two):

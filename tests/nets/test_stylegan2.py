@@ -51,6 +51,24 @@ def test_demodulated_output_has_unit_variance_at_any_style():
         assert y[:, :, 1:-1, 1:-1].std().item() == pytest.approx(1, abs=0.06)
 
 
+def test_float16_does_not_overflow_where_demodulation_cancels_the_style():
+    """Sums of 512 channels at style 1000 leave the range of float16; in units of their maxima they stay in it."""
+    torch.manual_seed(0)
+    x, w, s = torch.randn(2, 512, 8, 8), torch.randn(16, 512, 3, 3), 1000 * torch.randn(2, 512)
+    exact = sg.modulated_conv(x, w, s)
+    with torch.autocast("cpu", dtype=torch.float16):
+        half = sg.modulated_conv(x, w, s)
+        conv = sg.StyledConv(512, 16, 8, False, noise=False)
+        conv.affine.bias.data += 1000
+        styled = conv(x, torch.randn(2, 8), None)
+        far = sg.EqualConv(512, 16, 3)
+        far.weight.data *= 1e4
+        assert far(x).abs().max() <= 256 * 2**0.5 + 1 and torch.isfinite(styled).all()
+    assert half.dtype == torch.float16 and torch.isfinite(half).all()
+    torch.testing.assert_close(half.float(), exact, rtol=0.02, atol=0.02)
+    assert torch.isfinite(far(x)).all() and far(x).abs().max() > 1000  # float32 is not touched
+
+
 def test_resolution_changes_against_scipy():
     x = torch.randn(1, 1, 8, 12).double()
     taps = np.array(sg.FIR)

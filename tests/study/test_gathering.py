@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from synthrad.lineage import Fitted, Lineage
-from synthrad.study.gathering import _banners, _copies, _deaf
+from synthrad.study.gathering import _banners, _collapsed, _copies, _deaf
 
 
 def test_a_source_of_copies_is_named_with_its_numbers_and_a_fair_one_is_not():
@@ -36,6 +36,18 @@ def test_a_generator_that_does_not_draw_what_it_is_asked_for_is_named(tmp_path):
     (fit / "adherence.jsonl").write_text("")
     assert _deaf(tmp_path, graph) == []
     assert _deaf(tmp_path, {"sources": {"gan": {"checkpoint": "best", "pool": "id"}}}) == []
+
+
+def test_a_generator_that_had_collapsed_at_the_end_is_named(tmp_path):
+    fit = tmp_path / "sources" / "gan" / "generator-1"
+    (fit / "checkpoints").mkdir(parents=True)
+    (fit.parent / "generator.json").write_text(json.dumps({"checkpoint": "sources/gan/generator-1/checkpoints/last.ckpt"}))
+    graph = {"sources": {"gan": {"checkpoint": "last", "pool": "id"}}}
+    lines = [{"collapsed": c, "variety": 0.9, "structure_variety": s} for c, s in ((True, 0.1), (False, 0.9), (True, 0.3))]
+    for number, named in ((3, True), (2, False), (0, False)):
+        (fit / "fidelity.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines[:number]))
+        found = _collapsed(tmp_path, graph)
+        assert len(found) == named and (not named or "'gan' has collapsed" in found[0] and "structure 0.30" in found[0])
 
 
 def test_narrow_generators_are_named_once_each():
