@@ -26,7 +26,7 @@ from synthrad.records import Manifest, write_durably
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 1  # raise by hand when results change
+VERSION = 2  # raise by hand when results change
 RECORD = "audit.json"
 NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
     "re-identification": "a net that tells whether two images are of one patient",
@@ -51,6 +51,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     Raises:
         InputError: sets that do not belong together, or too small to say anything.
     """
+    from synthrad.audit import likeness
     from synthrad.audit.copying import copy_rungs
     from synthrad.audit.pictures import draw_audit, draw_pairs
     from synthrad.audit.rungs import Rung, judge
@@ -76,6 +77,8 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
     rungs += [Rung(name, reason=f"this version of synthrad has no such test ({what})") for name, what in NOT_BUILT.items()]
     rungs = judge(rungs)
+    alike = likeness.of_sides(sides.synthetic, sides.real, sides.subjects, sides.member, sides.other, seed)
+    print(likeness.told(alike))
     out.mkdir(parents=True, exist_ok=True)
     if searches:
         named = {r.name: r for r in rungs}
@@ -84,7 +87,8 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         write_durably(out / "pairs.png", draw_pairs(sides, mine, shown[1]))
     record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
               "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": sides.banner,
-              "looks": _looks(drawn, identity), "rungs": [r.to_dict() for r in rungs], "synthrad": version("synthrad")}
+              "looks": _looks(drawn, identity), "rungs": [r.to_dict() for r in rungs],
+              "likeness": alike if isinstance(alike, str) else [a.to_dict() for a in alike], "synthrad": version("synthrad")}
     write_durably(out / RECORD, json.dumps(record, indent=1).encode())
     return record
 

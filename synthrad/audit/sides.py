@@ -28,6 +28,7 @@ class Sides:
         masks, real_masks: float [S, L, H, W] and [R', L, H, W], 1 in a structure of the layer, -1 elsewhere; None without masks.
         with_masks: rows of `real` that `real_masks` has; synthetic_with_masks: rows of `synthetic` that `masks` has.
         rows: Manifest of the real images. drawn: that of the synthetic ones.
+        other: [n, C, H, W], real images of the other splits, for what must be fitted on neither side; None = there are none.
         banner: what is not verified; "" where the lineage says who was trained on.
     """
 
@@ -39,6 +40,7 @@ class Sides:
     synthetic_with_masks: np.ndarray
     rows: Manifest
     drawn: Manifest
+    other: Tensor | None
     banner: str
 
     @property
@@ -77,7 +79,9 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
     images, real_masks, with_masks = _read(rows, size, layers, "reading real images")
     if masks is None or real_masks is None:
         masks = real_masks = None
-    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, banner(drawn.info.lineage, rows))
+    rest = real.take(np.flatnonzero(((split == "val") | (split == "audit")) & (real.column("source") == "real")))
+    other = _read(rest, size, {}, "reading other real images")[0] if len(rest) else None
+    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, banner(drawn.info.lineage, rows))
 
 
 def banner(lineage: Lineage, rows: Manifest) -> str:
