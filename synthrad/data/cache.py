@@ -271,8 +271,9 @@ def _mask_keys(manifest: Manifest, images: Sequence[str], known: np.ndarray) -> 
 
 def _check_unchanged(paths: Sequence[Path | None], digest: str) -> None:
     """Refuse files that are no longer those that the manifest was made of: the lineage would name images that nobody saw."""
-    if digest and files_digest(paths) != digest:
-        raise InputError(str(next(p for p in paths if p is not None)), "a file that has changed since the manifest was written",
+    files = [p for p in paths if p is not None]
+    if files and digest and files_digest(paths) != digest:
+        raise InputError(str(files[0]), "a file that has changed since the manifest was written",
                          "the file as it was", "put it back, or run `synthrad prepare` again")
 
 

@@ -91,3 +91,27 @@ def test_exchangeable_images_are_rarely_called_copies():
     for alpha in (0.2, 0.05, 0.01):
         assert (p <= alpha).mean() <= alpha + 3 * np.sqrt(alpha / 2000)
     assert (p <= 0.2).mean() > 0.02  # and the p is not always 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 9), m=st.integers(1, 9), seed=st.integers(0, 10_000), memory=st.sampled_from([1, 4096, 2**20]), flip=st.booleans())
+def test_integers_find_what_float64_finds(n, m, seed, memory, flip):
+    queries, references = pictures(n, seed, (1, 7, 5)), pictures(m, seed + 1, (1, 7, 5))
+    references[0] = queries[0, ..., ::-1] if flip else queries[0]
+    references[m // 2] = 200  # flat
+    exact = nearest_images(queries, references, flip=flip, memory_bytes=memory)
+    slow = nearest_images(queries.astype(np.float64), references.astype(np.float64), flip=flip, memory_bytes=memory)
+    np.testing.assert_allclose(exact.correlation, slow.correlation, atol=1e-6)
+    table = np.corrcoef(queries.reshape(n, -1), references.reshape(m, -1))[:n, n:]
+    if not flip:
+        np.testing.assert_array_equal(exact.index, np.where(np.isnan(table), 0, table).argmax(1))
+
+
+def test_the_largest_8_bit_images_whose_products_fit_into_32_bits():
+    from synthrad.metrics.similarity import MOST_PIXELS
+
+    bright = np.zeros((1, 1, 1, MOST_PIXELS), np.uint8)
+    bright[..., : MOST_PIXELS // 2] = 255
+    assert nearest_images(bright, bright).correlation[0] == pytest.approx(1, abs=1e-6)
+    wider = np.concatenate([bright, bright], -1)  # too large: by the other way
+    assert nearest_images(wider, 255 - wider).correlation[0] == pytest.approx(-1, abs=1e-5)
