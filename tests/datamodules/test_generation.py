@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from PIL import Image
 
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import blank_unlearned
 
 
@@ -22,7 +23,7 @@ def manifest(tmp_path):
         Image.fromarray(np.full((8, 8), 1, np.uint8)).save(tmp_path / f"m{i}.png")
         columns["channel:image"][i], columns["subject"][i] = f"{i}.png", f"s{i}"
         columns["mask:one"][i], columns["mask:two"][i] = f"m{i}.png", f"m{i}.png" if i % 2 else ""
-        columns["split"][i], columns["digest"][i] = ["train", "val"][i > 7], f"d{i}"
+        columns["split"][i], columns["digest"][i] = ["train", "val"][i > 7], file_digest(tmp_path / f"{i}.png")
         columns["attribute:sex"][i] = "FM"[i % 2] if i < 8 else "other"
     Manifest(pd.DataFrame(columns), info).write(tmp_path)
     return str(tmp_path)
@@ -32,7 +33,7 @@ def test_training_rows_with_known_masks_only(manifest, capsys):
     data = GenerationDataModule(manifest, (8, 8), 2)
     spec = data.spec()
     assert "4 of 8" in capsys.readouterr().out
-    assert spec["fingerprints"] == ["d1", "d3", "d5", "d7"] and spec["attributes"] == {}
+    assert spec["fingerprints"] == sorted(file_digest(Path(manifest) / f"{i}.png") for i in (1, 3, 5, 7)) and spec["attributes"] == {}
     one = GenerationDataModule(manifest, (8, 8), 2, layers=["one"], min_subjects=4)
     assert one.spec()["attributes"] == {"sex": ["F", "M"]} and one.spec()["rare"] == {"sex": []}
     assert len(one.spec()["trained_on"]) == 8 and one.spec()["layers"] == {"one": ["x"]}
