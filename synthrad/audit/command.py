@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import hmac
 import json
 import sys
 import textwrap
@@ -21,12 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError
-from synthrad.records import Manifest, write_durably
+from synthrad.lineage import project_folder, project_key
+from synthrad.records import HERE, Manifest, write_durably
 
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 2  # raise by hand when results change
+VERSION = 3  # raise by hand when results change
 RECORD = "audit.json"
 NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
     "re-identification": "a net that tells whether two images are of one patient",
@@ -60,11 +62,15 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     out = Path(out)
     whole = unfiltered.digest if unfiltered is not None else ""
     identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, real.digest, seed, trials]).encode()).hexdigest()[:16]
-    if (known := _read(out / RECORD)) and known.get("identity") == identity:
+    _check_out(out, drawn, real)
+    sides = read_sides(drawn, real)
+    if (known := _read(out / RECORD)).get("identity") == identity and known.get("mac") == _mac(known):
         print(f"{out}: this set was audited already")
         return known
-    sides = read_sides(drawn, real)
-    sets = {"": sides} | ({" of the whole draw": read_sides(unfiltered, real)} if unfiltered is not None else {})
+    sets = {"": sides}
+    if unfiltered is not None:
+        _check_draw(drawn, unfiltered)
+        sets[" of the whole draw"] = read_sides(unfiltered, real)
     number = sum(2 + (s.masks is not None) for s in sets.values())
     rungs, searches = [], {}
     for suffix, each in sets.items():
@@ -73,6 +79,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         searches |= found
         if not suffix and found:
             shown = (made, found)
+    rungs += _from_patients(drawn)
     if unfiltered is None and "filter" in drawn.info.lineage.settings:
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
     rungs += [Rung(name, reason=f"this version of synthrad has no such test ({what})") for name, what in NOT_BUILT.items()]
@@ -87,32 +94,69 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         write_durably(out / "pairs.png", draw_pairs(sides, mine, shown[1]))
     record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
               "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": sides.banner,
-              "looks": _looks(drawn, identity), "rungs": [r.to_dict() for r in rungs],
+              "looks": _looks(drawn), "rungs": [r.to_dict() for r in rungs],
               "likeness": alike if isinstance(alike, str) else [a.to_dict() for a in alike], "synthrad": version("synthrad")}
+    record = json.loads(json.dumps(record))  # as it will be read back
+    record["mac"] = _mac(record)
     write_durably(out / RECORD, json.dumps(record, indent=1).encode())
     return record
 
 
+def _check_out(out: Path, *sets: Manifest) -> None:
+    """The record names training patients and shows their images: it must not lie in what is shared."""
+    for folder in (Path(m.info.roots[HERE]).resolve() for m in sets if HERE in m.info.roots):
+        if out.resolve() == folder or folder in out.resolve().parents:
+            raise InputError("--out", str(out), f"a folder outside {folder}", "the record names and shows training patients: keep it apart")
+
+
+def _check_draw(drawn: Manifest, whole: Manifest) -> None:
+    """`whole` is what `drawn` was filtered from."""
+    makers = lambda m: {f.digest for f in m.info.lineage.fitted if f.kind == "generator"}  # noqa: E731
+    missing = len(set(drawn.column("digest")) - set(whole.column("digest")))
+    if missing or makers(drawn) != makers(whole) or "filter" in whole.info.lineage.settings:
+        found = f"a set that lacks {missing} images of SYNTHETIC" if missing else "a set that was filtered itself, or of another generator"
+        raise InputError("--unfiltered", found, "the whole draw that SYNTHETIC was filtered from", "give the folder that `synthrad sample` wrote")
+
+
+def _from_patients(drawn: Manifest) -> list[Rung]:
+    """What a set takes from training patients by its making needs no search."""
+    from synthrad.audit.rungs import Rung
+
+    kinds = {f.kind for f in drawn.info.lineage.fitted}
+    said = [f"{what} are those of training patients" for kind, what in (("masks", "its masks"), ("start images", "the images it starts from"))
+            if kind in kinds]
+    return [Rung("made from patients", certain=" and ".join(said))] if said else []
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _looks(drawn: Manifest, identity: str) -> int:
+def _mac(record: Mapping[str, Any]) -> str:
+    """Of all that a record says, with the project's key: one that was changed by hand is not believed."""
+    said = json.dumps({k: v for k, v in record.items() if k != "mac"}, sort_keys=True).encode()
+    return hmac.new(project_key(), said, hashlib.sha256).hexdigest()
+
+
+def _looks(drawn: Manifest) -> int:
     """How many sets of this generator were audited in this project so far, this one counted: whoever draws until an audit
     passes has chosen what passes."""
-    from synthrad.lineage import project_folder
-
-    maker = sorted(f.digest for f in drawn.info.lineage.fitted if f.digest)
-    path = project_folder() / "audits.jsonl"
+    maker = sorted(f.digest for f in drawn.info.lineage.fitted if f.kind == "generator")
+    path, mine = project_folder() / "audits.jsonl", {"maker": maker, "set": drawn.digest}
     lines = path.read_text().splitlines() if path.is_file() else []
-    known = [json.loads(line) for line in lines]
-    mine = {"identity": identity, "maker": maker, "set": drawn.digest}
+    known = []
+    for line in lines:
+        try:
+            known.append(json.loads(line))
+        except ValueError:
+            continue  # half a line
     if mine not in known:
         write_durably(path, "\n".join([*lines, json.dumps(mine)]).encode() + b"\n")
-    return len({k["set"] for k in [*known, mine] if k["maker"] == maker})
+    return len({k["set"] for k in [*known, mine] if isinstance(k, dict) and k.get("maker") == maker})
 
 
 def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:

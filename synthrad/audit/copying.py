@@ -74,11 +74,13 @@ class ImageSpace:
         self.name, self.claims, self.seed, self.moves = name, claims, seed, moves
         self._synthetic, self._real = synthetic, real
         self._planted: dict[str, list[dict[int, float]]] = {}
+        self._refined_from = torch.full((len(real),), -1.0)  # once `best` has searched: what a copy must reach to be looked at closely
 
     def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Space."""
         with tqdm(total=len(self._real), desc=f"{self.name}: searching", unit="image", disable=None) as bar:
             found = Pairs(self._synthetic, self._real, self.moves).best(bar.update)
+        self._refined_from = found.refined_from
         similarity = found.similarity.numpy().astype(float)
         return fisher(similarity), found.index.numpy(), similarity
 
@@ -97,7 +99,8 @@ class ImageSpace:
         at = torch.arange(len(copies)).expand_as(real)
         similarity, _ = pairs.refine(at.flatten(), real.flatten(), moves[real, at].flatten(0, 1))
         scores = fisher(similarity.numpy().astype(float)).reshape(real.shape)
-        rows = [dict(zip(r.tolist(), s, strict=True)) for r, s in zip(real.T, scores.T, strict=True)]
+        looked = (values[real, at] >= self._refined_from[real]).numpy()  # as in the search itself: others may crowd a copy out
+        rows = [{int(i): x for i, x, seen in zip(r, s, k, strict=True) if seen} for r, s, k in zip(real.T, scores.T, looked.T, strict=True)]
         n = len(chosen)
         self._planted = {leak: rows[k * n : (k + 1) * n] for k, leak in enumerate(leaks)}
 
@@ -156,12 +159,13 @@ class Search:
     """What a space found: scores of subjects, and the pairs behind them.
 
     Args:
-        subjects: names [n]. member: bool [n]. scores: [n]. images: row of each subject's best image [n].
+        subjects: names [n]. member, compared: bool [n]; strata without members or without non-members are not compared. scores: [n]. images: row of each subject's best image [n].
         found: row of the synthetic image [n]. similarity: [n], as printed. result: the tests.
     """
 
     subjects: np.ndarray
     member: np.ndarray
+    compared: np.ndarray
     scores: np.ndarray
     images: np.ndarray
     found: np.ndarray
@@ -170,7 +174,7 @@ class Search:
 
     def matches(self) -> list[Match]:
         """Members by score, the highest first."""
-        others = np.sort(self.scores[~self.member])
+        others = np.sort(self.scores[~self.member & self.compared])
         order = [i for i in np.argsort(-self.scores, kind="stable") if self.member[i]][:SHOWN]
         return [Match(int(self.images[i]), int(self.found[i]), float(self.similarity[i]),
                       float(np.searchsorted(others, self.scores[i]) / len(others))) for i in order]
@@ -195,23 +199,29 @@ class Subjects:
         rows = order[np.searchsorted(self.of_image[order], np.arange(len(self.names)))]
         return scores[rows], rows
 
-    def power(self, scores: np.ndarray, copies: list[dict[int, float]], patients: Sequence[int], trials: int, level: float,
+    @property
+    def compared(self) -> np.ndarray:
+        """bool [n]: subjects in strata that hold members and non-members."""
+        return np.isin(np.arange(len(self.names)), self.exchange.used)
+
+    def power(self, scores: np.ndarray, copies: list[dict[int, float]], owners: np.ndarray, patients: Sequence[int], trials: int, level: float,
               rng: np.random.Generator) -> dict[int, float]:
         """Share of trials in which so many planted copies are found at a level.
 
         Args:
-            scores: [n] of the set as it is. copies: of each copy, see Space.planted. patients: numbers of copies to plant.
+            scores: [n] of the set as it is. copies: of each copy, see Space.planted; owners: the subject it is of. patients: numbers of copies to plant.
         """
         found = {}
         for k in patients:
             hits = 0
             for _ in range(trials):
-                trial = scores.copy()
-                for c in rng.choice(len(copies), k, replace=False):
+                trial, chosen = scores.copy(), rng.choice(len(copies), k, replace=False)
+                for c in chosen:
                     for image, score in copies[c].items():
                         who = self.of_image[image]
                         trial[who] = max(trial[who], score)
-                hits += self._quick.test(trial).combined <= level
+                label = self._quick.relabelled(owners[chosen], rng)  # a set that leaks elsewhere must not help to find these
+                hits += self._quick.test(trial, label).combined <= level
             found[k] = hits / trials
         return found
 
@@ -220,7 +230,7 @@ def search(space: Space, subjects: Subjects) -> Search:
     """Scores and tests of all subjects."""
     by_image, found, similarity = space.best()
     scores, rows = subjects.gather(by_image)
-    return Search(subjects.names, subjects.member, scores, rows, found[rows], similarity[rows], subjects.exchange.test(scores))
+    return Search(subjects.names, subjects.member, subjects.compared, scores, rows, found[rows], similarity[rows], subjects.exchange.test(scores))
 
 
 def copy_rung(space: Space, subjects: Subjects, *, rungs: int, trials: int = 50, planted: int = 60, seed: int = 0
@@ -233,14 +243,19 @@ def copy_rung(space: Space, subjects: Subjects, *, rungs: int, trials: int = 50,
     """
     found = search(space, subjects)
     rng = np.random.default_rng(seed)
-    members = np.flatnonzero(subjects.member)
-    chosen = rng.permutation(members)[:planted]
+    members = np.flatnonzero(subjects.member & subjects.compared)
+    chosen = rng.permutation(members)[: max(planted, 2 * round(len(members) / 20))]
     image_of = np.array([rng.choice(np.flatnonzero(subjects.of_image == s)) for s in chosen])
     counts = planted_numbers(len(members), len(chosen))
     level = ALPHA / rungs
-    power = {leak: subjects.power(found.scores, space.planted(leak, image_of), counts, trials, level, rng) for leak in (*WITHIN, *BEYOND)}
-    return Rung(space.name, found.result.combined, reason=_said(found), power=power, claims=space.claims, planted=counts[-1],
+    power = {leak: subjects.power(found.scores, space.planted(leak, image_of), chosen, counts, trials, level, rng) for leak in (*WITHIN, *BEYOND)}
+    return Rung(space.name, found.result.combined, reason=_said(found), gap=_gap(found), power=power, claims=space.claims, planted=counts[-1],
                 facts=_facts(found)), found
+
+
+def _gap(found: Search) -> str:
+    left = int((found.member & ~found.compared).sum())
+    return f"{left} training patients were not compared: no test patient has as many images as they" if left else ""
 
 
 def planted_numbers(members: int, most: int) -> list[int]:
@@ -250,21 +265,25 @@ def planted_numbers(members: int, most: int) -> list[int]:
 
 def _facts(found: Search) -> dict:
     r = found.result
-    return {"members": int(found.member.sum()), "non_members": int((~found.member).sum()), "p": r.p, "auc": round(r.auc, 4),
+    return {"members": _count(found, True), "non_members": _count(found, False), "p": r.p, "auc": round(r.auc, 4),
             "above_all_non_members": r.run, "top": [r.top, r.top_of, round(r.top_expected, 2)],
             "smallest_false_alarm_rate": round(r.smallest_rate, 5),
             "highest_member": float(found.similarity[_best(found, True)]), "highest_non_member": float(found.similarity[_best(found, False)])}
 
 
+def _count(found: Search, member: bool) -> int:
+    return int(((found.member == member) & found.compared).sum())
+
+
 def _best(found: Search, member: bool) -> int:
-    rows = np.flatnonzero(found.member == member)
+    rows = np.flatnonzero((found.member == member) & found.compared)
     return int(rows[found.scores[rows].argmax()])
 
 
 def _said(found: Search) -> str:
     r = found.result
     test = min(TESTS, key=r.p.__getitem__)
-    return (f"{r.run} of {int(found.member.sum())} training patients lie above all {int((~found.member).sum())} test patients; the nearest at "
+    return (f"{r.run} of {_count(found, True)} training patients lie above all {_count(found, False)} test patients; the nearest at "
             f"{found.similarity[_best(found, True)]:.3f}, the nearest test patient at {found.similarity[_best(found, False)]:.3f}; strongest test: {test}")
 
 
@@ -298,6 +317,8 @@ def copy_rungs(sides: Sides, suffix: str = "", seed: int = 0, trials: int = 50, 
         rung, found = copy_rung(space, subjects, rungs=rungs or len(spaces), trials=trials, seed=seed)
         matches = [_named(sides, m, real, drawn) for m in found.matches()]
         rung, searches[rung.name] = replace(rung, facts={**rung.facts, "matches": matches}), found
+        if (lacking := len(sides.synthetic) - len(drawn)):
+            rung = replace(rung, gap="; ".join(filter(None, (rung.gap, f"{lacking} synthetic images without a mask of every layer were not looked at"))))
         made.append(rung)
     if twins:
         made[0] = replace(made[0], certain=f"{len(twins)} synthetic images are pixel by pixel a real one ({', '.join(twins[:3])} ...)")

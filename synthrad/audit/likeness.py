@@ -51,8 +51,8 @@ class Likeness:
     best: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, which knows no NaN."""
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
 
 
 def likeness(synthetic: Tensor, train: Tensor, train_subjects: np.ndarray, test: Tensor, test_subjects: np.ndarray,

@@ -22,6 +22,7 @@ class Rung:
         name: of the rung. p: of "members score no higher than non-members", before correction; None = not tested.
         certain: why it fails without any statistics, "" = it does not.
         reason: why it was not tested; else what was seen, for a reader.
+        gap: what was left out of the comparison, "" = nothing: a pass it cannot be then.
         power: leak -> patients planted -> share of self-tests that found it.
         claims: leaks among them that have to be found with ENOUGH_POWER for a pass, and `planted`, how many patients then.
         facts: numbers behind the reason.
@@ -31,6 +32,7 @@ class Rung:
     p: float | None = None
     certain: str = ""
     reason: str = ""
+    gap: str = ""
     power: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     claims: Sequence[str] = ()
     planted: int = 0
@@ -71,11 +73,12 @@ def _judged(rung: Rung) -> Rung:
         return replace(rung, verdict="not tested")
     if rung.adjusted <= ALPHA:
         return replace(rung, verdict="fail")
-    if rung.claims:
-        leak, rate = rung.weakest()
-        if rate < ENOUGH_POWER:
-            return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; of {rung.planted} patients planted as {leak} copies it would "
-                                                               f"have seen {rate:.0%} of the times (a pass needs {ENOUGH_POWER:.0%})")
+    if rung.gap or not rung.claims:
+        return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; {rung.gap or 'its power is not known'}")
+    leak, rate = rung.weakest()
+    if rate < ENOUGH_POWER:
+        return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; {rung.planted} patients planted as {leak} copies it would have seen "
+                                                           f"{rate:.0%} of the times (a pass needs {ENOUGH_POWER:.0%})")
     return replace(rung, verdict="pass")
 
 
@@ -90,5 +93,6 @@ def gate(rungs: Sequence[Rung], banner: str, accepted: Mapping[str, str]) -> lis
             raise InputError("--accept", repr(name), f"one of {', '.join(r.name for r in rungs)}")
         if not reason.strip():
             raise InputError("--accept", f"{name} without a reason", f"{name}=REASON", "the reason goes into the record")
-    against = [f"{r.name}: {r.verdict}" for r in rungs if r.verdict != "pass" and r.name not in accepted]
+    against = [] if rungs else ["no rung was tried"]
+    against += [f"{r.name}: {r.verdict}" for r in rungs if r.verdict != "pass" and r.name not in accepted]
     return against + ([f"lineage: {banner}"] if banner else [])

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from synthrad.data.cache import UNKNOWN, ImageCache
-from synthrad.data.images import image_size
+from synthrad.data.images import files_digest, image_size
 from synthrad.errors import InputError
 from synthrad.lineage import Lineage, hash_subjects, project_key
 from synthrad.records import Manifest
@@ -64,15 +64,19 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
         raise InputError("SYNTHETIC", "a set without images", "at least one synthetic image", "draw some: `synthrad sample`")
     if (drawn.column("source") != "synthetic").any():
         raise InputError("SYNTHETIC", "real images in the set", "a synthetic set", "swap it with --real")
-    if drawn.info.channels != real.info.channels:
-        raise InputError(f"channels of {drawn.info.name!r}", str(drawn.info.channels), f"{real.info.channels}, as in --real",
-                         "audit a set against the data that its generator was trained on")
-    split = real.column("split")
-    rows = real.take(np.flatnonzero(((split == "train") | (split == "test")) & (real.column("source") == "real")))
+    for key in ("channels", "intensity", "resize"):
+        if (mine := getattr(drawn.info, key)) != (theirs := getattr(real.info, key)):
+            raise InputError(f"{key} of {drawn.info.name!r}", str(mine), f"{theirs}, as in --real",
+                             "audit a set against the data that its generator was trained on, prepared in the same way")
+    _check_files(drawn, "SYNTHETIC")
+    said = banner(drawn.info.lineage, real)
+    split, seen = real.column("split"), seen_subjects(drawn.info.lineage, real)
+    rows = real.take(np.flatnonzero(((split == "train") & seen | (split == "test")) & (real.column("source") == "real")))
     for name in ("train", "test"):
         if not (rows.column("split") == name).any():
             raise InputError("--real", f"no real images in the split {name!r}", "training patients and test patients to set beside them",
                              "prepare it with --fractions that give both a share")
+    _check_files(rows, "--real")
     size = _size(drawn)
     layers = {k: s for k, s in drawn.info.layers.items() if real.info.layers.get(k) == s}
     synthetic, masks, kept = _read(drawn, size, layers, "reading synthetic images")
@@ -81,27 +85,59 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
         masks = real_masks = None
     rest = real.take(np.flatnonzero(((split == "val") | (split == "audit")) & (real.column("source") == "real")))
     other = _read(rest, size, {}, "reading other real images")[0] if len(rest) else None
-    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, banner(drawn.info.lineage, rows))
+    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, said)
 
 
-def banner(lineage: Lineage, rows: Manifest) -> str:
-    """Who the lineage says was trained on, against the training split of these rows; "" where they agree."""
-    seen = lineage.seen_with(project_key())
-    if seen.origin != "known":
-        return (f"the lineage of this set is {seen.origin}: that its generator was trained on the training split of --real, and on nobody "
-                "of the test split, is taken on trust")
-    train, test = (hash_subjects(rows.info.id, rows.where(split=s).column("subject"), project_key()) for s in ("train", "test"))
-    shared = test & (seen.trained_on() | seen.selected_on())
-    if shared:
-        raise InputError("--real", f"{len(shared)} of {len(test)} test patients that made this set", "test patients that nothing has seen",
+def seen_subjects(lineage: Lineage, real: Manifest) -> np.ndarray:
+    """bool [rows of real]: whether the lineage says that the subject was trained on; all where it names nobody that can be checked."""
+    told, key, subjects = lineage.seen_with(project_key()), project_key(), real.column("subject")
+    seen = told.trained_on()
+    if told.origin != "known" or not seen:
+        return np.ones(len(real), bool)
+    known = {s for s in set(subjects) if hash_subjects(real.info.id, [s], key) & seen}
+    return np.array([s in known for s in subjects])
+
+
+def banner(lineage: Lineage, real: Manifest) -> str:
+    """What is taken on trust; "" where the lineage names training patients of `real`, and nobody else.
+
+    Raises:
+        InputError: test patients had a part in the set, or no training patient.
+    """
+    seen, key = lineage.seen_with(project_key()), project_key()
+    trained, test = seen.trained_on() | seen.selected_on(), real.where(split="test")
+    shared = hash_subjects(real.info.id, test.column("subject"), key) & trained
+    if shared or set(test.column("digest")) & seen.fingerprints():
+        raise InputError("--real", f"{len(shared) or 'images of'} test patients that made this set", "test patients that nothing has seen",
                          "audit it against the manifest that its generator was trained on")
-    if seen.trained_on() and not train & seen.trained_on():
+    if seen.origin != "known" or not seen.trained_on():
+        what = "names nobody who was trained on" if seen.origin == "known" else f"is {seen.origin}"
+        return (f"the lineage of this set {what}: that its generator saw the training split of --real, and nobody of the test split, is taken on trust")
+    train = hash_subjects(real.info.id, real.where(split="train").column("subject"), key)
+    if not train & seen.trained_on():
         raise InputError("--real", "training patients that this set has never seen", "the manifest that its generator was trained on")
+    if others := seen.trained_on() - train:
+        return f"{len(others)} patients who were trained on are not in the training split of --real: nothing is said of them"
     return ""
+
+
+def _check_files(manifest: Manifest, where: str) -> None:
+    """The pixels that are compared are those that the manifest's digests name."""
+    for row in tqdm(manifest, desc=f"{where}: checking files", unit="image", disable=None):
+        for paths, digest in ((row.channels, row.digest), (row.masks, row.mask_digest)):
+            if files := [p for p in paths if p is not None]:
+                if not digest:
+                    raise InputError(str(files[0]), f"no digest of it in the manifest of {where}", "one: else nobody knows what was audited",
+                                     "sample or prepare it again")
+                if files_digest(paths) != digest:
+                    raise InputError(str(files[0]), "a file that has changed since the manifest was written", "the file as it was")
 
 
 def _size(drawn: Manifest) -> tuple[int, int]:
     height, width = image_size(drawn[0].channels[0])
+    for row in drawn:
+        if (other := image_size(row.channels[0])) != (height, width):
+            raise InputError(str(row.channels[0]), f"{other[0]} x {other[1]} pixels", f"{height} x {width}, as the first image: one size for all")
     if min(height, width) < SMALLEST:
         raise InputError("SYNTHETIC", f"images of {height} x {width} pixels", f"at least {SMALLEST} on each side")
     scale = min(1.0, LARGEST / min(height, width))

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from synthrad.errors import InputError
 
 LEAST_SIZE = 16  # pixels on the shorter side: below it a middle says nothing
+IMAGES_AT_ONCE = 256  # that are filtered
 ROWS_AT_ONCE = 2048  # synthetic images of a matrix product
 PAIRS_AT_ONCE = 128  # of the refinement
 GRAIN, SHADING = 1 / 64, 1 / 8  # deviations of the two blurs, as shares of the shorter side
@@ -51,16 +52,17 @@ class Moves:
     window: float = 0.75
     coarse: int = 32
     fine: int = 64
-    refined: int = 4
+    refined: int = 8
 
 
 class Found(NamedTuple):
     """For each real image: its best similarity, in [-1, 1], the synthetic image that has it, and the move [angle in radians,
-    log scale, shift right and down in half shorter sides, 1 or -1 for mirrored]."""
+    log scale, shift right and down in half shorter sides, 1 or -1 for mirrored], and the coarse similarity from which on a pair was refined."""
 
     similarity: Tensor
     index: Tensor
     move: Tensor
+    refined_from: Tensor
 
 
 def band(images: Tensor, shorter: int) -> Tensor:
@@ -74,8 +76,12 @@ def band(images: Tensor, shorter: int) -> Tensor:
     """
     scale = min(1.0, shorter / min(images.shape[2:]))
     size = [max(1, round(s * scale)) for s in images.shape[2:]]
-    small = images.float() if scale == 1 else F.interpolate(images.float(), size, mode="area")
-    return _blur(small, GRAIN * min(size)) - _blur(small, SHADING * min(size))
+
+    def one(part: Tensor) -> Tensor:
+        small = part.float() if scale == 1 else F.interpolate(part.float(), size, mode="area")
+        return _blur(small, GRAIN * min(size)) - _blur(small, SHADING * min(size))
+
+    return torch.cat([one(part) for part in images.split(IMAGES_AT_ONCE)])
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
@@ -196,9 +202,10 @@ class Pairs:
     def best(self, progress: Callable[[int], object] | None = None) -> Found:
         """The most similar synthetic image of each real one; `progress` is called with the number of real images done."""
         count = min(self.moves.refined, len(self._synthetic))
-        index, move = [], []
+        index, move, least = [], [], []
         for values, moves in self.coarse():
-            top = values.topk(count).indices
+            best, top = values.topk(count)
+            least.append(best[-1] if count < len(values) else best.new_full((), -1.0))
             index.append(top)
             move.append(moves[top])
             if progress:
@@ -209,7 +216,7 @@ class Pairs:
         similarity, refined = similarity.unflatten(0, index.shape), refined.unflatten(0, index.shape)
         at = similarity.argmax(1, keepdim=True)
         pick = at[..., None].expand(-1, -1, refined.shape[-1])
-        return Found(similarity.gather(1, at)[:, 0], index.gather(1, at)[:, 0], refined.gather(1, pick)[:, 0])
+        return Found(similarity.gather(1, at)[:, 0], index.gather(1, at)[:, 0], refined.gather(1, pick)[:, 0], torch.stack(least))
 
     def refine(self, synthetic: Tensor, real: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
         """Similarity of given pairs at the fine size, [k], after ascent from given moves, and the moves, [k, 5].

@@ -1,4 +1,4 @@
-"""Do members of a training set score higher than non-members? Exact tests, if nothing but membership sets them apart.
+"""Do members of a training set score higher than non-members? Three exact tests and one by a law of extremes.
 
 If a synthetic set says nothing about who was trained on, members and non-members of one stratum are exchangeable: every
 assignment of the labels is as likely as the true one. Three statistics, each against the assignments that permute labels within
@@ -9,8 +9,9 @@ strata (Phipson and Smyth, 2010: (1 + as extreme) / (1 + drawn) is a valid p):
 - `ranks`: sum of the members' ranks (van Elteren's sum where there are strata). A slight pull on everybody.
 
 Ranks cannot see one copy alone, however exact: that some member is first is as likely as members are many. A fourth test can,
-at the price of an assumption. `tail` takes the scores of non-members for draws of a Gumbel distribution, the limit law of maxima, which
-such scores are, and asks how far above it the best member lies. The distribution of (best member - location) / scale does
+at the price of an assumption. `tail` takes the scores of non-members, which are maxima, for draws of an extreme value law and asks how
+far above it the best member lies. Its shape is taken as 0.1, a heavier tail than that of Gumbel's or an exponential law, so that it
+errs on the side of silence; for a still heavier one (log-normal scores) it would not. The distribution of (best member - location) / scale does
 not depend on the strata's true locations and common scale, so its p is simulated, with the error of the fit in it.
 """
 
@@ -27,7 +28,7 @@ from synthrad.errors import InputError
 TESTS = ("run", "top", "ranks", "tail")
 TOP = 0.05  # share of all subjects that `top` looks at
 FEWEST = 20  # of members and of non-members, below which nothing is tested
-EULER = 0.5772156649015329
+SHAPE = 0.1  # of the extreme value law of `tail`; 0 = Gumbel
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,37 @@ class Exchange:
         members = int(self.member[self.used].sum())
         return members, len(self.used) - members
 
-    def test(self, scores: np.ndarray) -> MemberTest:
-        """All tests of scores [n], higher = more alike; ties are broken against finding anything."""
-        scores = np.asarray(scores, float)
+    def relabelled(self, members: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        """bool [n]: as many members in each stratum as there are, drawn at random, these subjects among them."""
+        label, chosen = np.zeros(len(self.member), bool), np.asarray(members)
+        for g in self.groups:
+            mine = chosen[np.isin(chosen, g)]
+            label[mine] = True
+            rest = np.setdiff1d(g, mine)
+            label[rng.choice(rest, int(self.member[g].sum()) - len(mine), replace=False)] = True
+        return label
+
+    def test(self, scores: np.ndarray, member: np.ndarray | None = None) -> MemberTest:
+        """All tests of scores [n], higher = more alike; ties are broken against finding anything.
+
+        Args:
+            member: other labels [n] than the true ones, of as many members in each stratum (`relabelled`).
+        """
+        scores, member = np.asarray(scores, float), self.member if member is None else np.asarray(member, bool)
+        every = self._labels if member is self.member else np.concatenate([member[None], self._labels[1:]])
         if not np.isfinite(scores[self.used]).all():
             raise InputError("scores of subjects", "NaN or Inf", "finite numbers")
-        order = self.used[np.lexsort((self.member[self.used], -scores[self.used]))]  # of equals a non-member first
-        labels = self._labels[:, order]
+        order = self.used[np.lexsort((member[self.used], -scores[self.used]))]  # of equals a non-member first
+        labels = every[:, order]
         run = np.where(labels.all(1), labels.shape[1], labels.argmin(1))
         top_of = max(1, round(TOP * len(order)))
         top = labels[:, :top_of].sum(1)
-        ranks = self._labels[:, self.used] @ self._weights(scores)
+        ranks = every[:, self.used] @ self._weights(scores)
         p = {name: _p(values) for name, values in (("run", run), ("top", top), ("ranks", ranks))}
-        p["tail"] = self._tail(scores)
+        p["tail"] = self._tail(scores, member)
         members, others = self.subjects
         return MemberTest(p, min(1.0, len(TESTS) * min(p.values())), int(run[0]), int(top[0]), top_of,
-                          float(top.mean()), self._auc(scores), 1 / (others + 1))
+                          float(top.mean()), self._auc(scores, member), 1 / (others + 1))
 
     def _weights(self, scores: np.ndarray) -> np.ndarray:
         """Ranks within strata over the stratum's size plus one (van Elteren, 1960), mean ranks for ties, at `used`."""
@@ -111,18 +127,18 @@ class Exchange:
             weight[g] = _mean_ranks(scores[g]) / (len(g) + 1)
         return weight[self.used]
 
-    def _auc(self, scores: np.ndarray) -> float:
+    def _auc(self, scores: np.ndarray, member: np.ndarray) -> float:
         """Pairs of one stratum."""
         won = pairs = 0.0
         for g in self.groups:
-            inside, outside = scores[g][self.member[g]], scores[g][~self.member[g]]
+            inside, outside = scores[g][member[g]], scores[g][~member[g]]
             won += (inside[:, None] > outside).sum() + 0.5 * (inside[:, None] == outside).sum()
             pairs += len(inside) * len(outside)
         return float(won / pairs)
 
-    def _tail(self, scores: np.ndarray) -> float:
-        """p of the best member under the Gumbel distribution of the non-members."""
-        parts = [(scores[g][self.member[g]][None], scores[g][~self.member[g]][None]) for g in self.groups]
+    def _tail(self, scores: np.ndarray, member: np.ndarray) -> float:
+        """p of the best member under the law of the non-members."""
+        parts = [(scores[g][member[g]][None], scores[g][~member[g]][None]) for g in self.groups]
         at = _pivot(parts)[0]
         return 1.0 if np.isnan(at) else float((1 + (self._null >= at).sum()) / (1 + len(self._null)))
 
@@ -140,21 +156,22 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 def _pivot(strata: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """(best member - location) / scale, [rows], of scores [rows, members] and [rows, non-members] of each stratum.
 
-    Location: of the stratum's non-members; scale: of all non-members about their strata's means, by moments. NaN without spread.
+    Location: mean of the stratum's non-members; scale: deviation of all non-members about these. NaN without spread.
     """
     others = sum(outside.shape[1] for _, outside in strata)
     squares = sum(np.square(outside - outside.mean(1, keepdims=True)).sum(1) for _, outside in strata)
-    scale = np.sqrt(squares / (others - len(strata)) * 6) / np.pi
+    scale = np.sqrt(squares / (others - len(strata)))
     best = np.max([inside.max(1) - outside.mean(1) for inside, outside in strata], axis=0)
-    return best / np.where(scale > 0, scale, np.nan) + EULER
+    return best / np.where(scale > 0, scale, np.nan)
 
 
 @lru_cache(maxsize=8)
 def _tail_null(sizes: tuple[tuple[int, int], ...], draws: int = 19_999) -> np.ndarray:
-    """The pivot of Gumbel scores for strata of so many members and non-members."""
+    """The pivot of scores of that law for strata of so many members and non-members."""
     rng = np.random.default_rng(0)
+    law = lambda *size: np.expm1(SHAPE * rng.gumbel(size=size)) / SHAPE  # noqa: E731
     parts = []
     for at in range(0, draws, 1000):
         rows = min(1000, draws - at)
-        parts.append(_pivot([(rng.gumbel(size=(rows, m)), rng.gumbel(size=(rows, n))) for m, n in sizes]))
+        parts.append(_pivot([(law(rows, m), law(rows, n)) for m, n in sizes]))
     return np.concatenate(parts)

@@ -1,14 +1,18 @@
 """`synthrad audit` as a user types it, on phantoms that a clean or a leaking maker drew."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from synthrad.__main__ import main
 from synthrad.audit import copying
+from synthrad.audit.sides import banner, seen_subjects
 from synthrad.data.phantom import write_phantoms
 from synthrad.data.phantom_dialled import draw_dialled
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.metrics.copies import Moves
 from synthrad.records import Manifest
 
@@ -21,16 +25,22 @@ def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("SYNTHRAD_PROJECT", str(folder))
         real = write_phantoms("real", 110, (32, 48), 0)
-        good, copied = draw_dialled(real, "good", 60, "good", 7), draw_dialled(real, "copied", 60, "copies", 7)
-        mixed = good[:57] + copied[:3]
-        mixed.write(folder / "mixed")
+        maker = Fitted("generator", "a" * 64, trained_on=hash_subjects(real.info.id, real.where(split="train").column("subject"), project_key()),
+                       key_id=key_id(project_key()))
+        known = lambda m, **settings: Manifest(m.table, replace(m.info, lineage=Lineage((maker,), settings)))  # noqa: E731
+        good, copied = known(draw_dialled(real, "good", 60, "good", 7)), known(draw_dialled(real, "copied", 60, "copies", 7))
+        good.write(folder / "good")
+        (good[:57] + copied[:3]).write(folder / "mixed")
+        known(good[:57], filter={"class_path": "x"}).write(folder / "filtered")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def there(sets, monkeypatch):
     monkeypatch.chdir(sets)
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(sets))
     monkeypatch.setattr(copying.copy_rungs, "__defaults__", (*copying.copy_rungs.__defaults__[:-1], FEW))
 
 
@@ -66,17 +76,78 @@ def test_a_set_with_one_in_twenty_copied_is_stopped_and_they_are_named(capsys):
         source = of_digest[row.origin["content"]] if row.origin.get("content") in of_digest else of_digest[row.origin["row"]]
         pair = next(m for m in images["facts"]["matches"] if m["synthetic_row"] >= 57 and m["subject"] == source.subject)
         assert pair["similarity"] > 0.98 and f"training patient {source.subject}" in said.out
-    assert record("mixed")["looks"] >= 1
 
 
 def test_a_draw_that_was_filtered_is_audited_beside_what_was_kept(capsys):
-    assert main(["audit", "good", "--real", "real", "--out", "out/both", "--unfiltered", "mixed", "--trials", "20"]) == 0
+    command = ["audit", "filtered", "--real", "real", "--trials", "20", "--out"]
+    assert main([*command, "out/alone"]) == 0
+    assert next(r for r in record("alone")["rungs"] if r["name"] == "copies of the whole draw")["verdict"] == "not tested"
+    assert main([*command, "out/both", "--unfiltered", "mixed"]) == 0
     verdicts = {r["name"]: r["verdict"] for r in record("both")["rungs"]}
     assert verdicts["copies/images of the whole draw"] == "fail" and verdicts["copies/images"] != "fail"
+    for whole, words in (("filtered", "filtered itself"), ("copied", "lacks 57 images")):
+        assert main([*command, "out/none", "--unfiltered", whole]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_record_that_was_changed_by_hand_is_not_believed(capsys):
+    path = Path("out/mixed/audit.json")
+    if not path.exists():
+        main(["audit", "mixed", "--real", "real", "--out", "out/mixed", "--trials", "20"])
+    said = json.loads(path.read_text())
+    for rung in said["rungs"]:
+        rung["verdict"] = "pass"
+    path.write_text(json.dumps(said))
+    assert main(["audit", "mixed", "--real", "real", "--out", "out/mixed", "--trials", "20", "--gate"]) == 1
+    captured = capsys.readouterr()
+    assert "audited already" not in captured.out and "copies/images: fail" in captured.err
+
+
+def altered(tmp_path, change, name="good"):
+    """A copy of a set whose manifest was changed."""
+    shutil.copytree(name, tmp_path / "set")
+    made = Manifest.read(tmp_path / "set")
+    change(made).write(tmp_path / "set")
+    return str(tmp_path / "set")
+
+
+def lineage_of(made, *fitted):
+    return Manifest(made.table, replace(made.info, lineage=Lineage(fitted)))
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda m: lineage_of(m, Fitted("generator", "b" * 64, trained_on=frozenset({"strange"}), key_id=key_id(project_key()))), "never seen"),
+    (lambda m: lineage_of(m, Fitted("generator", "b" * 64, fingerprints=frozenset(Manifest.read("real").where(split="test").column("digest")))),
+     "test patients that made this set"),
+    (lambda m: Manifest(m.table, replace(m.info, intensity={"low": 0.0, "high": 65535.0})), "intensity of"),
+    (lambda m: m.with_columns({"digest": [""] * len(m)}), "no digest of it"),
+])
+def test_sets_that_cannot_be_audited(tmp_path, change, words, capsys):
+    assert main(["audit", altered(tmp_path, change), "--real", "real", "--out", "out/odd"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_files_that_changed_and_a_record_in_the_set_are_refused(tmp_path, capsys):
+    path = altered(tmp_path, lambda m: m)
+    shutil.copy(Manifest.read("real")[0].channels[0], Manifest.read(path)[5].channels[0])
+    assert main(["audit", path, "--real", "real", "--out", "out/odd"]) == 2 and "has changed" in capsys.readouterr().err
+    assert main(["audit", "good", "--real", "real", "--out", "good/audit"]) == 2 and "keep it apart" in capsys.readouterr().err
+
+
+def test_what_the_lineage_does_not_say_closes_the_gate():
+    real = Manifest.read("real")
+    train = real.where(split="train").column("subject")
+    hashes = lambda subjects: hash_subjects(real.info.id, subjects, project_key())  # noqa: E731
+    made = lambda subjects: Lineage((Fitted("generator", "b" * 64, trained_on=subjects, key_id=key_id(project_key())),))  # noqa: E731
+    assert banner(made(hashes(train)), real) == ""
+    assert "names nobody" in banner(Lineage(), real) and "names nobody" in banner(made(frozenset()), real)
+    assert "is declared" in banner(Lineage((Fitted("generator", "", "declared"),)), real)
+    assert "1 patients who were trained on" in banner(made(hashes([*train, "another"])), real)
+    assert seen_subjects(made(hashes(train[:3])), real).sum() == sum(s in set(train[:3]) for s in real.column("subject"))
 
 
 @pytest.mark.parametrize(("argv", "words"), [
-    (["real", "--real", "real"], "real images in the set"), (["good", "--real", "good"], "no real images in the split"),
+    (["real", "--real", "real"], "real images in the set"), (["good", "--real", "good"], "never seen"),
     (["good", "--real", "real", "--trials", "2"], "--trials: found 2"), (["good", "--real", "real", "--accept", "a=b"], "add --gate"),
     (["nowhere", "--real", "real"], "nowhere"),
 ])

@@ -19,6 +19,11 @@ def test_verdicts():
     assert judge([rung("leak", 0.04)])[0].verdict == "fail" and judge([rung("leak", 0.04), rung()])[0].verdict == "pass"
 
 
+def test_what_was_left_out_is_no_pass():
+    assert judge([rung(gap="5 were not compared")])[0].verdict == "inconclusive"
+    assert judge([Rung("bare", 0.5)])[0].verdict == "inconclusive" and gate([], "", {}) == ["no rung was tried"]
+
+
 def test_a_leak_that_is_seen_fails_whatever_the_power():
     assert judge([rung(p=0.001, rate=0.0)])[0].verdict == "fail"
 
