@@ -111,6 +111,16 @@ def fidelity(**more):
     return Fidelity(**{"every_images": 8, "number": 40, "collapse_after": 0, "block": 16, "draws": 20, **more})
 
 
+@pytest.mark.slow
+def test_twenty_healthy_fits_raise_no_alarm(tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Fidelity")
+        for seed in range(20):
+            torch.manual_seed(seed)
+            fit(tmp_path / str(seed), Painter(wobble=0.05), Pictures(), [fidelity(seed=100 * seed, number=60)])
+            assert len(lines(tmp_path / str(seed))) == 3 and not any(x["collapsed"] for x in lines(tmp_path / str(seed)))
+
+
 def test_a_healthy_fit(tmp_path):
     model, data = Painter(), Pictures()
     with warnings.catch_warnings():
