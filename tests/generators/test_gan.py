@@ -329,3 +329,19 @@ def test_samples_of_half_a_ramp_are_told(tmp_path):
     with pytest.warns(UserWarning, match="after 16 images conditions count 50% .model.condition_ramp .0, 32.."):
         model.eval().sample(Condition(labels=np.array([[1, 0]])), [0])
     assert tiny_gan.fit(condition_ramp=(0, 16), max_images=16, steps=2)[0].conditioned
+
+
+class Apart(tiny_gan.Pictures):
+    """Pictures that show a or b, never both."""
+
+    def batch(self, k, rank=0):
+        case = super().batch(k, rank)
+        case.labels[:, 1] = 1 - case.labels[:, 0]
+        return case
+
+
+def test_classes_never_seen_together_can_be_asked_for_together():
+    model, _ = tiny_gan.fit(Apart(), steps=4)
+    asked = [[1, 1], [1, 0], [0, 1], [0, 0], [1, np.nan]]
+    drawn = model.eval().sample(Condition(labels=np.array(asked, float)), [7] * 5).image  # the same noise
+    assert torch.isfinite(drawn).all() and all((drawn[0] - other).abs().max() > 1e-4 for other in drawn[1:])
