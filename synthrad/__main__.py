@@ -43,16 +43,16 @@ def main(argv: list[str] | None = None) -> int:
         allowed = os.environ.get("SYNTHRAD_ALLOW_IMPORT", "")
         os.environ["SYNTHRAD_ALLOW_IMPORT"] = f"{allowed},{args[1]}".strip(",")
         args = args[2:]
-    if not args or args[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if args else 2
-    if args[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"synthrad {version('synthrad')}")
-        return 0
-    verb, rest = args[0], args[1:]
+    verb, rest = (args[0], args[1:]) if args else ("", [])
     try:
+        if verb in ("", "-h", "--help"):
+            print(usage(), flush=True)
+            return 0 if args else 2
+        if verb == "--version":
+            from importlib.metadata import version
+
+            print(f"synthrad {version('synthrad')}")
+            return 0
         if verb in VERBS:
             return int(importlib.import_module(VERBS[verb][0]).run(rest) or 0)
         if verb in LIGHTNING:

@@ -111,3 +111,15 @@ def test_a_manifest_split_anew_or_another_seed_is_another_run(tmp_path):
     table["split"] = table["split"].to_numpy()[::-1]
     Manifest(table, read.info).write(tmp_path / "real")
     assert identity_of(argv)[0] != before
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    import os
+    import subprocess
+    import sys
+
+    read, write = os.pipe()
+    os.close(read)
+    made = subprocess.run([sys.executable, "-m", "synthrad", "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert made.returncode == 0 and made.stderr == ""
