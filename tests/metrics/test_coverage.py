@@ -37,11 +37,11 @@ def test_collapse_lowers_coverage_and_recall_and_not_precision():
 @pytest.mark.slow
 def test_agrees_with_the_published_gaussian_case():
     """The README of prdc (Naeem et al.): 10,000 images a side in 1,000 dimensions, k = 5, one unseeded draw of theirs. Over five seeds
-    precision was 0.456 to 0.497, density 0.94 to 1.07, coverage 0.956 to 0.974: hubs of high dimensions differ from draw to draw."""
+    precision was 0.456 to 0.497, density 0.91 to 1.07, coverage 0.956 to 0.974: hubs of high dimensions differ from draw to draw."""
     rng = np.random.default_rng(0)
     found = manifold(rng.standard_normal((10_000, 1000)), rng.standard_normal((10_000, 1000)), 5)
     assert (found.precision, found.recall, found.coverage) == pytest.approx((0.4772, 0.4705, 0.9735), abs=0.03)
-    assert found.density == pytest.approx(1.0555, abs=0.1)
+    assert found.density == pytest.approx(1.0555, abs=0.15)
 
 
 def test_vendi_counts_different_images():
