@@ -172,7 +172,7 @@ def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
         lines += textwrap.wrap(f"{rung.name:<{wide}}  {rung.verdict.upper() if rung.verdict == 'fail' else rung.verdict}{p}: {rung.reason}",
                                130, subsequent_indent=" " * (wide + 4))
         if rung.verdict == "fail":
-            lines += [" " * (wide + 4) + _pair(m) for m in rung.facts.get("matches", ())[:5]]
+            lines += [" " * (wide + 4) + _pair(m) for m in rung.facts.get("matches", ())]
     return "\n".join(lines)
 
 
