@@ -72,13 +72,12 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         _check_draw(drawn, unfiltered)
         sets[" of the whole draw"] = read_sides(unfiltered, real)
     number = sum(2 + (s.masks is not None) for s in sets.values())
-    rungs, searches = [], {}
+    rungs, searches, own = [], {}, {}
     for suffix, each in sets.items():
         made, found = copy_rungs(each, suffix, seed=seed, trials=trials, rungs=number)
         rungs += made
         searches |= found
-        if not suffix and found:
-            shown = (made, found)
+        own = own or found  # of the set itself, which comes first
     rungs += _from_patients(drawn)
     if unfiltered is None and "filter" in drawn.info.lineage.settings:
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
@@ -88,12 +87,10 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     print(likeness.told(alike))
     out.mkdir(parents=True, exist_ok=True)
     if searches:
-        named = {r.name: r for r in rungs}
-        mine = [named[r.name] for r in shown[0]]
         write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in searches], searches))
-        write_durably(out / "pairs.png", draw_pairs(sides, mine, shown[1]))
+        write_durably(out / "pairs.png", draw_pairs(sides, [r for r in rungs if r.name in own], own))
     record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
-              "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": sides.banner,
+              "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner)),
               "looks": _looks(drawn), "rungs": [r.to_dict() for r in rungs],
               "likeness": alike if isinstance(alike, str) else [a.to_dict() for a in alike], "synthrad": version("synthrad")}
     record = json.loads(json.dumps(record))  # as it will be read back

@@ -317,8 +317,9 @@ def copy_rungs(sides: Sides, suffix: str = "", seed: int = 0, trials: int = 50, 
         rung, found = copy_rung(space, subjects, rungs=rungs or len(spaces), trials=trials, seed=seed)
         matches = [_named(sides, m, real, drawn) for m in found.matches()]
         rung, searches[rung.name] = replace(rung, facts={**rung.facts, "matches": matches}), found
-        if (lacking := len(sides.synthetic) - len(drawn)):
-            rung = replace(rung, gap="; ".join(filter(None, (rung.gap, f"{lacking} synthetic images without a mask of every layer were not looked at"))))
+        lacking = {"synthetic": len(sides.synthetic) - len(drawn), "training": int(sides.member.sum() - sides.member[real].sum())}
+        said = [f"{number} {whose} images without a mask of every layer were not looked at" for whose, number in lacking.items() if number]
+        rung = replace(rung, gap="; ".join(filter(None, (rung.gap, *said))))
         made.append(rung)
     if twins:
         made[0] = replace(made[0], certain=f"{len(twins)} synthetic images are pixel by pixel a real one ({', '.join(twins[:3])} ...)")
