@@ -64,7 +64,7 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
         raise InputError("SYNTHETIC", "a set without images", "at least one synthetic image", "draw some: `synthrad sample`")
     if (drawn.column("source") != "synthetic").any():
         raise InputError("SYNTHETIC", "real images in the set", "a synthetic set", "swap it with --real")
-    for key in ("channels", "intensity", "resize"):
+    for key in ("channels", "classes", "intensity", "resize"):
         if (mine := getattr(drawn.info, key)) != (theirs := getattr(real.info, key)):
             raise InputError(f"{key} of {drawn.info.name!r}", str(mine), f"{theirs}, as in --real",
                              "audit a set against the data that its generator was trained on, prepared in the same way")

@@ -120,6 +120,7 @@ def lineage_of(made, *fitted):
     (lambda m: lineage_of(m, Fitted("generator", "b" * 64, fingerprints=frozenset(Manifest.read("real").where(split="test").column("digest")))),
      "test patients that made this set"),
     (lambda m: Manifest(m.table, replace(m.info, intensity={"low": 0.0, "high": 65535.0})), "intensity of"),
+    (lambda m: Manifest(m.table.drop(columns=[f"label:{m.info.classes[-1]}"]), replace(m.info, classes=m.info.classes[:-1])), "classes of"),
     (lambda m: m.with_columns({"digest": [""] * len(m)}), "no digest of it"),
 ])
 def test_sets_that_cannot_be_audited(tmp_path, change, words, capsys):
