@@ -28,7 +28,7 @@ from synthrad.records import HERE, Manifest, write_durably
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 3  # raise by hand when results change
+VERSION = 4  # raise by hand when results change
 RECORD = "audit.json"
 NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
     "re-identification": "a net that tells whether two images are of one patient",

@@ -12,6 +12,7 @@ from synthrad.statistics.corrections import holm
 Verdict = Literal["pass", "fail", "inconclusive", "not tested"]
 ALPHA = 0.05  # joint false-alarm rate of all rungs of an audit
 ENOUGH_POWER = 0.8  # on the planted leaks that a rung claims to see
+HIGHEST_AUC = 0.6  # that an attack may have, with 95 % certainty, where a rung gives an interval of it
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Rung:
         power: leak -> patients planted -> share of self-tests that found it.
         claims: leaks among them that have to be found with ENOUGH_POWER for a pass, and `planted`, how many patients then.
         facts: numbers behind the reason.
+        auc: of an attack, over patients, with its two-sided 95 % interval (value, low, high); a pass needs high <= HIGHEST_AUC.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Rung:
     claims: Sequence[str] = ()
     planted: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    auc: tuple[float, float, float] | None = None
     adjusted: float | None = None
     verdict: Verdict = "not tested"
 
@@ -50,6 +53,7 @@ class Rung:
         """For JSON; `from_dict` is its inverse."""
         row = asdict(self)
         row["claims"] = list(self.claims)
+        row["auc"] = None if self.auc is None else list(self.auc)
         row["power"] = {leak: {str(k): v for k, v in rates.items()} for leak, rates in self.power.items()}
         return row
 
@@ -57,7 +61,7 @@ class Rung:
     def from_dict(cls, row: Mapping[str, Any]) -> Rung:
         """A rung of a record."""
         power = {leak: {int(k): v for k, v in rates.items()} for leak, rates in row["power"].items()}
-        return cls(**{**row, "power": power, "claims": tuple(row["claims"])})
+        return cls(**{**row, "power": power, "claims": tuple(row["claims"]), "auc": row["auc"] and tuple(row["auc"])})
 
 
 def judge(rungs: Sequence[Rung]) -> list[Rung]:
@@ -75,6 +79,9 @@ def _judged(rung: Rung) -> Rung:
         return replace(rung, verdict="fail")
     if rung.gap or not rung.claims:
         return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; {rung.gap or 'its power is not known'}")
+    if rung.auc is not None and rung.auc[2] > HIGHEST_AUC:
+        return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; its AUC may be as high as {rung.auc[2]:.2f} "
+                                                           f"(a pass needs at most {HIGHEST_AUC:.2f})")
     leak, rate = rung.weakest()
     if rate < ENOUGH_POWER:
         return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; {rung.planted} patients planted as {leak} copies it would have seen "

@@ -28,6 +28,12 @@ def test_a_leak_that_is_seen_fails_whatever_the_power():
     assert judge([rung(p=0.001, rate=0.0)])[0].verdict == "fail"
 
 
+def test_an_attack_that_may_be_good_is_no_pass():
+    near, far = judge([rung(auc=(0.51, 0.44, 0.58)), rung("far", auc=(0.55, 0.46, 0.64))])
+    assert near.verdict == "pass" and far.verdict == "inconclusive" and "as high as 0.64" in far.reason
+    assert Rung.from_dict(near.to_dict()) == near
+
+
 def test_the_gate_opens_for_what_passed_or_was_accepted_by_name():
     rungs = judge([rung(), rung("weak", 0.9, 0.1), Rung("none")])
     assert gate(rungs, "", {}) == ["weak: inconclusive", "none: not tested"]
