@@ -6,14 +6,18 @@ re-windowed copy still has correlation 1. Flat images have no correlation; their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MEMORY = 64 * 2**20  # bytes of blocks held at once, whatever the size of the sets
 MOST_PIXELS = 2**31 // 2**14 - 1  # of 8-bit images: their products of at most 2^14 then sum up below 2^31
+ROWS_AT_ONCE = 64  # of integer products made correlations: they stay in the cache
 FLAT = 1e-6  # norm per pixel below which an image counts as flat
 
 
@@ -56,7 +60,7 @@ def near_copies(synthetic: np.ndarray, held_out: np.ndarray) -> NearCopies:
     return NearCopies(number, threshold, float(np.exp(np.log((m - ranks) / (m + n - ranks)).sum())))
 
 
-def standardise(images: np.ndarray) -> np.ndarray:
+def standardise(images: np.ndarray) -> Tensor:
     """Rows of mean 0 and norm 1.
 
     Args:
@@ -65,56 +69,65 @@ def standardise(images: np.ndarray) -> np.ndarray:
     Returns:
         float32 [n, pixels]; a flat image becomes all 0.
     """
-    flat = np.asarray(images, dtype=np.float32).reshape(len(images), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    norm = np.sqrt(np.square(flat, dtype=np.float64).sum(axis=1, keepdims=True))
-    alive = norm > FLAT * np.sqrt(flat.shape[1])
-    return np.where(alive, flat / np.where(alive, norm, 1.0), 0.0).astype(np.float32)
+    import torch
+
+    rows = torch.from_numpy(np.array(images, dtype=np.float32, order="C").reshape(len(images), -1))
+    rows -= rows.mean(1, keepdim=True)
+    rows -= rows.mean(1, keepdim=True)  # what rounding left of a large offset
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    rows *= torch.where(norm > FLAT * rows.shape[1] ** 0.5, 1 / norm, 0.0)
+    return rows
 
 
-class _Queries:
-    """Some images, and their correlations with others.
+class _Floats:
+    """Rows of mean 0 and norm 1, whose products are correlations."""
 
-    uint8 images are compared by exact sums of products of integers: a multiple of the speed, and no rounding before the end. With
-    a = query - 128 and b = other - 128 in int8, n pixels: r = (n sum ab - sum a sum b) / sqrt(n sum a^2 - (sum a)^2) / likewise b.
+    def __init__(self, images: np.ndarray):
+        self.rows = standardise(images)
+
+    def nearest(self, others: _Floats, excluded: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Highest correlation of each row with any other, and whose, [n] each; -inf where all are excluded."""
+        products = self.rows @ others.rows.T
+        if excluded is not None:
+            products.masked_fill_(excluded, -math.inf)
+        return products.max(1)
+
+
+class _Bytes:
+    """8-bit images, compared by exact sums of products of integers: a multiple of the speed, and no rounding before the end.
+
+    With a = query - 128 and b = other - 128 in int8, n pixels: r = (n sum ab - sum a sum b) / sqrt(n sum a^2 - (sum a)^2) / likewise b.
     """
 
     def __init__(self, images: np.ndarray):
-        self.images = images
-        self.small = images.dtype == np.uint8 and 0 < images[0].size <= MOST_PIXELS
-
-    @cached_property
-    def _integers(self) -> tuple[Any, np.ndarray, np.ndarray]:
-        return _integers(self.images)
-
-    @cached_property
-    def _standard(self) -> np.ndarray:
-        return standardise(self.images)
-
-    def correlate(self, others: np.ndarray) -> np.ndarray:
-        """float32 [queries, others]."""
-        if not self.small or others.dtype != np.uint8:
-            return self._standard @ standardise(others).T
         import torch
 
-        (rows, totals, scale), (columns, theirs, their_scale) = self._integers, _integers(others)
-        products = torch._int_mm(rows, columns.t()).numpy().astype(np.float64)
-        products *= rows.shape[1] * scale[:, None]
-        products -= (totals * scale)[:, None] * theirs
-        products *= their_scale
-        return products.astype(np.float32)
+        flat = (np.ascontiguousarray(images).reshape(len(images), -1) ^ np.uint8(128)).view(np.int8)
+        total = flat.sum(1, dtype=np.int64)
+        squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int32)  # of at most 2^14 each: see MOST_PIXELS
+        spread = np.sqrt((flat.shape[1] * squares.astype(np.int64) - total**2).astype(np.float64))
+        alive = spread > FLAT * flat.shape[1]  # the norm of a centred image times the root of its pixels
+        self.rows, self.totals = torch.from_numpy(flat), torch.from_numpy(total.astype(np.float64))
+        self.scale = torch.from_numpy(np.where(alive, 1 / np.where(alive, spread, 1.0), 0.0))
+
+    def nearest(self, others: _Bytes, excluded: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See _Floats.nearest."""
+        import torch
+
+        products, found = torch._int_mm(self.rows, others.rows.t()), []
+        for at in range(0, len(products), ROWS_AT_ONCE):
+            part = slice(at, at + ROWS_AT_ONCE)
+            values = products[part].double().mul_(self.rows.shape[1]).addr_(self.totals[part], others.totals, alpha=-1).mul_(others.scale)
+            if excluded is not None:
+                values.masked_fill_(excluded[part], -math.inf)
+            best = values.max(1)
+            scale = torch.where(best.values == -math.inf, 1.0, self.scale[part])  # a flat row among excluded ones only
+            found.append((best.values * scale, best.indices))
+        return torch.cat([f[0] for f in found]).float(), torch.cat([f[1] for f in found])
 
 
-def _integers(images: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Rows less 128 as a torch int8 tensor, their sums, and what makes their products correlations (0 for flat ones)."""
-    import torch
-
-    flat = (np.ascontiguousarray(images).reshape(len(images), -1) ^ np.uint8(128)).view(np.int8)
-    total = flat.sum(1, dtype=np.int64)
-    squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64)
-    spread = np.sqrt((flat.shape[1] * squares - total**2).astype(np.float64))
-    alive = spread > FLAT * flat.shape[1]  # the norm of a centred image times the root of its pixels
-    return torch.from_numpy(flat), total, np.where(alive, 1 / np.where(alive, spread, 1.0), 0.0)
+def _blocks(images: np.ndarray, small: bool) -> _Floats | _Bytes:
+    return _Bytes(images) if small else _Floats(images)
 
 
 def nearest_images(
@@ -133,7 +146,7 @@ def nearest_images(
         references: [m, ..., W] of the same shape per image.
         flip: also compare the left-right mirrored query.
         exclude: bool [n, m], pairs that do not count (an image and itself, images of one subject).
-        memory_bytes: bound on the float32 blocks held at once.
+        memory_bytes: bound on the blocks held at once.
         progress: called with the number of queries done.
 
     Returns:
@@ -144,30 +157,29 @@ def nearest_images(
         raise ValueError(
             f"queries are {queries.shape[1:]}, references {references.shape[1:]}: resize them to one size"
         )
+    import torch
+
     n, m = len(queries), len(references)
-    pixels = int(np.prod(queries.shape[1:]))
-    block = int(np.clip(memory_bytes // (16 * max(1, pixels)), 1, 2048))  # two blocks and their temporaries
-    best = np.full(n, -np.inf, dtype=np.float32)
-    index = np.full(n, -1, dtype=np.int64)
-    flipped = np.zeros(n, dtype=bool)
-    for first in range(0, n, block):
-        rows = slice(first, min(first + block, n))
-        views = [np.asarray(queries[rows])]
-        views += [views[0][..., ::-1]] if flip else []
-        against = [_Queries(v) for v in views]
-        for start in range(0, m, block):
-            columns = slice(start, min(start + block, m))
-            reference = np.asarray(references[columns])
+    pixels, views = int(np.prod(queries.shape[1:])), 1 + flip
+    most = int(np.clip(memory_bytes // (8 * views * max(1, pixels)), 1, 4096))  # rows of queries, half the memory in float32
+    step = max(1, most * views // 4)  # a block of references is prepared again for each block of queries: these are the larger ones
+    small = 0 < pixels <= MOST_PIXELS and queries[:1].dtype == references[:1].dtype == np.uint8
+    best, index, flipped = torch.full((n,), -math.inf), torch.full((n,), -1), torch.zeros(n, dtype=torch.bool)
+    for first in range(0, n, most):
+        rows = slice(first, min(first + most, n))
+        query = np.asarray(queries[rows])
+        against = [_blocks(q, small) for q in ([query, query[..., ::-1]] if flip else [query])]
+        for start in range(0, m, step):
+            columns = slice(start, min(start + step, m))
+            reference = _blocks(np.asarray(references[columns]), small)
+            excluded = None if exclude is None else torch.from_numpy(np.ascontiguousarray(exclude[rows, columns]))
             for mirrored, view in enumerate(against):
-                products = view.correlate(reference)
-                if exclude is not None:
-                    products[exclude[rows, columns]] = -np.inf
-                at = products.argmax(axis=1)
-                value = products[np.arange(len(at)), at]
+                value, at = view.nearest(reference, excluded)
                 better = value > best[rows]
-                best[rows] = np.where(better, value, best[rows])
-                index[rows] = np.where(better, at + start, index[rows])
-                flipped[rows] = np.where(better, bool(mirrored), flipped[rows])
+                best[rows] = torch.where(better, value, best[rows])
+                index[rows] = torch.where(better, at + start, index[rows])
+                flipped[rows] = torch.where(better, bool(mirrored), flipped[rows])
         if progress:
-            progress(len(views[0]))
-    return Nearest(np.where(index < 0, np.nan, np.clip(best, -1.0, 1.0)).astype(np.float32), index, flipped)
+            progress(len(query))
+    best = torch.where(index < 0, math.nan, best.clamp(-1.0, 1.0))
+    return Nearest(best.numpy(), index.numpy(), flipped.numpy())
