@@ -44,6 +44,7 @@ class Autoencoder(ConditionalGenerator):
             diffusion, and 1 for a codebook; for a generator that is drawn from its prior take 1e-2 or more.
         perceptual: discriminator = features of the patch discriminator, which needs no weights from elsewhere; a file of
             weights of `perceptual_arch` (timm); null = none.
+        perceptual_linear: with a file of weights: LPIPS' weights of its channels, see nets.perceptual. null = all alike.
         perceptual_weight: of that distance.
         adversarial_weight: of the patch discriminator's opinion (Isola et al. 2017; least squares, Mao et al. 2017); 0 = none.
         adversarial_from: images shown before it joins: first the picture must be about right.
@@ -58,13 +59,14 @@ class Autoencoder(ConditionalGenerator):
     def __init__(self, max_images: int = 1_000_000, channels: Sequence[int] = (64, 128, 256), latent_channels: int = 4,
                  res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = True,
                  recompute: bool = False, masks: Literal["draw", "none"] = "draw", mask_encoding: MaskEncoding = "onehot", bottleneck_weight: float | Literal["auto"] = "auto",
-                 perceptual: str | None = "discriminator", perceptual_arch: str = "vgg16", perceptual_weight: float = 0.3,
+                 perceptual: str | None = "discriminator", perceptual_arch: str = "vgg16", perceptual_linear: str | None = None, perceptual_weight: float = 0.3,
                  adversarial_weight: float = 0.05, adversarial_from: int = 20_000, lr: float = 1e-4,
                  ema_half_life_images: float = 10_000, ema_rampup: float = 0.05, accumulate: int = 1):
         super().__init__()
         self.save_hyperparameters()
         self.steps_done = 0
         self._restored = False  # made from a checkpoint, which holds all weights
+        self._channel_weights = 0  # of the perceptual distance there: layers
 
     # ---- building
 
@@ -92,11 +94,16 @@ class Autoencoder(ConditionalGenerator):
         self.discriminator = PatchDiscriminator(2, 64, self.picture_channels, num_layers_d=layers,
                                                 norm="INSTANCE") if h.adversarial_weight else None
         own = h.perceptual not in (None, "discriminator")
-        self.distance = PerceptualDistance(None if self._restored else h.perceptual, h.perceptual_arch, image) if own else None
+        if h.perceptual_linear and not own:
+            raise InputError("model.perceptual_linear", f"a file with model.perceptual {h.perceptual}", "a file of weights there, too",
+                             "set model.perceptual to the net's weights, or model.perceptual_linear to null")
+        self.distance = PerceptualDistance(None if self._restored else h.perceptual, h.perceptual_arch, image,
+                                           self._channel_weights if self._restored else h.perceptual_linear) if own else None
         if own and not self._restored:  # nobody says what these weights have seen
             info = DatasetInfo.from_dict(dict(spec["info"]), "data")
-            fitted = Fitted("weights", file_digest(locate(h.perceptual, "model.perceptual")), "unknown", notes="perceptual distance")
-            spec["info"] = replace(info, lineage=info.lineage + Lineage((fitted,))).to_dict()
+            files = {"model.perceptual": h.perceptual} | ({"model.perceptual_linear": h.perceptual_linear} if h.perceptual_linear else {})
+            fitted = tuple(Fitted("weights", file_digest(locate(path, key)), "unknown", notes="perceptual distance") for key, path in files.items())
+            spec["info"] = replace(info, lineage=info.lineage + Lineage(fitted)).to_dict()
         for net in (self.net, self.net_ema):
             net.to(memory_format=torch.channels_last)
         self.register_buffer("latent_moments", torch.zeros(2))  # mean and mean square
@@ -104,6 +111,7 @@ class Autoencoder(ConditionalGenerator):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the nets without files of weights: theirs are in the checkpoint."""
         self._restored = self.spec is None
+        self._channel_weights = sum(k.startswith("distance.linear.") for k in checkpoint["state_dict"])
         super().on_load_checkpoint(checkpoint)
 
     def prepare_fit(self, batch_size: int) -> None:

@@ -71,7 +71,7 @@ def read_autoencoder(path: str, spec: Mapping[str, Any], masks: str) -> tuple[Au
 
 def remake(entry: Mapping[str, Any]) -> Autoencoder:
     """The autoencoder of an entry, without its weights: those are in the diffusion model's checkpoint."""
-    made = Autoencoder(**{**entry["hparams"], "perceptual": None})  # its losses are over
+    made = Autoencoder(**{**entry["hparams"], "perceptual": None, "perceptual_linear": None})  # its losses are over
     made.build(dict(entry["spec"]))
     return _frozen(made)
 

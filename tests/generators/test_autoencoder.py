@@ -116,6 +116,7 @@ def test_it_is_a_generator_from_its_prior_and_seeds_alone_decide():
     ({"adversarial_weight": 0.0}, "which trains none"),
     ({"bottleneck_weight": -1.0}, "bottleneck_weight: found -1"),
     ({"perceptual": "no_such_file.pt"}, "model.perceptual"),
+    ({"perceptual_linear": "no_such_file.pt"}, "model.perceptual_linear"),
     ({"channels": (8, 12)}, "multiples of 8"),
     ({"channels": (8, 8, 8, 8, 8, 8)}, "divisible by 32"),
     ({"channels": ()}, "model.channels: found no level"),
@@ -150,11 +151,14 @@ def test_a_file_of_perceptual_weights_is_needed_once_and_named_in_the_lineage(tm
     weights, path = tmp_path / "net.pt", tmp_path / "last.ckpt"
     torch.save(timm.create_model("resnet10t", pretrained=False, in_chans=3).state_dict(), weights)
     data = tiny_gan.Pictures(size=(32, 32))
-    model, trainer = fit(1, data, perceptual=str(weights), perceptual_arch="resnet10t")
+    torch.save({f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1) for k, c in enumerate((64, 64, 128))}, linear := tmp_path / "lpips.pth")
+    model, trainer = fit(1, data, perceptual=str(weights), perceptual_arch="resnet10t", perceptual_linear=str(linear))
     trainer.save_checkpoint(path)
     weights.unlink()
+    linear.unlink()
     loaded, _, lineage, _ = load_generator(path)
-    assert [(f.kind, f.origin) for f in lineage.fitted] == [("weights", "unknown"), ("generator", "known")]
+    assert [(f.kind, f.origin) for f in lineage.fitted] == [("weights", "unknown")] * 2 + [("generator", "known")]
+    assert len(model.distance.linear) == 3
     for name, tensor in model.distance.state_dict().items():
         assert torch.equal(tensor, loaded.distance.state_dict()[name]), name
 

@@ -50,6 +50,26 @@ def test_weights_are_loaded_and_stay(weights):
     assert x.grad.abs().sum() > 0
 
 
+def test_weights_of_channels_as_lpips_has_them(weights, tmp_path):
+    torch.manual_seed(1)
+    lins, names = [torch.rand(1, c, 1, 1) for c in (64, 64, 128)], ("lin{}.model.1.weight", "lins.{}.model.1.weight", "lin{}.weight")
+    one, other = torch.rand(2, 2, 1, 32, 32)
+    for k, name in enumerate(names):
+        torch.save({name.format(i): w for i, w in enumerate(lins)}, path := tmp_path / f"{k}.pth")
+        distance = PerceptualDistance(weights, ARCH, linear=str(path))
+        grey = [((x + 1) / 2 - distance.mean) / distance.std for x in (one, other)]
+        slow = 0.0  # Zhang et al. 2018, eq. 1: sum over the layers that have weights
+        for w, a, b in zip(lins, distance.net(grey[0]), distance.net(grey[1]), strict=False):
+            a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
+            slow = slow + (((a - b) ** 2) * w).sum(1).mean()
+        assert distance(one, other).item() == pytest.approx(slow.item(), rel=1e-4)
+        assert not any(p.requires_grad for p in distance.parameters())
+    for wrong in ({"lin0.weight": torch.rand(1, 63, 1, 1)}, {"lin1.weight": torch.rand(64)}, {"other": torch.rand(64)}, {"lin0.weight": -torch.ones(64)}):
+        torch.save(wrong, tmp_path / "wrong.pth")
+        with pytest.raises(InputError, match="model.perceptual_linear"):
+            PerceptualDistance(weights, ARCH, linear=str(tmp_path / "wrong.pth"))
+
+
 def test_no_file_and_no_such_net(weights, tmp_path):
     with pytest.raises(InputError, match="model.perceptual"):
         PerceptualDistance(str(tmp_path / "none.pt"), ARCH)
