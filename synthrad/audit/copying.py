@@ -28,6 +28,7 @@ from synthrad.statistics.exchangeability import TESTS, Exchange, MemberTest
 GRID = Moves()
 CLOSEST = 1 - 1e-6  # correlation beyond which the logarithm of Fisher's transform says nothing more
 REFINED = 3  # real images beside its own that a planted copy is compared with closely
+DRAWN_AT_ONCE = 512  # synthetic images whose feature distances are held
 SHOWN = 12  # pairs that are kept for a reader
 MOVES = ("exact", "flipped", "shifted", "rotated", "rescaled", "cropped")  # leaks that masks can have, too
 
@@ -133,10 +134,13 @@ class FeatureSpace:
 
     def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Space."""
-        distance = self._distances(self._synthetic)
-        index = distance.argmin(1)
-        nearest = distance[np.arange(len(index)), index]
-        return _closeness(nearest), index, nearest
+        nearest, index = np.full(len(self._images), np.inf), np.zeros(len(self._images), int)
+        for at in range(0, len(self._synthetic), DRAWN_AT_ONCE):
+            distance = self._distances(self._synthetic[at : at + DRAWN_AT_ONCE])
+            found = distance.argmin(1)
+            value = distance[np.arange(len(found)), found]
+            nearest, index = np.where(value < nearest, (value, found + at), (nearest, index))
+        return _closeness(nearest), index.astype(int), nearest
 
     def planted(self, leak: str, chosen: np.ndarray) -> list[dict[int, float]]:
         """See Space."""

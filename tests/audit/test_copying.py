@@ -1,7 +1,9 @@
 """Patients, strata and the self-test, in a space whose scores the test gives."""
 
 import numpy as np
+import torch
 
+from synthrad.audit import copying
 from synthrad.audit.copying import Subjects, copy_rung
 from synthrad.audit.leaks import BEYOND, WITHIN
 from synthrad.audit.rungs import judge
@@ -44,3 +46,13 @@ def test_patients_with_more_images_than_any_test_patient_are_not_passed_over():
     made = rung_of([1] * 60 + [3] * 20 + [1] * 40, 80, lifted=range(60, 80))
     assert made.verdict == "inconclusive" and "20 training patients were not compared" in made.reason
     assert made.facts["members"] == 60 and made.facts["highest_member"] < 20
+
+
+def test_feature_distances_in_blocks_are_those_at_once(monkeypatch):
+    torch.manual_seed(0)
+    space = copying.FeatureSpace("copies/features", torch.rand(23, 1, 16, 16) * 2 - 1, torch.rand(9, 1, 16, 16) * 2 - 1, 0)
+    whole = space.best()
+    monkeypatch.setattr(copying, "DRAWN_AT_ONCE", 4)
+    for mine, theirs in zip(space.best(), whole, strict=True):
+        np.testing.assert_allclose(mine, theirs)
+    assert whole[1].max() > 4 and (whole[2] == space._distances(space._synthetic).min(1)).all()
