@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -137,7 +137,10 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
     train = real.where(split="train", source="real")
     kept: Manifest | None = None
     logs: list[dict[str, Any]] = []
-    missing, rate, layers, images = Counter(wanted), 1.0, _mask_layers(folder, name), 0
+    missing, rate, images = Counter(wanted), 1.0, 0
+    layers, absent = _generator_facts(folder, name)
+    if source.prompts != "none":
+        train = _drawable(train, absent, wanted, name)
     for round_ in range(TOP_UPS + 2):
         pilot = round_ == 0 and source.filter is not None
         number = {c: int(np.ceil(n * (1 + source.margin) / rate)) for c, n in missing.items()}
@@ -165,12 +168,31 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
     raise RunError(f"source {name!r}: after {TOP_UPS} top-ups rows are still wanting ({lacking}); {why}, or lower the arms' demand")
 
 
-def _mask_layers(folder: Path, name: str) -> list[str]:
-    """The mask layers that a source's generator draws from; none for one that draws its own."""
+def _generator_facts(folder: Path, name: str) -> tuple[list[str], list[str]]:
+    """The mask layers that a source's generator draws from (none for one that draws its own), and the classes that no image it was trained on had."""
     from synthrad.sample import load_generator, wanted_layers
 
     generator, _, _, spec = load_generator(checkpoint_of(folder, name))
-    return wanted_layers(generator, spec)
+    return wanted_layers(generator, spec), list(spec.get("absent", []))
+
+
+def _drawable(train: Manifest, absent: list[str], wanted: Mapping[tuple[str, ...], int], name: str) -> Manifest:
+    """Training rows without findings that the generator never saw: a row that it could not train on, for want of masks, may have one.
+
+    Raises:
+        InputError: a cell of which no row is left.
+    """
+    strange = np.any([train.column(f"label:{c}") == 1 for c in absent], axis=0) if absent else np.zeros(len(train), bool)
+    if not strange.any():
+        return train
+    rest = train.take(np.flatnonzero(~strange))
+    had, have = fusion.count(train, wanted), fusion.count(rest, wanted)
+    if lacking := sorted(c for c in wanted if had[c] and not have[c]):
+        raise InputError(f"sources.{name}: cell {', '.join(lacking[0])}", f"only rows with {', '.join(absent)}, which no image that its generator "
+                         "was trained on had", "a row without", "leave the cell out of the arms, or train the generator on images that have it")
+    print(f"sources.{name}: {strange.sum()} of {len(train)} training rows are not asked for: they have {', '.join(absent)}, which no image that its "
+          "generator was trained on had")
+    return rest
 
 
 def _conditions(number: dict[tuple[str, ...], int], train: Manifest, rng: np.random.Generator, layers: list[str], name: str

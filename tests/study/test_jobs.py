@@ -107,6 +107,17 @@ def test_a_source_may_be_asked_for_less_than_its_masks_show(draw, tmp_path):
         shutil.rmtree(tmp_path / "pool")
 
 
+def test_findings_that_no_training_image_of_the_generator_had_are_not_asked_for(draw, monkeypatch, capsys):
+    real, painter, pool = draw
+    load = synthrad.sample.load_generator
+    monkeypatch.setattr(synthrad.sample, "load_generator", lambda path: (*load(path)[:3], {**load(path)[3], "absent": ["implant"]}))
+    wanted = {("caries=1",): 6, ("caries=0",): 6}
+    assert not (np.array([r.labels[1] for r in pool(wanted)], float) == 1).any()
+    assert "have implant, which no image that its generator was trained on had" in capsys.readouterr().out
+    with pytest.raises(InputError, match="sources.gan: cell implant=1: found only rows with implant"):
+        pool({("implant=1",): 2})
+
+
 def test_a_source_that_draws_its_own_masks_is_asked_as_ever(draw):
     real, painter, pool = draw
     painter.wants_masks = False
