@@ -34,7 +34,7 @@ class MaskConditions:
     Args:
         paths: one tuple an image, one file a layer. digests: one an image, by the rule of data.images.files_digest
             over these files.
-        layers: layer -> number of structures, in the generator's order.
+        layers: layer -> its structures, in the generator's order.
         size: (height, width) of the generator. policy: the dataset's resize policy, as the cache of images has it.
         seed: of the set. transform: see data.mask_moves.move.
         lineage: the patients whose masks they are, and these settings.
@@ -42,7 +42,7 @@ class MaskConditions:
 
     paths: Sequence[tuple[str, ...]]
     digests: Sequence[str]
-    layers: Mapping[str, int]
+    layers: Mapping[str, Sequence[str]]
     size: tuple[int, int]
     policy: str
     seed: int
@@ -76,8 +76,8 @@ class MaskConditions:
         read = []
         for path, (layer, structures) in zip(self.paths[k], self.layers.items(), strict=True):
             mask = read_mask(path)
-            if mask.max(initial=0) > structures:
-                raise InputError(path, f"the value {int(mask.max())}", f"0 to {structures}, the structures of layer {layer!r}",
+            if mask.max(initial=0) > len(structures):
+                raise InputError(path, f"the value {int(mask.max())}", f"0 to {len(structures)}, the structures of layer {layer!r}",
                                  "give a mask whose pixel k is the k-th structure of its layer")
             if read and mask.shape != read[0].shape:
                 raise InputError(path, f"{mask.shape[1]} x {mask.shape[0]} pixels",
@@ -100,7 +100,7 @@ class MaskConditions:
         if self.transform == "none":
             return still
         for attempt in range(ATTEMPTS):
-            moved = self._fit(move(masks, list(self.layers), self.transform, np.random.default_rng([self.seed, 4, k, attempt])))
+            moved = self._fit(move(masks, self.layers, self.transform, np.random.default_rng([self.seed, 4, k, attempt])))
             if all(set(np.unique(a)) >= set(np.unique(b)) for a, b in zip(moved, still, strict=True)):
                 return moved
         return still
@@ -121,7 +121,7 @@ def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Map
         InputError: no manifest; a condition without a training row; a file that is missing, broken or shows the pixels of
             another split's mask.
     """
-    check_transform(transform, list(layers), "--mask-transform")
+    check_transform(transform, layers, "--mask-transform")
     if real is None:
         raise InputError("--manifest", "nothing", "the real manifest: this generator draws from masks", "add --manifest REAL")
     if unknown := [x for x in layers if x not in real.info.layers]:
@@ -135,7 +135,7 @@ def mask_conditions(conditions: pd.DataFrame, real: Manifest | None, layers: Map
     drawn, of_train = set(paths), mask_paths(train, layers)
     rows = {i for i, p in enumerate(of_train) if p in drawn}
     given = sorted(drawn - set(of_train))
-    made = MaskConditions(paths, [_joined([digest[f] for f in p]) for p in paths], {x: len(s) for x, s in layers.items()},
+    made = MaskConditions(paths, [_joined([digest[f] for f in p]) for p in paths], dict(layers),
                           (int(size[0]), int(size[1])), real.info.resize, seed, transform)
     for p in given:
         made.check(paths.index(p))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
 
+from synthrad.data.mirroring import mirror, mirror_values
 from synthrad.data.transforms import move_masks
 from synthrad.errors import InputError, near
 
@@ -16,36 +17,38 @@ PLACES = 50  # tried for one structure inside its organ
 TURN, ZOOM = 15.0, 0.15  # degrees, and logarithm of the scale, of a structure inside its organ
 
 
-def check_transform(transform: str, layers: Sequence[str] | None, where: str) -> None:
+def check_transform(transform: str, layers: Mapping[str, Sequence[str]] | None, where: str) -> None:
     """Refuse a move that nobody knows.
 
     Args:
-        layers: of the masks; None = not known yet.
+        layers: of the masks, with their structures; None = not known yet.
 
     Raises:
-        InputError: another word, or the layer of `within:` is none of `layers`, or the only one.
+        InputError: another word, a mirror of structures of one side, or the layer of `within:` is none of `layers`, or the only one.
     """
     organ = transform.removeprefix(WITHIN)
     if organ == transform:
         if transform not in TRANSFORMS[:-1]:
             raise InputError(where, repr(transform), f"one of {', '.join(TRANSFORMS)}", near(transform, list(TRANSFORMS[:-1])))
+        if transform == "flip" and layers is not None:
+            mirror_values(layers, where)
         return
     if layers is not None and (organ not in layers or len(layers) < 2):
         raise InputError(where, f"within:{organ}, and the layers {list(layers)}", "a layer whose structures stay, and another one whose "
                          "structures move in it", near(organ, list(layers)) if organ not in layers else "take affine")
 
 
-def move(masks: np.ndarray, layers: Sequence[str], transform: str, rng: np.random.Generator) -> np.ndarray:
+def move(masks: np.ndarray, layers: Mapping[str, Sequence[str]], transform: str, rng: np.random.Generator) -> np.ndarray:
     """Masks int64 [L, H, W], moved.
 
     Args:
-        layers: names of the L. transform: none; flip mirrors in half of the cases; affine turns, scales and shifts as the light
+        layers: the L, with their structures. transform: none; flip mirrors in half of the cases, see data.mirroring; affine turns, scales and shifts as the light
             augmentation does; elastic also bends (data.transforms.move_masks); within:<layer> leaves that layer as it is and puts
             each connected part of the others somewhere else in its foreground, turned by up to 15 degrees and scaled by up to
             16 %: as much of it inside as before, on no other part. A part that lies mostly outside, or fits nowhere, stays.
     """
     if transform == "flip":
-        return masks[..., ::-1] if rng.random() < 0.5 else masks
+        return mirror(masks, mirror_values(layers, "mask_transform")) if rng.random() < 0.5 else masks
     if transform in ("affine", "elastic"):
         return move_masks(masks, rng, elastic=transform == "elastic")
     if transform.startswith(WITHIN):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,28 +10,25 @@ from PIL import Image
 from scipy import ndimage
 
 from synthrad.cases import Case
+from synthrad.data.mirroring import mirror, mirror_values
 
 UNKNOWN = 255  # value of a layer without a mask in uint8 masks; -1 in Case.masks
 OUTSIDE = -1.0  # what a moved picture leaves behind: black, as beyond the edge of a radiograph
 
 
-def light(case: Case, rng: np.random.Generator, flip: bool = False) -> Case:
+def light(case: Case, rng: np.random.Generator) -> Case:
     """The same mild change for every arm: up to 5 degrees, 8 % scale, 4 % shift; brightness 0.1, contrast 10 %.
 
     Args:
         case: image [C, H, W] in [-1, 1], masks [L, H, W] (-1 = unknown layer, left alone).
         rng: source of all randomness; the same state gives the same result.
-        flip: mirror left and right in half of the cases. Off by default: it moves teeth to another FDI quadrant,
-            and the heart to the other side.
     """
     import torch
 
     image, masks = case.image.numpy(), case.masks.numpy()
     matrix = _affine(rng, image.shape[1:], degrees=5.0, scale=0.08, shift=0.04)
-    mirrored = bool(rng.random() < 0.5) and flip
+    rng.random()  # once told whether to mirror: the draws after it stay what they were
     contrast, brightness = np.exp(rng.uniform(-0.1, 0.1)), rng.uniform(-0.1, 0.1)
-    if mirrored:
-        image, masks = image[..., ::-1], masks[..., ::-1]
     image = np.stack([_move(channel, matrix) for channel in image])
     masks = np.stack([_move_mask(m, matrix) for m in masks]) if len(masks) else masks.copy()
     np.clip(image * np.float32(contrast) + np.float32(brightness), -1, 1, out=image)
@@ -47,16 +45,17 @@ def move_masks(masks: np.ndarray, rng: np.random.Generator, elastic: bool = Fals
     return np.stack([m if (m < 0).all() else ndimage.map_coordinates(m, where, order=0, cval=0) for m in masks])
 
 
-def move_pair(image: np.ndarray, masks: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def move_pair(image: np.ndarray, masks: np.ndarray, kind: str, seed: int, layers: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
     """An image and its masks moved as masks are before a generator draws from them; grey values stay.
 
     Args:
         image: float32 [C, H, W] in [-1, 1]. masks: uint8 [L, H, W]; a layer that is 255 everywhere (unknown) stays so.
         kind: flip (in half of the cases), affine or elastic, see data.mask_moves.move. seed: of all randomness.
+        layers: of the masks, with their structures.
     """
     rng = np.random.default_rng(seed)
     if kind == "flip":
-        return (image[..., ::-1].copy(), masks[..., ::-1].copy()) if rng.random() < 0.5 else (image, masks)
+        return (image[..., ::-1].copy(), mirror(masks, mirror_values(layers, "a mirrored control"))) if rng.random() < 0.5 else (image, masks)
     where = _where(image.shape[1:], rng, kind == "elastic")
     moved = np.stack([ndimage.map_coordinates(c, where, order=1, cval=OUTSIDE) for c in image.astype(np.float32)])
     layers = masks.copy()

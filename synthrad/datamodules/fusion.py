@@ -123,7 +123,7 @@ class FusedCases(Dataset):
     """
 
     def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int):
-        self.seed, self.labels = seed, manifest.labels
+        self.seed, self.labels, self.layers = seed, manifest.labels, manifest.info.layers
         self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
         self.how = manifest.column(AUGMENTED) if AUGMENTED in manifest.table else [""] * len(manifest)
         self.caches = [cache for _, cache in parts]
@@ -145,7 +145,7 @@ class FusedCases(Dataset):
         image, masks = self.caches[part].scaled(row), self.caches[part].masks(row)
         if (seed := self.augment[index]) is not None:
             how = self.how[index]
-            image, masks = move_pair(image, masks, how, seed) if how else strong(image, masks, seed)
+            image, masks = move_pair(image, masks, how, seed, self.layers) if how else strong(image, masks, seed)
         return light(case_of(image, masks, self.labels[index], index), np.random.default_rng([self.seed, draw]))
 
 

@@ -115,7 +115,8 @@ def _check_source(source: Source, manifest: Manifest) -> None:
     if source.generator is not None:
         _check_generator(source)
         known = _data_options(source).get("layers")
-        check_transform(source.mask_transform, list(manifest.info.layers if known is None else known), "mask_transform")
+        layers = {k: s for k, s in manifest.info.layers.items() if known is None or k in known}
+        check_transform(source.mask_transform, layers, "mask_transform")
         _check_asked_less(source, manifest)
         return
     for draw in range(source.draws):

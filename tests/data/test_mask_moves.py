@@ -9,7 +9,7 @@ from scipy import ndimage
 from synthrad.data.mask_moves import check_transform, move
 from synthrad.errors import InputError
 
-LAYERS = ("organ", "lesion")
+LAYERS = {"organ": ("organ",), "lesion": ("a", "b")}
 
 
 def disc(size, y, x, r):
@@ -110,7 +110,7 @@ def test_none_and_flip():
 
 @pytest.mark.parametrize("transform, layers, words", [
     ("turn", None, "none, flip, affine, elastic, within:<layer>"), ("afine", None, "did you mean affine"),
-    ("within:orgn", LAYERS, "did you mean organ"), ("within:organ", ("organ",), "take affine"), ("within:", LAYERS, "a layer whose"),
+    ("within:orgn", LAYERS, "did you mean organ"), ("within:organ", {"organ": ("organ",)}, "take affine"), ("flip", {"lung": ("left lung",)}, "without 'right lung'"), ("within:", LAYERS, "a layer whose"),
 ])
 def test_moves_that_nobody_knows(transform, layers, words):
     with pytest.raises(InputError, match=words):

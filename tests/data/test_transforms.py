@@ -17,6 +17,9 @@ def case(side=48):
     )
 
 
+LAYERS = {"a": ("x", "y", "z"), "unknown": ("u",)}
+
+
 def overlap(image, mask, level):
     a, b = image > level, mask == 3
     return (a & b).sum() / (a | b).sum()
@@ -34,16 +37,11 @@ def test_light_moves_image_and_mask_together(seed):
     assert torch.equal(after.image, light(case(), np.random.default_rng(seed)).image)
 
 
-def test_light_never_swaps_sides_unless_asked():
+def test_light_never_swaps_sides():
     sides = {
         light(case(), np.random.default_rng(s)).masks[0].numpy().nonzero()[1].mean() < 24 for s in range(20)
     }
     assert sides == {True}
-    sides = {
-        light(case(), np.random.default_rng(s), flip=True).masks[0].numpy().nonzero()[1].mean() < 24
-        for s in range(20)
-    }
-    assert sides == {True, False}
 
 
 def test_light_without_layers():
@@ -56,8 +54,8 @@ def test_light_without_layers():
 def test_a_pair_moves_as_masks_alone_do(kind):
     masks, moved = np.stack([case().masks[0].numpy(), np.full((48, 48), 255)]).astype(np.uint8), set()
     for seed in range(6):
-        image, layers = move_pair(case().image.numpy(), masks, kind, seed)
-        again, _ = move_pair(case().image.numpy(), masks, kind, seed)
+        image, layers = move_pair(case().image.numpy(), masks, kind, seed, LAYERS)
+        again, _ = move_pair(case().image.numpy(), masks, kind, seed, LAYERS)
         assert np.array_equal(image, again) and image.dtype == np.float32 and (layers[1] == 255).all()
         assert overlap(image[0], layers[0], -0.1) > 0.85
         assert np.isclose(image.max(), 0.8, atol=1e-5) and np.isclose(image.min(), -1)  # grey values stay
@@ -66,7 +64,13 @@ def test_a_pair_moves_as_masks_alone_do(kind):
             assert np.array_equal(alone[0], layers[0])
         moved.add(not np.array_equal(layers[0], masks[0]))
     assert moved == ({True, False} if kind == "flip" else {True})
-    assert move_pair(case().image.numpy(), masks[:0], kind, 0)[1].shape == (0, 48, 48)
+    assert move_pair(case().image.numpy(), masks[:0], kind, 0, {})[1].shape == (0, 48, 48)
+
+
+def test_a_mirrored_pair_names_the_other_side():
+    masks = case().masks[:1].numpy().astype(np.uint8)  # the third structure, on the left of the picture
+    found = {tuple(np.unique(move_pair(case().image.numpy(), masks, "flip", s, {"a": ("x", "left", "right")})[1])) for s in range(20)}
+    assert found == {(0, 2), (0, 3)}
 
 
 @pytest.mark.parametrize("seed", range(8))
