@@ -25,6 +25,7 @@ LEAST_VARIANCE = 1e-4  # of a centre, features standardised: a centre that is a 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """[n, m] squared Euclidean distances of the rows of [n, d] and [m, d]."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     centre = y.mean(0)
     x, y = x - centre, y - centre  # near the origin fewer digits cancel
     return np.maximum(np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * x @ y.T, 0)
@@ -148,6 +149,7 @@ def likelihood_gap(train: np.ndarray, test: np.ndarray, centres: np.ndarray, tra
         train: [t, d]; test: [n, d]; centres: [m, d]; at most 5,000 and 2,000 (centres) of them are used, the first ones.
         train_subjects: [t]; test_subjects: [n].
     """
+    train, test, centres = (np.asarray(x, np.float64) for x in (train, test, centres))
     mean, sd = train.mean(0), train.std(0)
     sd = np.where(sd > 1e-6, sd, 1.0)
     train, test, centres = ((x[:most] - mean) / sd for x, most in ((train, MOST_FITTED), (test, MOST_FITTED), (centres, MOST_CENTRES)))
