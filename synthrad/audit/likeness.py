@@ -202,14 +202,12 @@ def _jackknifed(metrics: Sequence[str], statistic: Callable[[np.ndarray, np.ndar
 
 
 def _bounded(metric: str, found: np.ndarray, units: tuple[int, int]) -> Bounds:
-    """Within what the metric can be. A share of 0 or 1 has no spread to take an interval from: there it is that of Clopper and Pearson."""
+    """Within what the metric can be. A share of 0 or 1 has hardly a spread to take an interval from: it is that of Clopper and Pearson at least."""
     value, low, high = map(float, found)
     if metric not in SHARES:
         return value, low, high
-    n = units[SHARES[metric]]
-    if value in (0, 1) and low == high:
-        exact = float(stats.beta.ppf(0.975, 1, n))  # from 0 of n
-        low, high = (0, exact) if value == 0 else (1 - exact, 1)
+    exact = float(stats.beta.ppf(0.975, 1, units[SHARES[metric]]))  # from 0 of n
+    low, high = (low, max(high, exact)) if value == 0 else (min(low, 1 - exact), high) if value == 1 else (low, high)
     return value, max(low, 0.0), min(high, 1.0)
 
 

@@ -41,7 +41,7 @@ class TaskNet:
     """
 
     model: str = "resnet18"
-    steps: int = 300
+    steps: int = 150
     batch_size: int = 16
     lr: float = 1e-3
     seed: int = 0
