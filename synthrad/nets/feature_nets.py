@@ -124,7 +124,7 @@ class TimmFeatures(NetFeatures):
 
         if not timm.is_model(model):
             raise InputError("init_args.model", repr(model), "a timm model (timm.list_models())")
-        state = load_plain(locate(weights, "init_args.weights"))
+        state = load_plain(_found(weights))
         net = timm.create_model(model, pretrained=False, num_classes=0)
         _load_all(net, state, f"init_args.weights {weights}", head=("head.", "fc.", "classifier.", "last_linear."))
         said = net.pretrained_cfg
@@ -174,6 +174,15 @@ def _file(weights: str, key: str) -> Path:
     if not path.is_file():
         raise InputError(key, f"no file {str(weights)!r}", "a file of weights", "nothing is fetched: copy it there, or use --features radiomics, which needs none")
     return path
+
+
+def _found(weights: str) -> Path:
+    """A file, or that of a hub id in the local cache; there are no random weights here, as there are for nets that will be trained."""
+    try:
+        return locate(str(weights), "init_args.weights")
+    except InputError as e:
+        raise InputError(e.where, e.found, "a weights file, or a hub id owner/name that is in the local cache",
+                         "nothing is fetched: copy it there, or use --features radiomics, which needs none") from e
 
 
 def _load_all(net: nn.Module, state: dict[str, Tensor], where: str, head: str | tuple[str, ...]) -> None:
