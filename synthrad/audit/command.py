@@ -28,8 +28,9 @@ from synthrad.records import HERE, Manifest, write_durably
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 4  # raise by hand when results change
+VERSION = 5  # raise by hand when results change
 RECORD = "audit.json"
+SPACES = ("radiomics", "structure")
 NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
     "re-identification": "a net that tells whether two images are of one patient",
     "membership": "attacks on the generator itself",
@@ -38,7 +39,7 @@ NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tes
 
 
 def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manifest | None = None, seed: int = 0,
-          trials: int = 50) -> dict[str, Any]:
+          trials: int = 50, features: Sequence[str] = SPACES) -> dict[str, Any]:
     """Audit a set; a record of this very audit in `out` is read back.
 
     Args:
@@ -46,6 +47,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         out: folder of the record and its pictures.
         unfiltered: the whole draw that `drawn` was filtered from: a filter of near copies hides what the generator memorised.
         seed: of permutations and planted leaks. trials: self-tests for each leak and number of patients.
+        features: spaces of fidelity, diversity and novelty: radiomics, structure, or configs of audit.spaces; subgroups in the first.
 
     Returns:
         the record: set, real, verdicts (rungs as dicts), banner, looks.
@@ -58,10 +60,11 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     from synthrad.audit.pictures import draw_audit, draw_pairs
     from synthrad.audit.rungs import Rung, judge
     from synthrad.audit.sides import read_sides
+    from synthrad.audit.spaces import load_space
 
-    out = Path(out)
+    out, spaces = Path(out), [load_space(f) for f in features]
     whole = unfiltered.digest if unfiltered is not None else ""
-    identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, real.digest, seed, trials]).encode()).hexdigest()[:16]
+    identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, real.digest, seed, trials, [s.identity for s in spaces]]).encode()).hexdigest()[:16]
     _check_out(out, drawn, real)
     sides = read_sides(drawn, real)
     if (known := _read(out / RECORD)).get("identity") == identity and known.get("mac") == _mac(known):
@@ -83,8 +86,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
     rungs += [Rung(name, reason=f"this version of synthrad has no such test ({what})") for name, what in NOT_BUILT.items()]
     rungs = judge(rungs)
-    alike = likeness.of_sides(sides.synthetic, sides.real, sides.subjects, sides.member, sides.other, seed)
-    print(likeness.told(alike))
+    alike = [row.to_dict() for row in likeness.of_sides(sides, spaces, seed)]
     out.mkdir(parents=True, exist_ok=True)
     if searches:
         write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in searches], searches))
@@ -92,7 +94,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
               "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner)),
               "looks": _looks(drawn), "rungs": [r.to_dict() for r in rungs],
-              "likeness": alike if isinstance(alike, str) else [a.to_dict() for a in alike], "synthrad": version("synthrad")}
+              "likeness": alike, "synthrad": version("synthrad")}
     record = json.loads(json.dumps(record))  # as it will be read back
     record["mac"] = _mac(record)
     write_durably(out / RECORD, json.dumps(record, indent=1).encode())
@@ -185,6 +187,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--real", required=True, help="manifest folder that its generator was trained on, with a test split")
     p.add_argument("--out", required=True, help="folder of the record and its pictures")
     p.add_argument("--unfiltered", metavar="DRAW", help="manifest folder that SYNTHETIC was filtered from: a filter hides what was memorised")
+    p.add_argument("--features", nargs="+", default=SPACES, metavar="SPACE",
+                   help="in which fidelity, diversity and novelty are measured: radiomics, structure (the default: both; no weights), or a config such as "
+                   "configs/features/timm.yaml; classes and subgroups in the first")
     p.add_argument("--seed", type=int, default=0, help="of permutations and planted leaks (0)")
     p.add_argument("--trials", type=int, default=50, help="self-tests for each leak and number of patients (50)")
     p.add_argument("--gate", action="store_true", help="exit with 1 unless every rung passed or was accepted")
@@ -194,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: list[str]) -> int:
     """Run `synthrad audit`."""
+    from synthrad.audit import likeness_table
     from synthrad.audit.rungs import Rung, gate
 
     args = parser().parse_args(argv)
@@ -202,10 +208,11 @@ def run(argv: list[str]) -> int:
     accepted = dict(a.partition("=")[::2] for a in args.accept)
     if accepted and not args.gate:
         raise InputError("--accept", "a reason without --gate", "both", "add --gate")
-    record = audit(Manifest.read(args.synthetic), Manifest.read(args.real), args.out, seed=args.seed, trials=args.trials,
+    record = audit(Manifest.read(args.synthetic), Manifest.read(args.real), args.out, seed=args.seed, trials=args.trials, features=args.features,
                    unfiltered=Manifest.read(args.unfiltered) if args.unfiltered else None)
     rungs = [Rung.from_dict(r) for r in record["rungs"]]
     print(told(record, rungs))
+    print(likeness_table.told(record["likeness"]))
     print(f"record: {Path(args.out) / RECORD}")
     if not args.gate:
         return 0

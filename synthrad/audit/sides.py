@@ -29,6 +29,7 @@ class Sides:
         with_masks: rows of `real` that `real_masks` has; synthetic_with_masks: rows of `synthetic` that `masks` has.
         rows: Manifest of the real images. drawn: that of the synthetic ones.
         other: [n, C, H, W], real images of the other splits, for what must be fitted on neither side; None = there are none.
+        other_rows: Manifest of those.
         banner: what is not verified; "" where the lineage says who was trained on.
     """
 
@@ -41,6 +42,7 @@ class Sides:
     rows: Manifest
     drawn: Manifest
     other: Tensor | None
+    other_rows: Manifest
     banner: str
 
     @property
@@ -85,7 +87,7 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
         masks = real_masks = None
     rest = real.take(np.flatnonzero(((split == "val") | (split == "audit")) & (real.column("source") == "real")))
     other = _read(rest, size, {}, "reading other real images")[0] if len(rest) else None
-    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, said)
+    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, rest, said)
 
 
 def seen_subjects(lineage: Lineage, real: Manifest) -> np.ndarray:

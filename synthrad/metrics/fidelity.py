@@ -15,6 +15,7 @@ from scipy.spatial.distance import pdist
 from synthrad.errors import InputError
 
 ROWS_AT_ONCE = 1024  # rows of a kernel or distance matrix held at once
+MANY = 5000  # images from which a distance may be extrapolated to infinitely many
 PAIRED_ROWS = 2000  # of which all pairs are taken for a median distance: 16 MB
 Z95 = 1.959963984540054  # 97.5 % point of the normal distribution
 
@@ -71,6 +72,27 @@ def _triangle(a: np.ndarray) -> np.ndarray:
 def frechet_columns(n: int, d: int) -> int:
     """How many columns n images a side can bear: all d from n = 2 d on, else a projection to n / 10 of them (0: none)."""
     return d if n >= 2 * d else n // 10
+
+
+def frechet_at_infinity(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
+    """Frechet distance extrapolated to infinitely many images of x (Chong and Forsyth, 2020, section 4: linear in 1 / n).
+
+    The distance is taken at 10 sizes, evenly spaced in 1 / n, of nested random parts of x; the line's value at 1 / n = 0 is given.
+    What few images of y add stays in.
+
+    Args:
+        x: [n, d], n at least MANY. y: [m, d].
+
+    Raises:
+        InputError: fewer images, or so many columns that less than half of them cannot bear these.
+    """
+    x, y = _pair(x, y)
+    least = max(len(x) // 4, 2 * x.shape[1])
+    if len(x) < MANY or 2 * least > len(x):
+        raise InputError("features", f"{len(x)} images of {x.shape[1]} columns", f"at least {max(MANY, 4 * x.shape[1])} images")
+    order = np.random.default_rng(seed).permutation(len(x))
+    sizes = np.round(1 / np.linspace(1 / len(x), 1 / least, 10)).astype(int)
+    return float(np.polyfit(1 / sizes, [frechet_distance(x[order[:n]], y) for n in sizes], 1)[1])
 
 
 @dataclass(frozen=True)
@@ -139,6 +161,23 @@ class KernelDistance:
 def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The kernel of KID: (x . y / d + 1)^3, [n, m]."""
     return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def gaussian(sigma: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The kernel of CMMD (Jayasumana et al., 2024, section 4): exp(-|x - y|^2 / (2 sigma^2)), [n, d], [m, d] -> [n, m].
+
+    The paper takes sigma = 10 for CLIP embeddings of unit length. Elsewhere sigma is the median distance of real images (the
+    median heuristic; Gretton et al., 2012, section 8). `kernel_distance` is the unbiased estimator; the authors' code has the biased one,
+    which adds the diagonal, (1 - mean k(x, x')) / n of each set.
+    """
+    if not sigma > 0:
+        raise InputError("sigma", f"{sigma:g}", "a number above 0")
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * x @ y.T
+        return np.exp(np.maximum(squares, 0) / (-2 * sigma**2))
+
+    return kernel
 
 
 def kernel_distance(

@@ -55,6 +55,9 @@ def test_a_clean_set_fails_no_rung_and_is_not_let_through_untested(capsys):
     assert list(found) == RUNGS and not any(r["verdict"] == "fail" for r in found.values())
     assert found["copies/images"]["power"]["exact"]["5"] == found["copies/masks"]["power"]["exact"]["5"] == 1
     assert found["membership"]["verdict"] == "not tested" and "anonymous" not in said
+    alike = {(r["space"], r["metric"]): r for r in record("good")["likeness"] if not r["group"]}
+    assert {s for s, _ in alike} == {"radiomics", "structure"} and alike["radiomics", "kid"]["null_low"] is not None
+    assert "novelty by structure" in said and "C_T (copying)" in said and "classes and subgroups" in said
     assert {f.name for f in Path("out/good").iterdir()} == {"audit.json", "copies.png", "pairs.png"}
     assert main(["audit", "good", "--real", "real", "--out", "out/good", "--trials", "20", "--gate"]) == 1
     said = capsys.readouterr()
@@ -150,7 +153,7 @@ def test_what_the_lineage_does_not_say_closes_the_gate():
 @pytest.mark.parametrize(("argv", "words"), [
     (["real", "--real", "real"], "real images in the set"), (["good", "--real", "good"], "never seen"),
     (["good", "--real", "real", "--trials", "2"], "--trials: found 2"), (["good", "--real", "real", "--accept", "a=b"], "add --gate"),
-    (["nowhere", "--real", "real"], "nowhere"),
+    (["nowhere", "--real", "real"], "nowhere"), (["good", "--real", "real", "--features", "no.yaml"], "--features: found 'no.yaml'"),
 ])
 def test_bad_input_is_one_message(argv, words, capsys):
     assert main(["audit", *argv, "--out", "out/bad"]) == 2

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from monai.metrics import FIDMetric
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
@@ -11,8 +12,10 @@ from synthrad.metrics.fidelity import (
     Projection,
     by_turns,
     cubic,
+    frechet_at_infinity,
     frechet_columns,
     frechet_distance,
+    gaussian,
     kernel_distance,
     median_distance,
     nearest_distances,
@@ -74,6 +77,34 @@ def test_frechet_as_in_torchmetrics():
     covariances = [torch.from_numpy(np.cov(v.T)) for v in (x, y)]
     theirs = _compute_fid(means[0], covariances[0], means[1], covariances[1])
     assert frechet_distance(x, y) == pytest.approx(float(theirs), rel=1e-9)
+
+
+def test_frechet_as_in_monai():
+    """Their test: tests/metrics/test_compute_fid_metric.py."""
+    x, y = np.array([[1.0, 2], [1, 2], [1, 2]]), np.array([[2.0, 2], [1, 2], [1, 2]])
+    theirs = float(FIDMetric()(torch.tensor(x), torch.tensor(y)))
+    assert frechet_distance(x, y) == pytest.approx(0.4444, abs=1e-4) == pytest.approx(theirs, abs=1e-4)
+
+
+def test_few_images_against_the_matrix_root_of_scipy():
+    """n < d: covariances are singular, so the general root is good to some digits only."""
+    x, y = normal(12, 40, 0), normal(15, 40, 1) + 0.2
+    s, t = np.cov(x.T), np.cov(y.T)
+    theirs = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(s + t - 2 * sqrtm(s @ t + 1e-12 * np.eye(40)).real)
+    assert frechet_distance(x, y) == pytest.approx(theirs, rel=1e-4)
+
+
+def test_frechet_at_infinity_takes_off_what_few_images_add():
+    """True distance: 20 columns shifted by 0.1 each, 0.2. 5,000 images add about d (d + 7) / (4 n) = 0.027 (Chong and Forsyth: linear in 1 / n)."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(60_000, 20))
+    found, plain = zip(*((frechet_at_infinity(x, y, s), frechet_distance(x, y))
+                         for s in range(12) for x in [rng.normal(size=(5000, 20)) + 0.1]), strict=True)
+    added = np.mean(plain) - 0.2
+    assert added > 0.015 and abs(np.mean(found) - 0.2) < added / 2
+    for n, d in ((4999, 20), (5000, 1300)):
+        with pytest.raises(InputError):
+            frechet_at_infinity(np.zeros((n, d)), np.zeros((10, d)))
 
 
 def test_columns_that_n_images_can_bear():
@@ -171,6 +202,20 @@ def test_too_few_subjects_and_bad_rows():
 
 def test_kernel_is_that_of_the_paper():
     np.testing.assert_allclose(cubic(np.array([[1.0, 2.0]]), np.array([[3.0, -1.0]])), [[(0.5 + 1) ** 3]])
+
+
+def test_gaussian_kernel_and_cmmd():
+    """The unbiased estimator, pair by pair; the authors' biased code adds the diagonal."""
+    x, y = normal(12, 6, 0), normal(9, 6, 1) + 0.3
+    k = lambda a, b: np.exp(-np.square(a[:, None] - b).sum(2) / (2 * 2.5**2))  # noqa: E731
+    np.testing.assert_allclose(gaussian(2.5)(x, y), k(x, y), rtol=1e-12)
+    off = lambda a: (k(a, a).sum() - len(a)) / (len(a) * (len(a) - 1))  # noqa: E731
+    found = kernel_distance(x, y, kernel=gaussian(2.5)).value
+    assert found == pytest.approx(off(x) + off(y) - 2 * k(x, y).mean(), rel=1e-10)
+    biased = k(x, x).mean() + k(y, y).mean() - 2 * k(x, y).mean()
+    assert biased - found == pytest.approx((1 - off(x)) / 12 + (1 - off(y)) / 9, rel=1e-10)
+    with pytest.raises(InputError):
+        gaussian(0.0)
 
 
 # ---- collapse
