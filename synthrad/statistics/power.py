@@ -84,3 +84,29 @@ def planned(layout: Layout, seeds: int, subjects: int) -> tuple[float, float]:
     squares = (residual + subjects * seed, residual + seeds * subject, residual)
     variance, df = variance_of_mean(*(np.asarray(m, dtype=float) for m in squares), seeds, subjects)
     return float(variance), float(df)
+
+
+def subjects_needed(layout: Layout, difference: float, seeds: int, power: float = 0.8, alpha: float = 0.05, arms: int = 1,
+                    references: int = 1, most: int = 100_000) -> int | None:
+    """The fewest test subjects with which the rule finds a difference with that power, given the seeds.
+
+    Returns:
+        A number from 2 on, or None where `most` do not suffice: what the seeds differ by no number of subjects takes away.
+    """
+    if difference <= 0 or not np.isfinite([layout.ms_seed, layout.ms_subject, layout.ms_residual]).all():
+        raise InputError("subjects_needed", f"difference {difference}, mean squares {layout.ms_seed}, {layout.ms_subject}",
+                         "a positive difference and at least 2 seeds and 2 subjects")
+
+    def found(subjects: int) -> bool:
+        variance, df = planned(layout, seeds, subjects)
+        return variance <= 0 or power_of(difference, variance, df, alpha, arms, references) >= power
+
+    if not found(most):
+        return None
+    low, high = 1, 2
+    while not found(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:  # more subjects never find less
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) else (middle, high)
+    return high

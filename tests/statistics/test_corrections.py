@@ -41,3 +41,16 @@ def test_seeds_t():
     d = np.array([0.02, 0.04, 0.01, 0.03, 0.05])
     assert seeds_t(d, 3) == pytest.approx(3 * stats.ttest_1samp(d, 0, alternative="greater").pvalue)
     assert seeds_t(d[:4], 3) is None
+
+
+def test_the_papers_test_of_a_mean_gain():
+    """Mean 0.150453, 95 % interval 0.099108-0.201798 gives P = 0.0031 for a paired one-tailed t with df = 2 (issue 5)."""
+    mean, low, high = 0.150453, 0.099108, 0.201798
+    error = (high - low) / 2 / stats.t.ppf(0.975, 2)
+    shape = np.array([-1.0, 0.0, 1.0])  # three differences with that mean and that standard error
+    d = mean + shape * error * 3**0.5
+    layout = nadeau_bengio(d, 1e-12, 10)  # without overlap of splits: the plain paired t over replicates
+    assert layout.interval() == pytest.approx((low, high)) and layout.df == 2
+    assert round(layout.p_greater(), 4) == 0.0031
+    assert layout.p_greater() == pytest.approx(stats.ttest_1samp(d, 0, alternative="greater").pvalue)
+    assert seeds_t(d, 1) is None  # three runs: the number is the paper's, a p-value of ours needs five
