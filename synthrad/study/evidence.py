@@ -45,7 +45,7 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data without NaN; the points of the curves are in evidence/reliability.csv only."""
-        return _plain({
+        return plain({
             "format": 1,
             "exploratory": "none of this drives a verdict",
             "endpoint": asdict(self.endpoint),
@@ -122,12 +122,12 @@ def _flat_test(b: Beside) -> dict[str, Any]:
     return row | {k: getattr(b.effect, k) if b.effect else None for k in effect} | {"note": b.note}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NaN and infinity become null, tuples lists, NumPy's numbers Python's: what JSON knows."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

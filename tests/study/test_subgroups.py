@@ -71,6 +71,7 @@ def manifest(n=80, images=1):
     for k in range(n * images):
         i = k // images
         columns["digest"][k], columns["subject"][k] = f"i{k:03d}", f"p{i:03d}"
+        columns["channel:image"][k] = f"images/{k}.png"
         columns["attribute:sex"][k] = "F" if i % 2 else "M"
         columns["attribute:age"][k] = str(20 + i)
         columns["attribute:site"][k] = ("A", "B", "")[i // 2 % 3]
