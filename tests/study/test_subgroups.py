@@ -1,33 +1,24 @@
 """A planted subgroup gap is flagged, its absence is not; false calls are counted over simulated tables."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from synthrad.metrics.bias import GroupScore
 from synthrad.records import DatasetInfo, Manifest, empty_columns
 from synthrad.study.subgroups import FLAGS, gap_of, grouping_of, partitions, subgroups
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from inference_tables import groups  # noqa: E402
 
 LABELS = {"task": "t", "net": "n", "external": "", "metric": "dice", "class_name": "macro", "attribute": "site"}
 
 
-def simulated(rng, sizes, seeds=5, gap=0.0, widening=0.0, subject=0.03):
-    """found of `gap_of`: subgroup 0 is worse by `gap` in both arms, and by `widening` more in the fused one."""
-    shift = {arm: rng.normal(0, 0.01, (seeds, 1)) for arm in ("real_only", "fused")}
-    found = {}
-    for g, n in enumerate(sizes):
-        names, shared = tuple(f"g{g}p{i:03d}" for i in range(n)), rng.normal(0.8, 0.1, (1, n))
-        found[f"g{g}"] = {}
-        for arm in shift:
-            own = shift[arm] + rng.normal(0, subject, (1, n)) + rng.normal(0, 0.04, (seeds, n))
-            matrix = shared + own - (g == 0) * (gap + widening * (arm == "fused"))
-            found[f"g{g}"][arm] = [GroupScore(matrix.mean(1), matrix, names, np.zeros(n, bool))]
-    return found
-
-
 def calls(tables, sizes, **how):
     rng = np.random.default_rng(7)
-    found = [gap_of(simulated(rng, sizes, **how), "fused", "real_only", 0.02, LABELS).call for _ in range(tables)]
+    found = [gap_of(groups(rng, sizes, **how), "fused", "real_only", 0.02, LABELS).call for _ in range(tables)]
     return {c: found.count(c) / tables for c in ("widened", "uneven", "narrowed", "no widening beyond the margin", "not shown")}
 
 
@@ -57,7 +48,7 @@ def test_no_widening_beyond_the_margin_is_said_only_where_it_is_ruled_out():
 
 
 def test_swapping_arm_and_reference_swaps_the_sign():
-    found = simulated(np.random.default_rng(0), (20, 20, 20), widening=0.1)
+    found = groups(np.random.default_rng(0), (20, 20, 20), widening=0.1)
     there, back = gap_of(found, "fused", "real_only", 0.02, LABELS), gap_of(found, "real_only", "fused", 0.02, LABELS)
     assert there.change == pytest.approx(-back.change) and (there.low, there.high) == pytest.approx((-back.high, -back.low))
     assert (there.worst_before, there.worst_after) == (back.worst_after, back.worst_before) and there.worst_after == "g0"
