@@ -38,8 +38,8 @@ from synthrad.metrics.bias import (
 from synthrad.records import Manifest
 from synthrad.statistics.contrasts import contrast, influence_of, range_by_chance
 from synthrad.statistics.layouts import FEWEST_SUBJECTS, Layout
+from synthrad.study.comparisons import FEWEST_EXPLORED
 
-FEWEST_SEEDS = 3  # of two an exploratory interval says nothing (comparisons.FEWEST_EXPLORED)
 MOST_GROUPS = 12  # values of an attribute: an age in years or a text is no subgroup, declare bands when preparing
 MOST_CLASSES = 20  # of a task, above which only their mean is looked at
 NAMES = {"auroc": "AUROC", "dice": "Dice", "false_negative_rate": "false-negative rate"}
@@ -274,7 +274,7 @@ def gap_of(found: Found, arm: str, reference: str, margin: float, labels: Mappin
     worst_low, worst_high = interval_of(lowest, alpha)
     spread = np.array([_deviation(arms[reference]) for arms in found.values()])
     if low is None:
-        call = f"not tested: needs {FEWEST_SEEDS} seeds, has {change.seeds}" if change.seeds < FEWEST_SEEDS else "not tested: no spread"
+        call = f"not tested: needs {FEWEST_EXPLORED} seeds, has {change.seeds}" if change.seeds < FEWEST_EXPLORED else "not tested: no spread"
     else:
         uneven = pair_low is not None and pair_low > 0
         call = ("widened" if low > 0 else "uneven" if uneven else "narrowed" if high < 0 else "no widening beyond the margin" if high < margin
@@ -302,7 +302,7 @@ def layout_of_parts(parts: Sequence[tuple[Sequence[GroupScore], float]]) -> Layo
 
 def interval_of(layout: Layout, alpha: float) -> tuple[float, float] | tuple[None, None]:
     """Two-sided, cut to [-1, 1]; of fewer than 3 seeds none."""
-    found = layout.interval(1 - alpha) if layout.seeds >= FEWEST_SEEDS else None
+    found = layout.interval(1 - alpha) if layout.seeds >= FEWEST_EXPLORED else None
     return (max(found[0], -1.0), min(found[1], 1.0)) if found else (None, None)
 
 
