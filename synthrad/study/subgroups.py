@@ -43,6 +43,7 @@ from synthrad.study.comparisons import FEWEST_EXPLORED
 MOST_GROUPS = 12  # values of an attribute: an age in years or a text is no subgroup, declare bands when preparing
 MOST_CLASSES = 20  # of a task, above which only their mean is looked at
 NAMES = {"auroc": "AUROC", "dice": "Dice", "false_negative_rate": "false-negative rate"}
+NEEDED = {"auroc": "with and without a finding", "dice": "with reference pixels", "false_negative_rate": "with it"}
 MEAN = "macro"
 FLAGS = ("widened", "uneven")
 
@@ -171,16 +172,20 @@ def subgroups(cases: pd.DataFrame, grouping: pd.DataFrame, margin: float, refere
                 except InputError as e:  # an arm is incomplete: the endpoint's comparison says so with its repair
                     untested[f"{task}: {attribute}: {e.found}"] = None
                     continue
+                lacking: list[str] = []
                 for class_name, found, short in tables:
                     labels = {**said, "metric": metric, "class_name": class_name, "attribute": attribute}
                     values += [_value(score, group, arm, labels, alpha) for group, arms in found.items() for arm, score in arms.items()]
                     values += [GroupValue(**labels, group=g, arm=reference, value=None, low=None, high=None, subjects=n, note=note)
                                for g, (n, note) in short.items()]
                     if len(found) < 2:
-                        untested[f"{task}: {NAMES[metric]} ({class_name}) over {attribute}: {'; '.join(f'{g}: {n[1]}' for g, n in short.items())}"] = None
+                        lacking.append(class_name)
                         continue
                     arms = [a for a in dict.fromkeys(rows["arm"]) if a != reference]
                     gaps += [gap_of(found, str(a), reference, margin, labels, alpha) for a in arms]
+                if lacking:
+                    untested[f"{task}: {NAMES[metric]} over {attribute}: needs {FEWEST_SUBJECTS} test subjects {NEEDED[metric]} in two subgroups or more, "
+                             f"has fewer: {', '.join(lacking)} (counts in evidence/subgroups.csv)"] = None
     looks = sum(g.low is not None for g in gaps)
     return Subgroups(tuple(values), tuple(gaps), tuple(untested), margin, looks, looks * alpha)
 
@@ -239,7 +244,7 @@ def _tables(rows: pd.DataFrame, kind: str, metric: str, groups: Groups) -> Itera
                       f"{' and '.join(map(str, n[sides]))}" for c, n in mine.items() if min(n[sides]) < FEWEST_SUBJECTS}
                for g, mine in counts.items()}
     everywhere = [c for _, c in names if not any(c in mine for mine in lacking.values()) and all(c in a for x in scores.values() for a in x.values())]
-    if everywhere:
+    if len(everywhere) > 1 or len(names) == 1 == len(everywhere):  # the mean of one class of several is that class
         note = MEAN if len(everywhere) == len(names) else f"{MEAN} ({', '.join(everywhere)})"
         yield note, {g: {a: [mine[c] for c in everywhere] for a, mine in x.items()} for g, x in scores.items()}, {}
     for c in [c for _, c in (singles if everywhere else names)]:
@@ -264,7 +269,7 @@ def gap_of(found: Found, arm: str, reference: str, margin: float, labels: Mappin
     better = 1 if LARGER_IS_BETTER[labels["metric"]] else -1
     means = {a: {g: _mean(arms[a]) for g, arms in found.items()} for a in (reference, arm)}
     best, worst = ({a: pick(mine, key=lambda g, m=mine: better * m[g]) for a, mine in means.items()} for pick in (max, min))
-    gap = {a: better * (means[a][best[a]] - means[a][worst[a]]) for a in means}
+    gap = {a: abs(means[a][best[a]] - means[a][worst[a]]) for a in means}
     ends = [(best[arm], arm, better), (worst[arm], arm, -better), (best[reference], reference, -better), (worst[reference], reference, better)]
     pair = [(best[arm], arm, better), (worst[arm], arm, -better), (best[arm], reference, -better), (worst[arm], reference, better)]
     change, paired = (layout_of_parts([(found[g][a], w) for g, a, w in parts]) for parts in (ends, pair))

@@ -124,8 +124,18 @@ def test_too_little_says_what_is_lacking():
     two = subgroups(cases_of("segmentation", real, seeds=2), grouping_of(real), 0.02)
     assert two.looks == 0 and {g.call for g in two.gaps} == {"not tested: needs 3 seeds, has 2"} and all(v.low is None for v in two.values)
     few = subgroups(cases_of("classification", real), grouping_of(real), 0.02)
-    assert few.gaps == () and any("needs 10 subjects with and without c, has" in w for w in few.not_tested)
-    assert any(v.value is None and v.note for v in few.values)
+    assert few.gaps == () and any("needs 10 test subjects with and without a finding in two subgroups" in w for w in few.not_tested)
+    assert any(v.value is None and "needs 10 subjects with and without c, has" in v.note for v in few.values)
+
+
+def test_several_classes_have_a_mean_only_where_it_is_of_several():
+    real = manifest(160)
+    cases = cases_of("classification", real)
+    rare = cases.assign(class_name="rare", target=(cases["subject"] < "p004").astype(float))
+    names = {g.class_name for g in subgroups(pd.concat([cases, rare]), grouping_of(real), 0.02).gaps}
+    assert names == {"c"}  # the other has too few: its mean with c would be c
+    both = {g.class_name for g in subgroups(pd.concat([cases, cases.assign(class_name="d")]), grouping_of(real), 0.02).gaps if g.attribute == "sex"}
+    assert both == {"macro", "c", "d"}
 
 
 def test_subgroups_of_views_of_the_same_people():
