@@ -127,7 +127,8 @@ def _open(folder: Path) -> Replicate:
     check_whole(folder, graph)
     study = load_study(folder / "study.yaml")
     arms = {p.stem: json.loads(p.read_text()) for p in sorted((folder / "arms").glob("*.json"))}
-    return Replicate(folder, study, Manifest.read(Path(graph["working_folder"]) / study.manifest), arms)
+    started = Path(graph["working_folder"]) / study.manifest  # a run may have been copied from elsewhere: then it is sought from here
+    return Replicate(folder, study, Manifest.read(started if (started / "dataset.yaml").is_file() else study.manifest), arms)
 
 
 def _design(study: Study) -> dict[str, Any]:
