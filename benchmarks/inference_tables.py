@@ -1,6 +1,6 @@
 """Simulated tables with known effects: seed x arm, subject, subject x arm, seed x subject x arm, several images a subject.
 
-Used by bench_inference.py and by tests/statistics.
+Used by bench_inference.py, bench_subgroups.py and by tests/statistics and tests/study.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from synthrad.metrics.bias import GroupScore
 from synthrad.metrics.classification import ClassScores
 
 
@@ -64,3 +65,23 @@ def true_auroc(separation: float, effects: Effects) -> float:
     e = effects
     spread = 2 * (e.shared_subject**2 + e.subject**2 + e.residual**2 + e.image**2) + e.seed**2
     return float(ndtr(separation / spread**0.5))
+
+
+def groups(
+    rng, sizes, seeds: int = 5, gap: float = 0.0, widening: float = 0.0, subject: float = 0.03
+) -> dict[str, dict[str, list[GroupScore]]]:
+    """Subgroup -> arm -> its score: Dice of patients in subgroups of these sizes, of a reference and a fused arm.
+
+    Subgroup 0 is worse by `gap` in both arms, and by `widening` more in the fused one. Standard deviations: 0.1 between patients, `subject`
+    of what an arm does to a patient, 0.01 of an arm's seeds, 0.04 of the rest.
+    """
+    shift = {arm: rng.normal(0, 0.01, (seeds, 1)) for arm in ("real_only", "fused")}
+    found: dict[str, dict[str, list[GroupScore]]] = {}
+    for g, n in enumerate(sizes):
+        names, shared = tuple(f"g{g}p{i:03d}" for i in range(n)), rng.normal(0.8, 0.1, (1, n))
+        found[f"g{g}"] = {}
+        for arm in shift:
+            own = shift[arm] + rng.normal(0, subject, (1, n)) + rng.normal(0, 0.04, (seeds, n))
+            matrix = shared + own - (g == 0) * (gap + widening * (arm == "fused"))
+            found[f"g{g}"][arm] = [GroupScore(matrix.mean(1), matrix, names, np.zeros(n, bool))]
+    return found

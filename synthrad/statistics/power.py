@@ -8,7 +8,7 @@ seeds they are estimates, and the simulated rule found 88-91 % where 90 % is sai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -84,3 +84,46 @@ def planned(layout: Layout, seeds: int, subjects: int) -> tuple[float, float]:
     squares = (residual + subjects * seed, residual + seeds * subject, residual)
     variance, df = variance_of_mean(*(np.asarray(m, dtype=float) for m in squares), seeds, subjects)
     return float(variance), float(df)
+
+
+def subjects_needed(layout: Layout, difference: float, seeds: int, power: float = 0.8, alpha: float = 0.05, arms: int = 1,
+                    references: int = 1, most: int = 100_000) -> int | None:
+    """The fewest test subjects with which the rule finds a difference with that power, given the seeds.
+
+    Returns:
+        A number from 2 on, or None where `most` do not suffice: what the seeds differ by no number of subjects takes away.
+    """
+    _check_needed(layout, difference)
+    return _fewest(lambda n: _finds(layout, difference, seeds, n, power, alpha, arms, references), most)
+
+
+def seeds_needed(layout: Layout, difference: float, subjects: int, power: float = 0.8, alpha: float = 0.05, arms: int = 1,
+                 references: int = 1, most: int = 1000) -> int | None:
+    """The fewest seeds, given the test subjects; None where `most` do not suffice: what patients differ by no number of seeds takes away."""
+    _check_needed(layout, difference)
+    return _fewest(lambda s: _finds(layout, difference, s, subjects, power, alpha, arms, references), most)
+
+
+def _check_needed(layout: Layout, difference: float) -> None:
+    squares = [layout.ms_seed, layout.ms_subject, layout.ms_residual]
+    if difference <= 0 or not np.isfinite(squares).all():
+        raise InputError("what is needed", f"difference {difference}, mean squares {squares}",
+                         "a positive difference and a layout of at least 2 seeds and 2 subjects")
+
+
+def _finds(layout: Layout, difference: float, seeds: int, subjects: int, power: float, alpha: float, arms: int, references: int) -> bool:
+    variance, df = planned(layout, seeds, subjects)
+    return variance <= 0 or power_of(difference, variance, df, alpha, arms, references) >= power
+
+
+def _fewest(enough: Callable[[int], bool], most: int) -> int | None:
+    """The smallest number from 2 to `most` that is enough; more never are less."""
+    if not enough(most):
+        return None
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -30,21 +30,23 @@ def answers_of(
     fewest: int = classification.FEWEST_POSITIVE,
     fall_back: bool = True,
 ) -> tuple[dict[str, Answer], list[str]]:
-    """Every arm's metric: a matrix, resamples, or a value per replicate.
+    """Every arm's metric: a matrix, resamples, or, with `test_to_train`, a value per replicate.
 
+    A replicate is a value of the column `replicate`, the mean over its seeds, or, without that column, a seed.
     A class with or without which fewer than `fewest` test subjects are is left out of the mean of a set metric. If none is
     left, `fall_back` takes those that have one (and says so); without it that is an InputError.
     """
     if test_to_train is not None:
-        columns = {}
-        for seed, mine in rows.groupby("seed"):
-            found, notes = answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest, fall_back)
-            columns[seed] = {
-                a: float(x.point[0]) if isinstance(x, Draws) else float(x.stack().mean())
+        columns, notes, key = {}, [], "replicate" if "replicate" in rows else "seed"
+        for replicate, mine in rows.groupby(key):
+            found, said = answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest, fall_back)
+            notes += [n for n in said if n not in notes]
+            columns[replicate] = {
+                a: float(x.point.mean()) if isinstance(x, Draws) else float(x.stack().mean())
                 for a, x in found.items()
             }
         wide = pd.DataFrame(columns)
-        least = int(rows.groupby("seed")["subject"].nunique().min())
+        least = int(rows.groupby(key)["subject"].nunique().min())
         series = {str(a): wide.loc[a] for a in wide.index}
         for one in series.values():
             one.attrs["subjects"] = least

@@ -1,4 +1,4 @@
-"""`synthrad study run|status|report|board`: the verbs of a whole comparison."""
+"""`synthrad study run|status|report|board|replicate|pool`: the verbs of a whole comparison."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="synthrad study", description="Run, watch and report a comparison of fusion strategies.",
         epilog="A killed or interrupted study resumes with the same command; a changed arm re-runs only itself.")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run|status|report|board")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run|status|report|board|replicate|pool")
     texts = {
         "run": "do every job that is not done: generators, synthetic sets, fits and tests of all arms, report",
         "status": "print what is done and what is not",
@@ -48,12 +48,31 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
         if verb == "board":
             sub.add_argument("--port", type=int, default=6006)
+    _replicate_parsers(verbs)
     return top
+
+
+def _replicate_parsers(verbs: argparse._SubParsersAction) -> None:
+    """The verbs on several studies of one design."""
+    text = "write the same study for other splits, generator seeds and draws; `run` each of them, then `pool`"
+    sub = verbs.add_parser("replicate", help=text, description=text)
+    sub.add_argument("study", type=Path, help="study file, e.g. configs/studies/mine.yaml")
+    sub.add_argument("--number", type=int, default=5, help="replicates (default: %(default)s, the fewest for a p-value)")
+    sub.add_argument("--out", type=Path, help="folder of the study files (default: that of the study)")
+    sub.add_argument("--data", type=Path, default=Path("data"), help="folder of the manifests of the other splits (default: %(default)s)")
+    text = "compare the arms over finished replicates: an interval over splits, generators and draws (Nadeau-Bengio)"
+    sub = verbs.add_parser("pool", help=text, description=text)
+    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of replicates, e.g. runs/mine_r1 runs/mine_r2")
+    sub.add_argument("--out", type=Path, required=True, help="folder that gets pooled.json and by_replicate.csv")
 
 
 def run(argv: list[str]) -> int:
     """Entry point of the verb."""
     args = parser().parse_args(argv)
+    if args.verb == "pool":
+        return _pool(args.runs, args.out)
+    if args.verb == "replicate":
+        return _replicate(args.study, args.number, args.out or args.study.parent, args.data)
     from synthrad.study.description import load_study
 
     study = load_study(args.study)
@@ -71,6 +90,28 @@ def run(argv: list[str]) -> int:
         plan = _write_graph(study, args.study, folder)
         _print_plan(plan)
         return _snakemake(folder, args.cores, lock)
+
+
+def _replicate(path: Path, number: int, out: Path, data: Path) -> int:
+    from synthrad.study.replicating import write_replicates
+
+    files = write_replicates(path, number, out, data)
+    print("\n".join(f"synthrad study run {f}" for f in files))
+    print(f"synthrad study pool {' '.join(f'runs/{f.stem}' for f in files)} --out runs/{path.stem}_pooled")
+    return 0
+
+
+def _pool(runs: list[Path], out: Path) -> int:
+    """Verdicts over the pipeline, on paper and on the screen."""
+    from synthrad.study.pooling import pool, write_pooled
+
+    pooled = pool(runs)
+    path = write_pooled(out, pooled)
+    print(f"{len(pooled.replicates)} replicates, each with its own split; intervals over test subjects and the whole pipeline")
+    print("\n".join([*pooled.comparisons.words, *pooled.extremes, *([pooled.largest.words] if pooled.largest else []), *pooled.notes,
+                     *pooled.comparisons.notes]))
+    print(path)
+    return 0
 
 
 def _real(study: Study) -> Manifest:

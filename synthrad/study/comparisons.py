@@ -136,7 +136,7 @@ def compare(
 
 
 def training_length(cases: pd.DataFrame, endpoint: Endpoint, longer: str, reference: str, fewest: int, resamples: int = 1000,
-                    rng_seed: int = 0) -> Comparison:
+                    rng_seed: int = 0, test_to_train: float | None = None, generalises_over: str = "downstream seeds") -> Comparison:
     """What twice the steps do to the reference: arm `longer` minus `reference`, on the endpoint.
 
     The design's rule, a best validation step later than 0.8 T, told nothing: where the learning rate falls to 0 the last
@@ -144,10 +144,10 @@ def training_length(cases: pd.DataFrame, endpoint: Endpoint, longer: str, refere
     the difference itself and has no error rate; its interval is printed beside it.
     """
     rows = _rows_of(cases, endpoint, {longer, reference})
-    answers, _ = answers_of(rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, None, fewest)
+    answers, _ = answers_of(rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, test_to_train, fewest)
     shared = {"metric": endpoint.metric, "task": endpoint.task, "net": endpoint.net, "class_name": endpoint.class_name,
-              "generalises_over": "downstream seeds"}
-    return _comparison(longer, reference, *difference_of(answers[longer], answers[reference], None), endpoint.alpha, True, 1, shared)
+              "generalises_over": generalises_over}
+    return _comparison(longer, reference, *difference_of(answers[longer], answers[reference], test_to_train), endpoint.alpha, True, 1, shared)
 
 
 def _rows_of(cases: pd.DataFrame, endpoint: Endpoint, arms: set[str]) -> pd.DataFrame:

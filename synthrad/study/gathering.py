@@ -19,6 +19,7 @@ from synthrad.metrics.summary import summarise as measure
 from synthrad.records import Manifest, write_durably
 from synthrad.study.comparisons import compare, explore, training_length
 from synthrad.study.description import REFERENCE, Study
+from synthrad.study.evidence import evidence_of, write_evidence
 from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import LONGER, Plan
 from synthrad.study.pools import checks_of, pools_of
@@ -39,7 +40,7 @@ def endpoint_of(study: Study) -> Endpoint:
 
 
 def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Mapping[str, Any]) -> ReportFacts:
-    """Read cases, fits and logs, compare the arms; writes measurements.jsonl and verdicts.json beside the report.
+    """Read cases, fits and logs, compare the arms; writes measurements.jsonl, verdicts.json and evidence.json beside the report.
 
     Raises:
         InputError: a fit or a pool is missing, or was made under other settings than `graph` has.
@@ -53,8 +54,9 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
     fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
     longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(cases) < len(every) else None
+    replacing = [a.name for a in plan.fitted() if a.role == "replacing"]
     comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, longer=longer,
-                          mechanics=study.mechanics, replacing=[a.name for a in plan.fitted() if a.role == "replacing"])
+                          mechanics=study.mechanics, replacing=replacing)
     measurements = [*measure(cases, fewest, prevalences(manifest.where(split="train", source="real"))), *comparisons.measurements()]
     measurements += [longer.measurement()] if longer else []
     write_measurements(folder / "measurements.jsonl", measurements)
@@ -71,6 +73,9 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     copied = [line for name in pools if (line := _copies(name, similarity[name], null))]
     pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
     external = {name: Manifest.read(path) for name, path in study.external.items()}
+    filters = {n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn}
+    write_evidence(folder, evidence_of(cases, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE,
+                                       comparisons.why_silent))
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
         banners=_banners(study, pools) + copied + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
@@ -78,7 +83,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
         arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
         costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
         pictures=pictures, similarity=similarity,
-        filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn},
+        filters=filters,
         data=summarise(manifest, external), versions=installed(), cpu=processor(), config_hash=graph["identity"],
     )
 

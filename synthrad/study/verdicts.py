@@ -278,7 +278,8 @@ def why_none(rows: Sequence[Comparison]) -> str:
     if row.subjects < FEWEST_SUBJECTS:
         return f"{row.subjects} test subjects, fewer than {FEWEST_SUBJECTS}"
     if row.seeds < FEWEST_SEEDS:
-        return f"{row.seeds} seed{'' if row.seeds == 1 else 's'}, fewer than {FEWEST_SEEDS}"
+        unit = "replicate" if row.generalises_over == "pipeline" else "seed"
+        return f"{row.seeds} {unit}{'' if row.seeds == 1 else 's'}, fewer than {FEWEST_SEEDS}"
     return row.note or "no interval"
 
 

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestPower
 
+from synthrad.errors import InputError
 from synthrad.statistics.layouts import two_way
-from synthrad.statistics.power import planned, power_of, power_table, smallest_detectable
+from synthrad.statistics.power import (
+    planned,
+    power_of,
+    power_table,
+    seeds_needed,
+    smallest_detectable,
+    subjects_needed,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from bench_inference import detectable, rule_claims  # noqa: E402
@@ -48,3 +56,20 @@ def test_no_effect_over_one_control_is_seldom_claimed():
 def test_the_promised_effect_is_found():
     gain = detectable(*CASE[1:])
     assert rule_claims(np.random.default_rng(2), *CASE, gain)["found"] >= 0.8
+
+
+def test_what_is_needed_is_the_least_that_suffices():
+    d = np.random.default_rng(0).normal(0, 0.05, (5, 60)) + np.random.default_rng(1).normal(0, 0.002, (5, 1))
+    layout = two_way(d)
+    n = subjects_needed(layout, 0.02, 5, 0.9, arms=2, references=3)
+    enough, one_less = (smallest_detectable(*planned(layout, 5, k), 0.9, arms=2, references=3) for k in (n, n - 1))
+    assert enough <= 0.02 < one_less
+    assert subjects_needed(layout, 0.02, 10, 0.9, arms=2, references=3) <= n
+    s = seeds_needed(layout, 0.01, 60, 0.9, arms=2)
+    enough, one_less = (smallest_detectable(*planned(layout, k, 60), 0.9, arms=2) for k in (s, s - 1))
+    assert enough <= 0.01 < one_less
+    shaky = two_way(np.random.default_rng(2).normal(0, 0.05, (5, 60)) + np.array([[-0.1], [0.1], [0.0], [0.1], [-0.1]]))
+    assert subjects_needed(shaky, 0.02, 5) is None  # seeds differ by more: no number of subjects helps
+    assert seeds_needed(shaky, 0.02, 60) > 5 and seeds_needed(layout, 0.001, 60, most=50) is None
+    with pytest.raises(InputError, match="positive difference"):
+        subjects_needed(layout, 0.0, 5)

@@ -49,6 +49,8 @@ def test_run_then_again_then_changed(lab, capfd):
     run = lab / "runs" / "tiny"
     html = (run / "report.html").read_text()
     assert "MECHANICS" in html.upper()
+    beside = json.loads((run / "evidence.json").read_text())["beside"]
+    assert [b["arm"] for b in beside] == ["matched", "only"] and all("no p-values: mechanics" in b["note"] for b in beside)
     fits = ["real_only", "matched", "matched_duplicate", "matched_augmented", "only"]
     cases = read_cases([run / f"findings/resnet18/{arm}/seed0/cases.parquet" for arm in fits])
     assert set(cases["arm"]) == set(fits)

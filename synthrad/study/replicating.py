@@ -1,0 +1,79 @@
+"""`synthrad study replicate`: the same study on other splits of the same data, with other generator seeds and draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from synthrad.data.splits import picture_owners, split_by_subject
+from synthrad.errors import InputError
+from synthrad.filter import read_yaml
+from synthrad.records import SPLITS, Manifest, write_durably
+from synthrad.study.description import load_study
+from synthrad.study.pooling import SEEDING
+
+COMMON = (0.02, 0.98)  # share of images with a structure, between which a split keeps its share (as `synthrad prepare` does)
+
+
+def resplit(manifest: Manifest, seed: int) -> Manifest:
+    """The same real images, split by subject anew in the proportions they have, labels and structures stratified.
+
+    Raises:
+        InputError: synthetic rows: of other subjects than these, they cannot be split.
+    """
+    if (manifest.column("source") != "real").any():
+        raise InputError("manifest", "synthetic rows", "a real dataset")
+    subjects = manifest.column("subject")
+    now = manifest.column("split")
+    shares = np.array([len(set(subjects[now == s])) for s in SPLITS], float)
+    facts = [manifest.labels[:, k] for k in range(len(manifest.info.classes))]
+    for name in manifest.names("area"):
+        area = manifest.column(f"area:{name}").astype(float)
+        present = np.where(np.isnan(area), np.nan, area > 0)
+        if COMMON[0] <= np.nan_to_num(present).mean() <= COMMON[1]:
+            facts.append(present)
+    table = np.array(facts, float).T if facts else np.zeros((len(manifest), 0))
+    owners = picture_owners(subjects, manifest.column("digest"))
+    return manifest.with_columns({"split": np.array(split_by_subject(owners, table, shares / shares.sum(), seed), dtype=object)})
+
+
+def write_replicates(study_file: Path, number: int, out: Path, data: Path) -> list[Path]:
+    """Write OUT/<study>_r<k>.yaml and DATA/<dataset>_<study>_r<k> for k = 1 .. number; what is there already is left.
+
+    Replicate k has the split of seed k, generators trained from seed k (`--seed_everything`) and draws of seed + k. An imported
+    source stays as it is.
+
+    Returns:
+        The study files.
+    """
+    if number < 2:
+        raise InputError("--number", f"{number}", "two or more replicates; five or more for a p-value")
+    study, raw = load_study(study_file), read_yaml(study_file, "a study file")
+    real = Manifest.read(study.manifest)
+    files = []
+    for k in range(1, number + 1):
+        folder, path = data / f"{Path(study.manifest).name}_{study.name}_r{k}", out / f"{study.name}_r{k}.yaml"
+        if not (folder / "dataset.yaml").is_file():
+            resplit(real, k).write(folder)
+        text = yaml.safe_dump(_of(raw, study.name, k, str(folder)), sort_keys=False, width=150)
+        told = f"# synthrad study run {path}\n# Replicate {k} of {number} of {study_file}: own split, own generator seed and draw.\n{text}"
+        if path.is_file() and path.read_text() != told:
+            raise InputError(str(path), "another file of that name", "none, or this replicate", "move it, or name another --out")
+        write_durably(path, told.encode())
+        files.append(path)
+    return files
+
+
+def _of(raw: dict[str, Any], name: str, k: int, manifest: str) -> dict[str, Any]:
+    """The study file of one replicate."""
+    sources = {}
+    for source, said in raw.get("sources", {}).items():
+        if said.get("generator") is None:
+            sources[source] = said
+            continue
+        overrides = [o for o in said.get("overrides", []) if not o.startswith(SEEDING)]
+        sources[source] = {**said, "overrides": [*overrides, f"{SEEDING}={k}"], "seed": said.get("seed", 0) + k}
+    return {**raw, "name": f"{name}_r{k}", "manifest": manifest, "sources": sources}
