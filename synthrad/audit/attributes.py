@@ -26,6 +26,7 @@ from synthrad.errors import InputError
 from synthrad.metrics.adherence import interval_of, subject_weights
 
 NAME = "attributes"
+EXACT = ("run", "top", "ranks")  # of statistics.exchangeability.TESTS
 
 
 def usable(sides: Sides) -> list[Target]:
@@ -148,6 +149,8 @@ def _alone(target: Target, k: int, space: AttributeSpace, subjects: Subjects, ex
     weights = subject_weights(subjects.of_image[known], 500, seed)
     share = lambda values, side: (weights[:, side] @ values[side]) / np.maximum(weights[:, side].sum(1), 1e-9)  # noqa: E731
     gap = interval_of(share(right, member) - share(right, ~member))
-    return {"name": target.name, "p": subjects.exchange.test(scores).combined, "member": float(share(right, member)[0]),
+    tested = subjects.exchange.test(scores).p
+    exact = min(1.0, len(EXACT) * min(tested[name] for name in EXACT))  # gains of a rare value are no draws of an extreme value law
+    return {"name": target.name, "p": exact, "member": float(share(right, member)[0]),
             "non_member": float(share(right, ~member)[0]), "member_before": float(share(before, member)[0]),
             "non_member_before": float(share(before, ~member)[0]), "advantage": gap.value, "low": gap.low, "high": gap.high}
