@@ -28,13 +28,11 @@ from synthrad.records import HERE, Manifest, write_durably
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 5  # raise by hand when results change
+VERSION = 6  # raise by hand when results change
 RECORD = "audit.json"
 SPACES = ("radiomics", "structure")
 NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
-    "re-identification": "a net that tells whether two images are of one patient",
     "membership": "attacks on the generator itself",
-    "attributes": "inference of hidden attributes",
 }
 
 
@@ -57,6 +55,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     """
     from synthrad.audit import likeness
     from synthrad.audit.copying import copy_rungs
+    from synthrad.audit.judged import RUNGS, Jury
     from synthrad.audit.pictures import draw_audit, draw_pairs
     from synthrad.audit.rungs import Rung, judge
     from synthrad.audit.sides import read_sides
@@ -74,13 +73,15 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     if unfiltered is not None:
         _check_draw(drawn, unfiltered)
         sets[" of the whole draw"] = read_sides(unfiltered, real)
-    number = sum(2 + (s.masks is not None) for s in sets.values())
+    number = sum(2 + (s.masks is not None) + RUNGS for s in sets.values())
+    jury = Jury(sides, seed)
     rungs, searches, own = [], {}, {}
     for suffix, each in sets.items():
         made, found = copy_rungs(each, suffix, seed=seed, trials=trials, rungs=number)
         rungs += made
         searches |= found
         own = own or found  # of the set itself, which comes first
+        rungs += jury.rungs(each, suffix, rungs=number, trials=trials)[0]
     rungs += _from_patients(drawn)
     if unfiltered is None and "filter" in drawn.info.lineage.settings:
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
@@ -94,7 +95,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
               "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner)),
               "looks": _looks(drawn), "rungs": [r.to_dict() for r in rungs],
-              "likeness": alike, "synthrad": version("synthrad")}
+              "likeness": alike, **jury.sections(sides), "synthrad": version("synthrad")}
     record = json.loads(json.dumps(record))  # as it will be read back
     record["mac"] = _mac(record)
     write_durably(out / RECORD, json.dumps(record, indent=1).encode())
@@ -160,6 +161,8 @@ def _looks(drawn: Manifest) -> int:
 
 def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
     """The record for a reader."""
+    from synthrad.audit.judged import told as sections
+
     lines = [f"{record['set']}: {record['images']} images, audited against {record['real']}"]
     if record["banner"]:
         lines.append(f"NOT VERIFIED: {record['banner']}")
@@ -172,7 +175,7 @@ def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
                                130, subsequent_indent=" " * (wide + 4))
         if rung.verdict == "fail":
             lines += [" " * (wide + 4) + _pair(m) for m in rung.facts.get("matches", ())]
-    return "\n".join(lines)
+    return "\n".join([*lines, *sections(record)])
 
 
 def _pair(match: Mapping[str, Any]) -> str:

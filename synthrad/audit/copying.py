@@ -237,22 +237,23 @@ def search(space: Space, subjects: Subjects) -> Search:
     return Search(subjects.names, subjects.member, subjects.compared, scores, rows, found[rows], similarity[rows], subjects.exchange.test(scores))
 
 
-def copy_rung(space: Space, subjects: Subjects, *, rungs: int, trials: int = 50, planted: int = 60, seed: int = 0
-              ) -> tuple[Rung, Search]:
+def copy_rung(space: Space, subjects: Subjects, *, rungs: int, trials: int = 50, planted: int = 60, seed: int = 0,
+              leaks: Sequence[str] = (*WITHIN, *BEYOND), pool: np.ndarray | None = None) -> tuple[Rung, Search]:
     """One space as a rung, with its self-test.
 
     Args:
         rungs: of the audit: the level of the self-test.
         trials: self-tests for each leak and number of patients. planted: copies that they choose from, at most.
+        leaks: that are planted. pool: members that they may show; None = all.
     """
     found = search(space, subjects)
     rng = np.random.default_rng(seed)
     members = np.flatnonzero(subjects.member & subjects.compared)
-    chosen = rng.permutation(members)[: max(planted, 2 * round(len(members) / 20))]
+    chosen = rng.permutation(members if pool is None else np.intersect1d(members, pool))[: max(planted, 2 * round(len(members) / 20))]
     image_of = np.array([rng.choice(np.flatnonzero(subjects.of_image == s)) for s in chosen])
     counts = planted_numbers(len(members), len(chosen))
     level = ALPHA / rungs
-    power = {leak: subjects.power(found.scores, space.planted(leak, image_of), chosen, counts, trials, level, rng) for leak in (*WITHIN, *BEYOND)}
+    power = {leak: subjects.power(found.scores, space.planted(leak, image_of), chosen, counts, trials, level, rng) for leak in leaks}
     return Rung(space.name, found.result.combined, reason=_said(found), gap=_gap(found), power=power, claims=space.claims, planted=counts[-1],
                 facts=_facts(found)), found
 

@@ -20,6 +20,21 @@ SMALLEST = 16
 
 
 @dataclass(frozen=True)
+class Witnesses:
+    """Real patients of the split audit, from whom judges learn; nothing that made the set has seen them.
+
+    Args:
+        rows: Manifest. images: float [A, C, H, W] in [-1, 1]. masks: float [A', L, H, W], as Sides has them; None without masks.
+        with_masks: rows of `images` that `masks` has.
+    """
+
+    rows: Manifest
+    images: Tensor
+    masks: Tensor | None
+    with_masks: np.ndarray
+
+
+@dataclass(frozen=True)
 class Sides:
     """Images at one size.
 
@@ -31,6 +46,7 @@ class Sides:
         other: [n, C, H, W], real images of the other splits, for what must be fitted on neither side; None = there are none.
         other_rows: Manifest of those.
         banner: what is not verified; "" where the lineage says who was trained on.
+        witnesses: None where the split audit is empty, or the set was made with it.
     """
 
     synthetic: Tensor
@@ -44,6 +60,7 @@ class Sides:
     other: Tensor | None
     other_rows: Manifest
     banner: str
+    witnesses: Witnesses | None = None
 
     @property
     def subjects(self) -> np.ndarray:
@@ -87,7 +104,22 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
         masks = real_masks = None
     rest = real.take(np.flatnonzero(((split == "val") | (split == "audit")) & (real.column("source") == "real")))
     other = _read(rest, size, {}, "reading other real images")[0] if len(rest) else None
-    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, rest, said)
+    return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, rest, said,
+                 _witnesses(drawn.info.lineage, real, size, layers))
+
+
+def _witnesses(lineage: Lineage, real: Manifest, size: tuple[int, int], layers: dict) -> Witnesses | None:
+    """The split audit, less who had a part in the set."""
+    rows = real.where(split="audit", source="real")
+    told, key = lineage.seen_with(project_key()), project_key()
+    had_part, seen = told.trained_on() | told.selected_on(), told.fingerprints()
+    people, digests = rows.column("subject"), rows.column("digest")
+    strangers = {s for s in set(people) if not hash_subjects(real.info.id, [s], key) & had_part}
+    rows = rows.take([k for k in range(len(rows)) if people[k] in strangers and digests[k] not in seen])
+    if not len(rows):
+        return None
+    _check_files(rows, "--real")
+    return Witnesses(rows, *_read(rows, size, layers, "reading images of the split audit"))
 
 
 def seen_subjects(lineage: Lineage, real: Manifest) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthrad.errors import InputError
+from synthrad.metrics.classification import weighted_auroc
 from synthrad.metrics.regions import agreement
 
 Z95 = 1.959963984540054
@@ -51,6 +52,48 @@ def auroc(score: np.ndarray, asked: np.ndarray) -> Auroc:
     ordered = np.sort(with_)
     theirs = 1 - (np.searchsorted(ordered, without, "left") + np.searchsorted(ordered, without, "right")) / (2 * m)
     return Auroc(float(placed.mean()), float(np.sqrt(placed.var(ddof=1) / m + theirs.var(ddof=1) / n)), m, n)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A number with its 95 % percentile interval over resampled subjects; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+def subject_weights(subjects: Sequence[object] | np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """[1 + draws, n]: how often each image counts: once in the first row, then in bootstrap samples of the subjects."""
+    names, who = np.unique(np.asarray(subjects), return_inverse=True)
+    counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    return np.concatenate([np.ones((1, len(names))), counts])[:, who.reshape(-1)]
+
+
+def interval_of(values: np.ndarray) -> Resampled:
+    """Of values whose first is that of the sample and whose others are those of resamples (undefined ones are left out)."""
+    drawn = values[1:][~np.isnan(values[1:])]
+    if np.isnan(values[0]) or not len(drawn):
+        return Resampled(float(values[0]), float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Resampled(float(values[0]), float(low), float(high))
+
+
+def auroc_of_subjects(score: np.ndarray, asked: np.ndarray, subjects: Sequence[object] | np.ndarray, draws: int = 1000,
+                      seed: int = 0) -> Resampled:
+    """AUROC with an interval over subjects, each drawn with all its images.
+
+    Args:
+        score: [n]. asked: [n], 1, 0 or NaN (left open, not counted). subjects: [n].
+
+    Returns:
+        NaN where fewer than FEWEST_CASES images have the finding, or lack it.
+    """
+    known = ~np.isnan(np.asarray(asked, float))
+    score, asked, subjects = np.asarray(score, float)[known], np.asarray(asked, float)[known] == 1, np.asarray(subjects)[known]
+    if min(asked.sum(), (~asked).sum()) < FEWEST_CASES:
+        return Resampled(float("nan"), float("nan"), float("nan"))
+    return interval_of(weighted_auroc(score, asked, subject_weights(subjects, draws, seed)))
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def _curve(
     return up, down, up.cumsum(1), down.cumsum(1)
 
 
-def _auroc(scores: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_auroc(scores: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[B]: AUROC of scores [n] for target bool [n] under each row of weights [B, n]; ties count half, NaN without both."""
     up, down, above, below = _curve(scores, target, weights)
     pairs = above[:, -1] * below[:, -1]
     # a negative loses against the positives above it and half against those of its own score
@@ -148,7 +149,7 @@ def _one(metric: str, scores: ClassScores, seed: int, weights: np.ndarray) -> np
         if np.isnan(scores.threshold[seed]).any():
             return np.full(len(weights), np.nan)
         return _f1(scores.probability[seed] >= scores.threshold[seed], scores.target, weights)
-    function = {"auroc": _auroc, "average_precision": _average_precision}[metric]
+    function = {"auroc": weighted_auroc, "average_precision": _average_precision}[metric]
     return function(scores.probability[seed], scores.target, weights)
 
 

@@ -17,7 +17,7 @@ from synthrad.metrics.copies import Moves
 from synthrad.records import Manifest
 
 FEW = Moves(degrees=(-5.0, 0.0, 5.0), scales=(0.9, 1.0, 1.1), shift=0.07, coarse=24, fine=32, refined=2)
-RUNGS = ["copies/images", "copies/features", "copies/masks", "re-identification", "membership", "attributes"]
+RUNGS = ["copies/images", "copies/features", "copies/masks", "re-identification", "attributes", "membership"]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,9 @@ def test_a_clean_set_fails_no_rung_and_is_not_let_through_untested(capsys):
     alike = {(r["space"], r["metric"]): r for r in record("good")["likeness"] if not r["group"]}
     assert {s for s, _ in alike} == {"radiomics", "structure"} and alike["radiomics", "kid"]["null_low"] is not None
     assert "novelty by structure" in said and "C_T (copying)" in said and "classes and subgroups" in said
+    assert found["re-identification"]["reason"].startswith("needs 10 patients with two images in the split audit, has ")
+    assert found["attributes"]["reason"].startswith("needs 20 patients in the split audit, has ")
+    assert "adherence: not tested: needs 20 audit subjects, has " in said and "halves of real" in said and record("good")["shortcut"][0]["auc"] > 0
     assert {f.name for f in Path("out/good").iterdir()} == {"audit.json", "copies.png", "pairs.png"}
     assert main(["audit", "good", "--real", "real", "--out", "out/good", "--trials", "20", "--gate"]) == 1
     said = capsys.readouterr()
