@@ -1,9 +1,12 @@
 """The report: the verdict first, nothing claimed without its controls, everything escaped, nothing fetched."""
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from fake_run import NET, TASK, read_fake_run, write_fake_run
 
@@ -22,7 +25,7 @@ from synthrad.study.report import (
 )
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y>"
-VOID = ("meta", "img", "br")
+VOID = ("meta", "img", "br", "wbr")
 
 
 class Page(HTMLParser):
@@ -46,7 +49,7 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script", "nav"} & set(self.open):
             self.text.append(data)
 
     @property
@@ -126,8 +129,50 @@ def test_written_whole_to_the_run_folder(tmp_path, facts):
 
 def test_nothing_is_fetched(page, facts):
     assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", render(facts)))
-    assert page.addresses and all(a.startswith("data:image/png;base64,") for a in page.addresses)
-    assert not {t for t, _ in page.tags} & {"script", "link", "iframe", "object"}
+    inside = re.compile(r"data:(image/(png|svg\+xml)|text/csv|application/x-tex);base64,|#\w+$|(figures|tables)/\w+\.(svg|csv|tex)$")
+    assert page.addresses and all(inside.match(a) for a in page.addresses)
+    assert not {t for t, _ in page.tags} & {"link", "iframe", "object"}
+    assert all(a["src"].startswith("data:") for t, a in page.tags if t == "img")  # a picture never needs the folder beside the page
+
+
+def test_only_the_script_of_the_page_may_run(page, facts):
+    html = render(facts)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    seal = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{seal}'"
+
+
+def test_pictures_have_words_and_tables_have_heads(page):
+    assert all(a.get("alt") for t, a in page.tags if t == "img")
+    assert all(a.get("scope") in ("col", "row") for t, a in page.tags if t == "th")
+    ids = {a["id"] for t, a in page.tags if t == "h2"}
+    assert {a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")} == ids - {"verdict"}
+
+
+def test_figures_and_tables_lie_beside_the_report(tmp_path, facts):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "old.svg").write_text("of an older report")
+    (tmp_path / "figures" / "mine.txt").write_text("not ours")
+    page = Page(write_report(tmp_path, facts).read_text())
+    names = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert {"forest.svg", "forest.csv", "seeds.svg", "dose.svg", "similarity.csv", "mine.txt"} <= names and "old.svg" not in names
+    tables = {p.name for p in (tmp_path / "tables").iterdir()}
+    assert {f"{n}.{k}" for n in ("arms", "differences", "metrics", "exploratory", "costs", "prevalence") for k in ("csv", "tex")} <= tables
+    beside = [a for a in page.addresses if a.startswith(("figures/", "tables/"))]
+    assert beside and all((tmp_path / a).is_file() for a in beside)
+    first = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    write_report(tmp_path, facts)
+    assert first == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    effects = pd.read_csv(tmp_path / "tables" / "differences.csv").set_index(["arm", "reference"])
+    told = facts.comparisons["matched"].comparisons[0]
+    assert effects.loc[("matched", told.reference), "difference"] == told.difference  # all digits
+
+
+def test_files_of_a_mechanics_run_hold_no_p(tmp_path, facts):
+    write_report(tmp_path, replace(facts, mechanics=True))
+    text = (tmp_path / "tables" / "differences.csv").read_text()
+    assert text.splitlines()[0] == "arm,reference,difference,low,high,verdict,seeds,subjects" and "gain" not in text
 
 
 def test_mechanics_is_stamped_and_has_no_p(facts):
@@ -153,8 +198,11 @@ def test_undefined_metrics_show_their_counts(page):
 
 
 def test_the_study_is_told_in_one_sentence_before_the_cards(page, facts):
-    line = "Adding synthetic images helped in 1 of 3 arms (matched), and did harm in 1 (balanced)."
+    line = "Adding synthetic images helped in 1 of 3 arms (matched), and did harm in 1 (balanced): matched by at least Dice +0.0"
+    safe, not_tested = "Safe to share? Not audited.", "Not tested Images of another hospital; another network; another split"
     assert page.words.index("Verdict") < page.words.index(line) < page.words.index("Adding 80 synthetic rows helped")
+    places = [page.words.replace("share?Not", "share? Not").replace("testedImages", "tested Images").index(x) for x in (line, safe, not_tested, "Adding 80")]
+    assert places == sorted(places)
     assert "3 arms with synthetic images ran" in Page(render(replace(facts, mechanics=True))).words
 
 
@@ -192,7 +240,7 @@ def test_hostile_names_are_escaped(facts):
                   explore=[explored(task=HOSTILE, arm=HOSTILE, external=HOSTILE, class_name=HOSTILE)], config_hash=HOSTILE, cpu=HOSTILE, similarity={HOSTILE: [0.1, 0.2]},
                   data=DataSummary({HOSTILE: HOSTILE}, ("train",), {HOSTILE: {"train": HOSTILE}}))  # fmt: skip
     hostile = Page(render(bad))
-    assert not [t for t, _ in hostile.tags if t == "script"]
+    assert [a for t, a in hostile.tags if t == "script"] == [{}]  # the one of the page
     assert not [a for t, a in hostile.tags if "onerror" in a]
     assert hostile.words.count("alert('x')") > 10
 
