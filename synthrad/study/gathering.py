@@ -74,7 +74,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     similarity = {name: nearest(train, made[0])[1] for name, made in pools.items()}
     if similarity:
         similarity["real test images (the null)"] = null = nearest(train, held_out)[1]
-    copied = [line for name in pools if (line := _copies(name, similarity[name], null))]
+    copied = {name: line for name in pools if (line := _copies(name, similarity[name], null))}
     pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     arms = [json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms]
@@ -84,12 +84,12 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     flow = flow_of(manifest, cases, end, arms, _drawn(folder, pools), external, layers, fewest[end.task])
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools) + copied + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
+        banners=_banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
         pictures=pictures, similarity=similarity,
         filters={n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn},
-        data=data, versions=versions, cpu=cpu, config_hash=graph["identity"], audits=audits, flow=flow,
+        data=data, versions=versions, cpu=cpu, config_hash=graph["identity"], audits=audits, near_copies=list(copied), flow=flow,
         curves=endpoint_curves(cases, end, shown, fewest[end.task]), examples=examples(cases, end, held_out, REFERENCE, shown),
         methods=methods(folder, study, manifest, graph, arms, pools, comparisons, audits, versions, cpu),
         claim=claim(study, flow, comparisons, audits, data.facts, versions, manifest.info.attributes, graph["identity"]),

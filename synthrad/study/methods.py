@@ -70,9 +70,11 @@ def _source(folder: Path, study: Study, name: str, manifest: Manifest, pools: Ma
     kind = str(model.get("class_path", source.generator)).rsplit(".", 1)[-1]
     train = manifest.where(split="train", source="real")
     seen = f" until it had seen {own['max_images']:,} images" if isinstance(own.get("max_images"), int) else ""
+    begun = own.get("init_from")
     batch = f", batch {data['batch_size']}" if data.get("batch_size") else ""
-    text = (f"Generator {name} ({kind}, {source.generator}{f' with {chr(32).join(source.overrides)}' if source.overrides else ''}) was trained on the {len(train)} training images alone, at "
+    text = (f"Generator {name} ({kind}, {source.generator}{f' with {chr(32).join(source.overrides)}' if source.overrides else ''}) was trained on the {len(train)} training images{'' if begun else ' alone'}, at "
             f"{_size(source.size or study.size)} pixels{seen}{batch}.")
+    text += f" It began with the weights of another generator ({Path(begun).name})." if begun else ""
     if source.starts:
         text += f" It started from {', '.join(f'{other} ({option})' for option, other in source.starts.items())}."
     if not sets:

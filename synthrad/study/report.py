@@ -79,7 +79,7 @@ class ReportFacts:
         filters: source -> its filter log as plain data.
         data: see `summarise`.
         versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
-        audits: of the synthetic sets, see `find_audits`. curves: see `endpoint_curves`. flow: see `flow_of`.
+        audits: of the synthetic sets, see `find_audits`. near_copies: sources that lie closer to training images than test patients do. curves: see `endpoint_curves`. flow: see `flow_of`.
         examples: see `examples.examples`. methods: (heading, paragraph) each. claim: the checklist's items.
     """
 
@@ -104,6 +104,7 @@ class ReportFacts:
     cpu: str = ""
     config_hash: str = ""
     audits: Sequence[SetAudit] = ()
+    near_copies: Sequence[str] = ()
     curves: Sequence[ClassCurves] = ()
     flow: Flow | None = None
     examples: Sequence[Picture] = ()
@@ -161,7 +162,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "banners": list(facts.banners),
         "answers": {
             "What helped?": sentences.helped(facts.comparisons, facts.arms, mechanics),
-            "Safe to share?": sentences.shareable(facts.audits, any(a.source for a in arms)),
+            "Safe to share?": sentences.shareable(facts.audits, any(a.source for a in arms), facts.near_copies),
             "Not tested": sentences.open_questions(facts.measurements, facts.audits, facts.comparisons.generalises_over, mechanics),
         },
         "verdicts": cards.cards(facts.comparisons, facts.arms, mechanics),

@@ -35,11 +35,11 @@ def helped(comparisons: Comparisons, arms: Sequence[Mapping[str, Any]], mechanic
     return f"{text.removesuffix('.')}: {'; '.join(told[:MOST])}{more}." if told else text
 
 
-def shareable(audits: Sequence[SetAudit], drawn: bool) -> str:
+def shareable(audits: Sequence[SetAudit], drawn: bool, near_copies: Sequence[str] = ()) -> str:
     """Whether the synthetic sets may be shared, as far as audits tell; the worst first.
 
     Args:
-        drawn: whether the study has synthetic sets at all.
+        drawn: whether the study has synthetic sets at all. near_copies: sources that lie closer to training images than test patients do.
     """
     if not audits:
         return "Not audited." if drawn else "There is no synthetic set to share."
@@ -50,6 +50,8 @@ def shareable(audits: Sequence[SetAudit], drawn: bool) -> str:
     told = [f"{_listed(names)} {words if len(names) == 1 else _plural(words)}" for words, names in said.items()]
     if any(a.of_verdict("fail") for a in audits):
         answer = "No"
+    elif near_copies:
+        answer = f"Not as it looks, {_listed(near_copies)} {'holds' if len(near_copies) == 1 else 'hold'} near copies of training images"
     elif all(a.passed for a in audits):
         answer = "These attacks found nothing, which is no proof that a patient cannot be recognised"
     elif all(a.record is None for a in audits):

@@ -69,6 +69,12 @@ def test_inference_is_that_of_the_metric_and_of_the_run(run):
 
 
 def test_weights_that_were_loaded_are_named(run):
+    config = run[0] / "sources" / "gan" / "generator-1" / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("max_images", "init_from: a/other.ckpt, max_images"))
+    images = told(run)["Synthetic images"]
+    config.write_text(before)
+    assert "It began with the weights of another generator (other.ckpt)" in images and "alone" not in images
     nets = {"unet": {"class_path": "SmpNet", "init_args": {"arch": "Unet", "weights": "w.safetensors"}}}
     text = told(run, tasks={"t": {**SPEC["tasks"]["t"], "nets": nets}})["Downstream training"]
     assert "from the named weights" in text and "weights = w.safetensors" in text

@@ -61,6 +61,8 @@ def test_safe_is_said_only_where_all_was_passed():
     assert mixed == "No: the set c FAILED its audit (copies); the set b was not audited; the set a passed all 1 rungs of its audit."
     assert shareable([SetAudit("a", 0, "x"), SetAudit("b", 0, "x")], True) == "Unknown: the sets a, b were not audited."
     assert "anonymous" not in mixed
+    near = shareable([audit(copies="pass"), SetAudit("b", 0, "x")], True, ["b"])
+    assert near.startswith("Not as it looks, the set b holds near copies of training images: the set b was not audited; ")
 
 
 def test_what_is_open_follows_from_what_was_done():
