@@ -160,7 +160,8 @@ def training_length(comparisons: Comparisons) -> str:
 
 def untested(lines: Sequence[str], mechanics: bool, audits: Sequence[SetAudit] = ()) -> list[str]:
     """What is open, with what no study of this kind can show; of privacy what the audits leave open."""
-    privacy = [f"Whether the set {a.where} is safe to share: `{a.command}` asks." for a in audits if a.record is None]
+    left = [a.where for a in audits if a.record is None]
+    privacy = [f"Whether the set{'' if len(left) == 1 else 's'} {', '.join(left)} may be shared: not audited (`synthrad audit`)."] if left else []
     privacy += [f"Of the set {a.where}: {', '.join(missing)}." for a in audits if (missing := a.of_verdict("not tested"))]
     fixed = [
         "Whether the result holds for another dataset, scanner or hospital than those named under Data.",
