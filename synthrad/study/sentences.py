@@ -78,7 +78,8 @@ def open_questions(measurements: Sequence[Measurement], audits: Sequence[SetAudi
         open_.append(f"what these attacks on privacy would find: {', '.join(missing)}")
     if any(a.record is None for a in audits):
         unaudited = sum(a.record is None for a in audits)
-        open_.append(f"the privacy of {'all' if unaudited == len(audits) else unaudited} synthetic set{'' if unaudited == 1 else 's'}")
+        which = "the" if len(audits) == 1 else "all" if unaudited == len(audits) else str(unaudited)
+        open_.append(f"the privacy of {which} synthetic set{'' if unaudited == 1 else 's'}")
     open_.append("any use for a reader or a patient")
     text = "; ".join(open_)
     return f"{text[0].upper()}{text[1:]}."

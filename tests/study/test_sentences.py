@@ -70,6 +70,7 @@ def test_what_is_open_follows_from_what_was_done():
     text = open_questions(rows, [audit(copies="pass", membership="not_tested"), SetAudit("b", 0, "x")], "downstream seeds", False)
     assert text.startswith("Images of another hospital; another network; another split or another training of the generator")
     assert "what these attacks on privacy would find: membership; the privacy of 1 synthetic set; any use" in text
+    assert "the privacy of the synthetic set;" in open_questions(rows, [SetAudit("b", 0, "x")], "downstream seeds", False)
     more = [*rows, replace(rows[0], net="m"), replace(rows[0], subgroup="external:site")]
     text = open_questions(more, [], "pipeline", True)
     assert text == "Any effect of an arm, this being a mechanics run; any use for a reader or a patient."
