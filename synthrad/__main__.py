@@ -14,6 +14,7 @@ VERBS = {
     "score": ("synthrad.score", "judge the images of a synthetic set"),
     "filter": ("synthrad.filter", "keep the synthetic images that pass"),
     "audit": ("synthrad.audit.command", "ask what a synthetic set gives away of training patients"),
+    "card": ("synthrad.audit.card", "write the dataset card of a synthetic set from its lineage and its audit"),
     "study": ("synthrad.study.command", "run, watch and report a whole comparison of fusion strategies"),
     "doctor": ("synthrad.doctor", "print versions, devices and optional parts; writes nothing"),
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
 VERSION = 6  # raise by hand when results change
-RECORD = "audit.json"
+RECORD, GATE = "audit.json", "gate.json"
 SPACES = ("radiomics", "structure")
 NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
     "membership": "attacks on the generator itself",
@@ -136,6 +136,27 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def read_record(path: Path | str) -> dict[str, Any]:
+    """A record as `synthrad audit` wrote it under this project's key.
+
+    Raises:
+        InputError: there is none, or it was changed since, or it comes from another project.
+    """
+    record = _read(Path(path))
+    if not record:
+        raise InputError(str(path), "no record of an audit", f"the {RECORD} that `synthrad audit` writes")
+    if not hmac.compare_digest(str(record.get("mac")), _mac(record)):
+        raise InputError(str(path), "a record that was changed since it was written, or that was made under another project's key",
+                         "the file as `synthrad audit` wrote it", "audit the set again, in this project")
+    return record
+
+
+def accepted_reasons(path: Path | str) -> dict[str, str]:
+    """Rungs that did not pass and were accepted at the gate of this audit, with the reason that was written; {} without a gate."""
+    record, gate = _read(Path(path)), _read(Path(path).with_name(GATE))
+    return dict(gate.get("accepted", {})) if gate and gate.get("identity") == record.get("identity") else {}
+
+
 def _mac(record: Mapping[str, Any]) -> str:
     """Of all that a record says, with the project's key: one that was changed by hand is not believed."""
     said = json.dumps({k: v for k, v in record.items() if k != "mac"}, sort_keys=True).encode()
@@ -220,7 +241,7 @@ def run(argv: list[str]) -> int:
     if not args.gate:
         return 0
     against = gate(rungs, record["banner"], accepted)
-    write_durably(Path(args.out) / "gate.json", json.dumps({"identity": record["identity"], "set_digest": record["set_digest"],
+    write_durably(Path(args.out) / GATE, json.dumps({"identity": record["identity"], "set_digest": record["set_digest"],
                                                           "accepted": accepted, "against": against}, indent=1).encode())
     if against:
         print("gate: CLOSED\n  " + "\n  ".join(against), file=sys.stderr)

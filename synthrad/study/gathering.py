@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,15 @@ from synthrad.metrics.similarity import near_copies
 from synthrad.metrics.summary import prevalences
 from synthrad.metrics.summary import summarise as measure
 from synthrad.records import Manifest, write_durably
+from synthrad.study.audits import SetAudit, find_audits
+from synthrad.study.claim import claim
 from synthrad.study.comparisons import compare, explore, training_length
+from synthrad.study.curves import endpoint_curves
 from synthrad.study.description import REFERENCE, Study
 from synthrad.study.evidence import evidence_of, write_evidence
+from synthrad.study.examples import examples
+from synthrad.study.flow import flow_of
+from synthrad.study.methods import methods
 from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import LONGER, Plan
 from synthrad.study.pools import checks_of, pools_of
@@ -70,22 +76,39 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     similarity = {name: nearest(train, made[0])[1] for name, made in pools.items()}
     if similarity:
         similarity["real test images (the null)"] = null = nearest(train, held_out)[1]
-    copied = [line for name in pools if (line := _copies(name, similarity[name], null))]
+    copied = {name: line for name in pools if (line := _copies(name, similarity[name], null))}
     pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     filters = {n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn}
     write_evidence(folder, evidence_of(cases, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE,
                                        comparisons.why_silent))
+    arms = [json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms]
+    audits, data, versions, cpu = find_audits(folder, pools, manifest, study.manifest), summarise(manifest, external), installed(), processor()
+    shown = [a.name for a in plan.fitted() if a.role != "control"]
+    layers = study.tasks[end.task].layers or tuple(manifest.info.layers) if study.tasks[end.task].kind == "segmentation" else ()
+    flow = flow_of(manifest, cases, end, arms, _drawn(folder, pools), external, layers, fewest[end.task])
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools) + copied + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
+        banners=_banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
-        arms=[json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms], fits=fits,
-        costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study),
+        arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
         pictures=pictures, similarity=similarity,
         filters=filters,
-        data=summarise(manifest, external), versions=installed(), cpu=processor(), config_hash=graph["identity"],
+        data=data, versions=versions, cpu=cpu, config_hash=graph["identity"], audits=audits, near_copies=list(copied), flow=flow,
+        curves=endpoint_curves(cases, end, shown, fewest[end.task]), examples=examples(cases, end, held_out, REFERENCE, shown),
+        methods=methods(folder, study, manifest, graph, arms, pools, comparisons, audits, versions, cpu),
+        claim=claim(study, flow, comparisons, audits, data.facts, versions, manifest.info.attributes, graph["identity"]),
     )
+
+
+def _drawn(folder: Path, pools: Mapping[str, list[Manifest]]) -> list[str]:
+    """How many images each source drew and kept, in words."""
+    lines = []
+    for name, made in pools.items():
+        known = json.loads((folder / "sources" / name / "pool.json").read_text())
+        drawn = f"{known['drawn']} drawn, " if known.get("drawn") else ""
+        lines.append(f"{name}: {drawn}{sum(map(len, made))} kept" + (f" in {len(made)} draws" if len(made) > 1 else ""))
+    return lines
 
 
 def _banners(study: Study, pools: Mapping[str, list[Manifest]]) -> list[str]:
@@ -172,9 +195,9 @@ def _commands(folder: Path, graph: Mapping[str, Any]) -> list[str]:
     return [f"synthrad study run {graph['study_file']}", *dict.fromkeys(commands)]
 
 
-def _untested(study: Study) -> list[str]:
-    lines = ["Privacy: similarity to training images is shown, membership attacks were not run.",
-             "Fidelity metrics (Fréchet distance, KID, coverage) were not computed.",
+def _untested(study: Study, audits: Sequence[SetAudit]) -> list[str]:
+    computed = all(a.record and isinstance(a.record["likeness"], list) for a in audits)
+    lines = [*([] if computed else ["Fidelity and diversity of every set beside their null: `synthrad audit` computes them."]),
              "One split, one generator fit: intervals generalise over downstream seeds and test subjects, not over them."]
     if not study.external:
         lines.append("No external test set: nothing is said about other sites.")

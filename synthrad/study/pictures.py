@@ -81,9 +81,9 @@ def triplets(train: Manifest, synthetic: Manifest, number: int = 6, seed: int = 
         real, near = _alike(train, synthetic, i, rng), int(position[i])
         out.append(
             Triplet(
-                real=_picture(train, real, _said("real", _labels(train, real))),
-                synthetic=_picture(synthetic, i, f"{_said('synthetic', _labels(synthetic, i))} ({how})"),
-                nearest=_picture(train, near, _said(_labels(train, near), f"correlation {similarity[i]:.2f}", "; ")),
+                real=picture_of(train, real, _said("real", _labels(train, real))),
+                synthetic=picture_of(synthetic, i, f"{_said('synthetic', _labels(synthetic, i))} ({how})"),
+                nearest=picture_of(train, near, _said(_labels(train, near), f"correlation {similarity[i]:.2f}", "; ")),
             )
         )
     return out
@@ -94,7 +94,7 @@ def draw_triplets(rows: Sequence[Triplet]) -> str:
     if not rows:
         return ""
     height, width = rows[0].synthetic.image.shape
-    structures = _structures(rows)
+    structures = structures_of(rows)
     titles = ("real, alike in known labels", "synthetic", "nearest training image")
     tall = min(WIDTH / 3 * height / width, 2.6) + 0.22
     with rc_context({**STYLE, "axes.grid": False}):
@@ -104,7 +104,7 @@ def draw_triplets(rows: Sequence[Triplet]) -> str:
         grid = figure.subplots(len(rows), 3, squeeze=False)
         for line, row in zip(grid, rows, strict=True):
             for axes, picture in zip(line, (row.real, row.synthetic, row.nearest), strict=True):
-                _show(axes, picture, structures)
+                show(axes, picture, structures)
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(title, loc="left", fontsize=9)
         if structures and len(structures) <= NAMED:
@@ -118,8 +118,8 @@ def grid(manifest: Manifest, number: int = 12, columns: int = 4, seed: int = 0) 
     rows = np.random.default_rng(seed).permutation(len(manifest))[:number]
     if not len(rows):
         return ""
-    pictures = [_picture(manifest, int(i), _labels(manifest, int(i))) for i in rows]
-    structures = _structures([Triplet(p, p, p) for p in pictures])
+    pictures = [picture_of(manifest, int(i), _labels(manifest, int(i))) for i in rows]
+    structures = structures_of([Triplet(p, p, p) for p in pictures])
     lines = -(-len(pictures) // columns)
     height, width = pictures[0].image.shape
     with rc_context({**STYLE, "axes.grid": False}):
@@ -128,13 +128,14 @@ def grid(manifest: Manifest, number: int = 12, columns: int = 4, seed: int = 0) 
         )
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for place, picture in zip(axes, pictures, strict=False):
-            _show(place, picture, structures)
+            show(place, picture, structures)
         for place in axes[len(pictures) :]:
             place.set_axis_off()
         return as_uri(figure, dpi=130)
 
 
-def _show(axes: Axes, picture: Picture, structures: dict[tuple[str, str], int]) -> None:
+def show(axes: Axes, picture: Picture, structures: dict[tuple[str, str], int], caption: bool = True) -> None:
+    """An image at the window of its stored range, with the contours of its masks."""
     axes.imshow(picture.image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     for (layer, name), k in structures.items():
         inside = picture.masks.get(f"{layer}/{name}")
@@ -142,20 +143,21 @@ def _show(axes: Axes, picture: Picture, structures: dict[tuple[str, str], int]) 
             axes.contour(inside, levels=[0.5], colors=[COLOURS[k % 7]], linewidths=0.9)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel(_short(picture.caption), fontsize=6.5, color="#5c6b7a", labelpad=2)
+    if caption:
+        axes.set_xlabel(_short(picture.caption), fontsize=6.5, color="#5c6b7a", labelpad=2)
 
 
 def _short(text: str, longest: int = 58) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _structures(rows: Sequence[Triplet]) -> dict[tuple[str, str], int]:
+def structures_of(rows: Sequence[Triplet]) -> dict[tuple[str, str], int]:
     """(layer, structure) -> colour, of everything that any picture holds."""
     keys = {key: None for row in rows for p in (row.real, row.synthetic, row.nearest) for key in p.masks}
     return {tuple(key.split("/", 1)): k for k, key in enumerate(keys)}
 
 
-def _picture(manifest: Manifest, index: int, caption: str) -> Picture:
+def picture_of(manifest: Manifest, index: int, caption: str) -> Picture:
     """Read one row: first channel, stored range stretched to 0-255, never taller than HEIGHT pixels."""
     record, info = manifest[index], manifest.info
     stored = read_image(record.channels[0])

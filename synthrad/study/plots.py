@@ -1,4 +1,4 @@
-"""Figures of the report: each function takes plain numbers and returns a PNG as a data URI.
+"""Figures of the report: each function takes plain numbers and returns a matplotlib figure (None: nothing to draw).
 
 Colours are the Okabe-Ito set (told apart under the common colour blindnesses); every colour is doubled by a marker or a word.
 """
@@ -66,7 +66,7 @@ def as_uri(figure: Figure, dpi: int = 160) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: str = "95 % interval") -> str:
+def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: str = "95 % interval") -> Figure:
     """Effect plot: one block an arm, one line a control; the dashed line is the smallest relevant difference."""
     arms = list(dict.fromkeys(e.arm for e in effects))
     against = list(dict.fromkeys(e.against for e in effects))
@@ -101,10 +101,10 @@ def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: st
         _name_rows(axes, arms)
         axes.set_xlabel(f"difference in {metric}: arm minus control ({interval}; right of 0 favours the arm)")
         _legend(axes, len(against))
-        return as_uri(figure)
+        return figure
 
 
-def seed_dots(values: Mapping[str, Mapping[int, float]], metric: str) -> str:
+def seed_dots(values: Mapping[str, Mapping[int, float]], metric: str) -> Figure:
     """One dot a downstream seed, a tick at the mean; arms from top to bottom."""
     arms = list(values)
     seeds = sorted({s for row in values.values() for s in row})
@@ -130,10 +130,10 @@ def seed_dots(values: Mapping[str, Mapping[int, float]], metric: str) -> str:
         axes.set_xlabel(f"{metric} on the real test images (bar: mean over seeds)")
         if len(seeds) <= 7:
             _legend(axes, len(seeds))
-        return as_uri(figure)
+        return figure
 
 
-def best_steps(rows: Sequence[tuple[str, int, int, int]]) -> str:
+def best_steps(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
     """Step of the best validation score as a share of all steps; rows of (arm, seed, best_step, steps)."""
     arms = list(dict.fromkeys(r[0] for r in rows))
     with rc_context(STYLE):
@@ -144,16 +144,16 @@ def best_steps(rows: Sequence[tuple[str, int, int, int]]) -> str:
         _name_rows(axes, arms)
         axes.set_xlim(0, 1.02)
         axes.set_xlabel("best step / all steps")
-        return as_uri(figure)
+        return figure
 
 
-def histogram(values: Mapping[str, Sequence[float]], label: str) -> str:
+def histogram(values: Mapping[str, Sequence[float]], label: str) -> Figure | None:
     """Overlaid step histograms (shares of each set), e.g. synthetic images beside held-out real ones."""
     sets = {k: np.asarray(v, dtype=float) for k, v in values.items()}
     sets = {k: v[np.isfinite(v)] for k, v in sets.items()}
     sets = {k: v for k, v in sets.items() if v.size}
     if not sets:
-        return ""
+        return None
     low, high = min(v.min() for v in sets.values()), max(v.max() for v in sets.values())
     edges = np.linspace(low, high if high > low else low + 1e-3, 31)
     with rc_context({**STYLE, "axes.grid.axis": "y", "axes.spines.left": True}):
@@ -173,10 +173,10 @@ def histogram(values: Mapping[str, Sequence[float]], label: str) -> str:
         axes.set_xlabel(label)
         axes.set_ylabel("share of the set")
         _legend(axes, 2)
-        return as_uri(figure)
+        return figure
 
 
-def dose(points: Mapping[str, Sequence[tuple[float, float, float]]], base: float | None, metric: str) -> str:
+def dose(points: Mapping[str, Sequence[tuple[float, float, float]]], base: float | None, metric: str) -> Figure:
     """Metric against dose; points: strategy and source -> (rows added / rows real, mean, SD over seeds)."""
     with rc_context({**STYLE, "axes.grid.axis": "y", "axes.spines.left": True}):
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
@@ -199,7 +199,7 @@ def dose(points: Mapping[str, Sequence[tuple[float, float, float]]], base: float
         axes.set_xlabel("rows added per real training row")
         axes.set_ylabel(metric)
         _legend(axes, 3)
-        return as_uri(figure)
+        return figure
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:

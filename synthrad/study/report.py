@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +16,15 @@ import numpy as np
 
 from synthrad.measurements import Measurement
 from synthrad.records import SPLITS, Manifest, write_durably
-from synthrad.study import cards, class_tables, plots, views
-from synthrad.study.pictures import Triplet, draw_triplets
+from synthrad.study import audits, cards, claim, class_tables, exports, plots, sentences, views
+from synthrad.study.audits import SetAudit
+from synthrad.study.claim import ClaimItem
+from synthrad.study.curves import ClassCurves, draw_curves
+from synthrad.study.examples import draw_examples
+from synthrad.study.figures import Drawing, drawing
+from synthrad.study.flow import Flow, draw_flow
+from synthrad.study.pictures import Picture, Triplet, draw_triplets
+from synthrad.study.tables import Table
 from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint
 
 PACKAGES = (
@@ -28,6 +38,9 @@ PACKAGES = (
     "scipy",
     "pandas",
 )
+SHEET = 4  # triplets in one picture: what fits on a page of paper
+CONTENTS = "(contents)"  # stands in the template where the links to the sections go, which are known only when all is written
+HEAD = re.compile(r'<h2 id="(\w+)"[^>]*>([^<]+)</h2>')
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,8 @@ class ReportFacts:
         filters: source -> its filter log as plain data.
         data: see `summarise`.
         versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
+        audits: of the synthetic sets, see `find_audits`. near_copies: sources that lie closer to training images than test patients do. curves: see `endpoint_curves`. flow: see `flow_of`.
+        examples: see `examples.examples`. methods: (heading, paragraph) each. claim: the checklist's items.
     """
 
     study: str
@@ -88,31 +103,56 @@ class ReportFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     cpu: str = ""
     config_hash: str = ""
+    audits: Sequence[SetAudit] = ()
+    near_copies: Sequence[str] = ()
+    curves: Sequence[ClassCurves] = ()
+    flow: Flow | None = None
+    examples: Sequence[Picture] = ()
+    methods: Sequence[tuple[str, str]] = ()
+    claim: Sequence[ClaimItem] = ()
 
 
 def write_report(run: Path, facts: ReportFacts) -> Path:
-    """Write `run/report.html` durably and return its path."""
+    """Write `run/report.html` durably, with figures/ and tables/ beside it, and return its path."""
     path = Path(run) / "report.html"
-    write_durably(path, render(facts).encode())
+    arms, drawings, tables = _parts(facts)
+    exports.write_files(Path(run), list(drawings.values()), tables)
+    write_durably(path, _page(facts, arms, drawings, tables).encode())
     return path
 
 
 def render(facts: ReportFacts) -> str:
     """The report as HTML. Names and texts are escaped, images inlined, nothing is fetched."""
+    return _page(facts, *_parts(facts))
+
+
+def _parts(facts: ReportFacts) -> tuple[list[views.ArmRow], dict[str, Drawing], dict[str, Table]]:
+    arms = views.arm_rows(facts.comparisons, facts.arms, facts.measurements)
+    return arms, _drawings(facts, arms), _tables(facts, arms)
+
+
+def _page(facts: ReportFacts, arms: Sequence[views.ArmRow], drawings: Mapping[str, Drawing], tables: Mapping[str, Table]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup, escape
 
     environment = Environment(
-        loader=PackageLoader("synthrad.study", ""),
+        loader=PackageLoader("synthrad.study", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(**_context(facts))
+    environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
+    script = environment.loader.get_source(environment, "report.js")[0]
+    seal = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    links = {name: exports.links(t) for name, t in tables.items()}
+    figures = {name: (d, exports.figure_links(d)) for name, d in drawings.items()}
+    page = environment.get_template("report.html.j2").render(**_context(facts, arms), links=links, figures=figures, script=script, seal=seal, contents=CONTENTS)
+    heads = [f'<a href="#{id_}">{text}</a>' for id_, text in HEAD.findall(page)[1:]]
+    return page.replace(CONTENTS, f'<nav aria-label="Sections">{" ".join(heads)}</nav>', 1)
 
 
-def _context(facts: ReportFacts) -> dict[str, Any]:
+def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]:
     end, mechanics = facts.endpoint, facts.mechanics or facts.comparisons.mechanics
-    arms = views.arm_rows(facts.comparisons, facts.arms, facts.measurements)
     explored = class_tables.explored(facts.explore)
     tested = [a.name for a in arms if a.same_as is None]
     return {
@@ -120,7 +160,11 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "title": facts.title,
         "mechanics": mechanics,
         "banners": list(facts.banners),
-        "headline": cards.headline(facts.comparisons, facts.arms, mechanics),
+        "answers": {
+            "What helped?": sentences.helped(facts.comparisons, facts.arms, mechanics),
+            "Safe to share?": sentences.shareable(facts.audits, any(a.source for a in arms), facts.near_copies),
+            "Not tested": sentences.open_questions(facts.measurements, facts.audits, facts.comparisons.generalises_over, mechanics),
+        },
         "verdicts": cards.cards(facts.comparisons, facts.arms, mechanics),
         "question": views.question(facts.comparisons, mechanics),
         "arms": arms,
@@ -131,8 +175,8 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "metric_name": views.endpoint_name(end),
         "level": views.level(end),
         "over": f"test subjects and {facts.comparisons.generalises_over}",
-        "relevant": f"{end.smallest_relevant:g}",
         "arm_facts": views.arm_facts(facts.arms),
+        "audits": audits.views(facts.audits),
         "endpoint_tables": class_tables.class_tables([m for m in facts.measurements if class_tables.of_endpoint(m, end)], tested),
         "class_tables": class_tables.class_tables([m for m in facts.measurements if not class_tables.of_endpoint(m, end)], tested),
         "explore": [list(row.values()) for row in explored],
@@ -143,15 +187,20 @@ def _context(facts: ReportFacts) -> dict[str, Any]:
         "costs": views.cost_rows(facts.costs),
         "total_time": views.duration(sum(facts.costs.values())),
         "data": facts.data,
+        "flow": draw_flow(facts.flow) if facts.flow else "",
+        "pictures": [draw_triplets(facts.pictures[k : k + SHEET]) for k in range(0, len(facts.pictures), SHEET)],
+        "examples": draw_examples(facts.examples),
+        "methods": list(facts.methods),
+        "claim": list(facts.claim),
         "commands": list(facts.commands),
         "versions": dict(facts.versions) | ({"CPU": facts.cpu} if facts.cpu else {}),
         "config_hash": facts.config_hash,
-        "untested": views.untested(facts.untested, mechanics),
-        "figures": _figures(facts, arms),
+        "untested": views.untested(facts.untested, mechanics, facts.audits),
     }
 
 
-def _figures(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, str]:
+def _drawings(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Drawing]:
+    """The figures that these facts have, by name."""
     end = facts.endpoint
     metric = METRIC_NAMES[end.metric]
     effects = [e for a in arms for e in a.effects.values()]
@@ -160,16 +209,51 @@ def _figures(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, str]
     fits = sorted(views.endpoint_fits(facts.fits, end), key=lambda f: order.get(str(f["arm"]), len(order)))
     best = [(str(f["arm"]), int(f["seed"]), int(f["best_step"]), int(f["steps"])) for f in fits]
     doses, base = views.doses(arms)
-    return {
-        "forest": plots.forest(effects, metric, end.smallest_relevant, f"{views.level(end)} interval")
-        if effects
-        else "",
-        "seeds": plots.seed_dots(seeds, metric) if seeds else "",
-        "dose": plots.dose(doses, base, metric) if doses else "",
-        "best": plots.best_steps(best) if best else "",
-        "pictures": draw_triplets(facts.pictures),
-        "similarity": plots.histogram(facts.similarity, "correlation with the nearest training image"),
-    }
+    made = [
+        effects and drawing(
+            plots.forest(effects, metric, end.smallest_relevant, f"{views.level(end)} interval"),
+            Table("forest", "Effects", ("arm", "against", "difference", "low", "high"), [(e.arm, e.against, e.difference, e.low, e.high) for e in effects]),
+            "Effect of each arm against each control with intervals; the numbers stand in the table above",
+            f"Effects and their intervals. A gain needs every line of an arm right of 0; the dashed line is the smallest relevant difference, {end.smallest_relevant:g}."),
+        seeds and drawing(
+            plots.seed_dots(seeds, metric),
+            Table("seeds", "Every downstream seed", ("arm", "seed", metric), [(a, s, v) for a, row in seeds.items() for s, v in row.items()]),
+            "Result of every downstream seed for every arm",
+            "Every downstream seed of every arm. The same seeds and test images are used in all arms."),
+        doses and drawing(
+            plots.dose(doses, base, metric),
+            Table("dose", "Dose", ("strategy", "rows added per real row", "mean", "SD over seeds"), [(k, *row) for k, rows in doses.items() for row in sorted(rows)]),
+            "Metric against dose of synthetic rows",
+            "Dose: the metric against synthetic rows added per real row; bars are ± SD over seeds."),
+        draw_curves(facts.curves),
+        facts.similarity and drawing(
+            plots.histogram(facts.similarity, "correlation with the nearest training image"),
+            Table("similarity", "Similarity to the nearest training image", ("set", "correlation"), [(k, float(v)) for k, row in facts.similarity.items() for v in row]),
+            "Histogram of similarity to the nearest training image",
+            "Similarity of each image to its nearest training image. Held-out real images show what is normal for two patients; a synthetic set with a bump further "
+            "right holds near copies."),
+        best and drawing(
+            plots.best_steps(best), Table("best_steps", "Best validation step of each fit", ("arm", "seed", "best step", "steps"), best),
+            "Best validation step of each fit as a share of all steps",
+            "Where each fit was best on validation images, as a share of its steps. With a learning rate that falls to 0 the last steps are often the best by a hair: "
+            "whether training was long enough is told by training twice as long."),
+    ]  # fmt: skip
+    return {d.name: d for d in made if d}
+
+
+def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table]:
+    """Every table of the report by name; those without a row are left out."""
+    made = [exports.arms_table(arms, METRIC_NAMES[facts.endpoint.metric]), exports.differences_table(facts.comparisons, facts.mechanics or facts.comparisons.mechanics),
+            exports.metrics_table(facts.measurements), exports.explored_table(facts.explore),
+            Table("costs", "Wall-clock seconds of each stage", ("stage", "seconds"), list(facts.costs.items())), claim.table(facts.claim)]
+    if facts.flow is not None:
+        made.append(facts.flow.table())
+    if facts.data is not None:
+        rows = [(name, *(cells.get(s, "") for s in facts.data.splits)) for name, cells in facts.data.prevalence.items()]
+        made.append(Table("prevalence", "Images with a class, of those where it is known", ("class", *facts.data.splits), rows))
+    for a in facts.audits:
+        made += [audits.ladder(a), audits.power(a)]
+    return {t.name: t for t in made if t.rows}
 
 
 def summarise(manifest: Manifest, external: Mapping[str, Manifest] | None = None) -> DataSummary:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthrad.measurements import Measurement
+from synthrad.study.audits import SetAudit
 from synthrad.study.plots import Effect
 from synthrad.study.verdicts import METRIC_NAMES, Comparisons, Endpoint, Verdict
 
@@ -157,11 +158,14 @@ def training_length(comparisons: Comparisons) -> str:
             "that more training gains as much.")
 
 
-def untested(lines: Sequence[str], mechanics: bool) -> list[str]:
-    """What is open, with what no study of this kind can show."""
+def untested(lines: Sequence[str], mechanics: bool, audits: Sequence[SetAudit] = ()) -> list[str]:
+    """What is open, with what no study of this kind can show; of privacy what the audits leave open."""
+    left = [a.where for a in audits if a.record is None]
+    privacy = [f"Whether the set{'' if len(left) == 1 else 's'} {', '.join(left)} may be shared: not audited (`synthrad audit`)."] if left else []
+    privacy += [f"Of the set {a.where}: {', '.join(missing)}." for a in audits if (missing := a.of_verdict("not tested"))]
     fixed = [
         "Whether the result holds for another dataset, scanner or hospital than those named under Data.",
-        "Whether the synthetic images are safe to share: a privacy audit is a separate step.",
+        *(privacy or ["Attacks on privacy beyond those of the audit."] if audits else ["Whether synthetic images are safe to share: a privacy audit is a separate step."]),
         "Whether a reader or a patient is better off: only the metrics above were measured.",
     ]
     return ([*lines, "Any effect of an arm: this is a mechanics run."] if mechanics else [*lines]) + fixed

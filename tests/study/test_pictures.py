@@ -123,7 +123,7 @@ def test_a_set_without_classes_has_pictures_all_the_same(tmp_path):
 
 def test_stored_values_are_stretched_to_grey(tmp_path):
     row = np.array([[0, 1000, 3000, 5000, 60_000]], np.uint16).repeat(5, axis=0)
-    shown = pictures._picture(make(tmp_path, [row], intensity={"low": 1000.0, "high": 5000.0}), 0, "x")
+    shown = pictures.picture_of(make(tmp_path, [row], intensity={"low": 1000.0, "high": 5000.0}), 0, "x")
     assert shown.image.dtype == np.uint8 and shown.image[0].tolist() == [0, 0, 127, 255, 255] and shown.caption == "x"
 
 
@@ -131,7 +131,7 @@ def test_stored_values_are_stretched_to_grey(tmp_path):
                                               ((1, 4000), (1, 512))])  # fmt: skip
 def test_no_picture_is_kept_larger_than_the_page_needs_and_none_is_enlarged(tmp_path, shape, shown):
     mask = np.ones(shape, np.uint8)
-    found = pictures._picture(make(tmp_path, [np.zeros(shape, np.uint8)], masks=[mask]), 0, "")
+    found = pictures.picture_of(make(tmp_path, [np.zeros(shape, np.uint8)], masks=[mask]), 0, "")
     assert found.image.shape == shown == found.masks["tooth/crown"].shape
 
 
@@ -139,7 +139,7 @@ def test_masks_are_those_of_the_structures_that_are_there(tmp_path):
     mask = np.zeros((24, 48), np.uint8)
     mask[4:10, 5:20] = 2
     made = make(tmp_path, noise(2, 0), masks=[mask, None])
-    first, second = (pictures._picture(made, i, "") for i in (0, 1))
+    first, second = (pictures.picture_of(made, i, "") for i in (0, 1))
     assert list(first.masks) == ["tooth/root"] and np.array_equal(first.masks["tooth/root"], mask == 2) and second.masks == {}
 
 
@@ -170,7 +170,7 @@ def test_what_has_a_contour_and_nothing_else_is_drawn(monkeypatch):
 
 def test_more_structures_than_colours_share_them_without_names(monkeypatch):
     names = [f"tooth/s{k}" for k in range(9)]
-    structures = pictures._structures([Triplet(picture(*names[:4]), picture(*names[4:]), picture(names[0]))])
+    structures = pictures.structures_of([Triplet(picture(*names[:4]), picture(*names[4:]), picture(names[0]))])
     assert structures == {("tooth", f"s{k}"): k for k in range(9)} and len(structures) > pictures.NAMED
     legends = []
     monkeypatch.setattr(pictures.Figure, "legend", lambda self, **options: legends.append(len(options["handles"])))

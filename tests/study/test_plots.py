@@ -1,19 +1,16 @@
-"""Every figure is a picture inside the page, of the same bytes each time."""
-
-import base64
-import io
+"""Every figure draws what it was given."""
 
 import numpy as np
-from PIL import Image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from synthrad.study import plots
 from synthrad.study.plots import Effect
 
 
-def opened(uri: str) -> np.ndarray:
-    head, data = uri.split(",", 1)
-    assert head == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
+def pixels(figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).mean(-1)
 
 
 def test_figures_are_drawn():
@@ -25,11 +22,10 @@ def test_figures_are_drawn():
         plots.best_steps([("a", 0, 50, 100), ("b", 1, 100, 100)]),
         plots.histogram({"synthetic": [0.1, 0.5, 0.9], "real": []}, "correlation"),
     ]
-    for uri in made:
-        pixels = opened(uri)
-        assert min(pixels.shape) > 100 and pixels.min() < 128 < pixels.max()
-    assert plots.forest(effects, "Dice", 0.02, "95 % interval") == made[0]
+    for figure in made:
+        drawn = pixels(figure)
+        assert min(drawn.shape) > 100 and drawn.min() < 128 < drawn.max()
 
 
 def test_nothing_to_draw():
-    assert plots.histogram({}, "correlation") == ""
+    assert plots.histogram({}, "correlation") is None

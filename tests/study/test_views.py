@@ -1,7 +1,9 @@
 """Plain rows of the report: what is printed for a number, a stage, an arm and a missing value."""
 
+from synthrad.audit.rungs import Rung
 from synthrad.measurements import Measurement
 from synthrad.study import views
+from synthrad.study.audits import SetAudit
 from synthrad.study.class_tables import explored
 from synthrad.study.comparisons import Endpoint
 from synthrad.study.verdicts import Comparison
@@ -59,3 +61,10 @@ def test_filter_logs_are_summed_over_rounds_and_others_shown_as_they_are():
     assert one["why"] == [("Dice below 0.7", 3)]
     assert [tuple(r.values()) for r in one["rows"]] == [("implant", 3, 6, "50%"), ("none", 0, 0, "–"), ("sex F", 3, 3, "100%")]
     assert other == {"title": "mine", "facts": {"my": "log"}}
+
+
+def test_what_audits_leave_open_is_named():
+    done = SetAudit("a", 0, "x", record={"rungs": [Rung("membership", reason="no such test").to_dict()], "banner": ""})
+    lines = views.untested([], False, [done, SetAudit("b", 0, "x"), SetAudit("b", 1, "x")])
+    assert "Whether the sets b, b, draw 1 may be shared: not audited (`synthrad audit`)." in lines and "Of the set a: membership." in lines
+    assert "a privacy audit is a separate step" in " ".join(views.untested([], False))

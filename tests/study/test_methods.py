@@ -1,0 +1,108 @@
+"""Methods and CLAIM: what they say follows from the study file and the run, and what nobody knows is left to the authors."""
+
+import json
+
+import pytest
+from fake_run import write_images
+
+from synthrad.study.audits import SetAudit
+from synthrad.study.claim import ITEMS, claim, table
+from synthrad.study.description import Study
+from synthrad.study.flow import Flow
+from synthrad.study.methods import methods
+from synthrad.study.verdicts import Comparisons, Endpoint
+
+SPEC = {"name": "s", "manifest": "data/x", "size": [64, 128], "seeds": 5,
+        "sources": {"gan": {"generator": "configs/generators/stylegan2_64_cpu.yaml", "filter": "f.yaml", "overrides": ["--model.max_images=7000"]}, "other": {"manifest": "m"}},
+        "arms": {"real_only": {"strategy": "RealOnly"}, "matched": {"strategy": "Matched", "args": {"ratio": 2}, "source": "gan"}},
+        "tasks": {"t": {"kind": "segmentation", "layers": ["abnormality"], "nets": {"unet": {"class_path": "SmpNet", "init_args": {"arch": "Unet"}}}, "steps": 300}},
+        "endpoint": {"task": "t", "net": "unet", "metric": "dice"}}  # fmt: skip
+ARMS = [{"name": "real_only", "strategy": "RealOnly", "role": "reference", "rows_real": 12, "rows_added": 0},
+        {"name": "matched", "strategy": "Matched", "source": "gan", "role": "adding", "rows_real": 12, "rows_added": 24},
+        {"name": "matched_duplicate", "strategy": "DuplicateReal", "role": "control", "rows_real": 12, "rows_added": 24}]
+FLOW = Flow((18, 17), {"train": (12, 11), "test": (6, 6)}, [], [], (6, 6), 6, [(2, "test images", "no mask")])
+
+
+def compared(metric="dice", mechanics=False) -> Comparisons:
+    return Comparisons(Endpoint("t", "unet", metric), (), "real_only", "downstream seeds", False, mechanics)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    home = folder / "sources" / "gan"
+    (home / "generator-1" / "checkpoints").mkdir(parents=True)
+    (home / "generator.json").write_text(json.dumps({"checkpoint": "sources/gan/generator-1/checkpoints/last.ckpt"}))
+    (home / "generator-1" / "config.yaml").write_text("model: {class_path: synthrad.generators.gan.StyleGAN2, init_args: {max_images: 7000}}\n"
+                                                      "data: {init_args: {batch_size: 8}}\n")
+    (home / "filter_log.json").write_text(json.dumps([[{"filter": "MaskQuality(0.7)", "kept": 6, "rejected": 4}, {"filter": "MaskQuality(0.7)", "kept": 3, "rejected": 7}]]))
+    return folder, write_images(folder / "real", 18, "real", 0), write_images(folder / "made", 8, "synthetic", 1)
+
+
+def told(run, metric="dice", mechanics=False, audits=(), **more) -> dict[str, str]:
+    folder, real, made = run
+    study = Study.model_validate(SPEC | more)
+    graph = {"sources": {"gan": {}, "other": {}}, "identity": "abcd"}
+    return dict(methods(folder, study, real, graph, ARMS, {"gan": [made], "other": [made]}, compared(metric, mechanics), audits, {"synthrad": "1", "torch": "2"}, "a CPU"))
+
+
+def test_every_number_of_the_run_is_there(run):
+    text = told(run)
+    assert "18 images of 18 patients came from the dataset real (licence: CC0)" in text["Data"] and "train 12 images of 12 patients, test 6" in text["Data"]
+    assert "no patient is in two splits" in text["Data"] and "64 × 128 pixels (letterbox)" in text["Data"]
+    images = text["Synthetic images"]
+    for said in ("StyleGAN2", "--model.max_images=7000", "12 training images alone", "until it had seen 7,000 images, batch 8", "MaskQuality(0.7) kept 9 of 20 drawn images",
+                 "The set other was made elsewhere"):
+        assert said in images
+    assert "matched: Matched (ratio = 2), 12 real rows and 24 synthetic rows of gan" in text["Arms"] and "24 more, real rows repeated" in text["Arms"]
+    assert "same number of optimizer steps" in text["Arms"] and "in proportion to its rows" in told(run, budget="real_exposure")["Arms"]
+    assert "segmentation of layer abnormality" in text["Downstream training"] and "300 steps" in text["Downstream training"] and "random weights" in text["Downstream training"]
+    assert "two-way layout" in text["Endpoint and inference"] and "Holm" in text["Endpoint and inference"]
+    assert text["Software"] == "All steps were run with synthrad 1 on a CPU: torch 2. The configuration's hash is abcd."
+
+
+def test_inference_is_that_of_the_metric_and_of_the_run(run):
+    tasks = {"t": {**SPEC["tasks"]["t"], "kind": "classification", "layers": None}}
+    text = told(run, "auroc", tasks=tasks, endpoint={**SPEC["endpoint"], "metric": "auroc"})["Endpoint and inference"]
+    assert "bootstrap" in text and "1,000 times" in text and "two-way" not in text
+    assert "no p-value was computed" in told(run, mechanics=True)["Endpoint and inference"] and "With 3 seeds" in told(run, seeds=3)["Endpoint and inference"]
+
+
+def test_weights_that_were_loaded_are_named(run):
+    config = run[0] / "sources" / "gan" / "generator-1" / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("max_images", "init_from: a/other.ckpt, max_images"))
+    images = told(run)["Synthetic images"]
+    config.write_text(before)
+    assert "It began with the weights of another generator (other.ckpt)" in images and "alone" not in images
+    nets = {"unet": {"class_path": "SmpNet", "init_args": {"arch": "Unet", "weights": "w.safetensors"}}}
+    text = told(run, tasks={"t": {**SPEC["tasks"]["t"], "nets": nets}})["Downstream training"]
+    assert "from the named weights" in text and "weights = w.safetensors" in text
+
+
+def test_an_audit_is_told_with_its_outcome(run):
+    assert told(run)["Privacy"] == "The study drew no synthetic set."
+    none, done = SetAudit("gan", 0, "x"), SetAudit("gan", 0, "x", record={"images": 8, "trials": 20, "rungs": [], "banner": ""})
+    assert told(run, audits=[none])["Privacy"].startswith("No synthetic set was audited")
+    assert "the set gan (8 images) is not shown to be safe" in told(run, audits=[done])["Privacy"]
+
+
+def items(**more):
+    study = Study.model_validate(SPEC | more)
+    return {i.number: i for i in claim(study, FLOW, compared(), [SetAudit("gan", 0, "x")], {"dataset": "real", "licence": "CC0"}, {"torch": "2"}, (), "abcd")}
+
+
+def test_claim_has_all_items_of_2024_and_leaves_to_the_authors_what_they_know():
+    found = items()
+    assert list(found) == list(range(1, 45)) == list(ITEMS)
+    assert {n for n, i in found.items() if i.state == "authors"} == {1, 2, 3, 5, 10, 11, 13, 14, 15, 16, 17, 18, 34, 41, 44}
+    assert all(("the authors must say" in i.answer) == (i.state != "filled") for i in found.values())
+    assert len(table(list(found.values())).rows) == 44
+
+
+def test_claim_answers_follow_from_the_artefacts():
+    found = items()
+    assert "18 images of 17 patients" in found[8].answer and "2 test images (no mask)" in found[8].answer
+    assert "gan was not audited" in found[43].answer and found[33].answer == "None." and "one net a task" in found[30].answer
+    two = {"t": {**SPEC["tasks"]["t"], "nets": {n: {"class_path": "SmpNet", "init_args": {"weights": "w"}} for n in ("unet", "b")}}}
+    assert "several nets a task" in items(tasks=two)[30].answer and "weights = w" in items(tasks=two)[24].answer
