@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from synthrad.errors import InputError
 from synthrad.statistics.exchangeability import TESTS, Exchange, MemberTest
 from synthrad.statistics.separation import Found, auc_interval, found_at_few_false
 
@@ -91,7 +92,11 @@ class Patients:
         """
         label = np.repeat([True, False], [len(planted), int((~self.member).sum())])
         both = np.concatenate([planted, scores[~self.member]])
-        return Exchange(label, np.concatenate([images, self.images[~self.member]]), QUICK, seed).test(both).combined <= level
+        try:
+            exchange = Exchange(label, np.concatenate([images, self.images[~self.member]]), QUICK, seed)
+        except InputError:  # too few non-members have as many images as these
+            return False
+        return exchange.test(both).combined <= level
 
 
 def told_power(rates: dict[int, float]) -> str:

@@ -103,10 +103,12 @@ def weights_rungs(weights: Weights, members: Manifest, real: Manifest, *, rungs:
         rungs: of the whole audit. trials: of the self-test, for each number of patients; copies: of the generator that they choose
             from. showings: of each planted image.
     """
+    rows = _shown(weights, members)
     try:
-        asked = _asked(weights, members, real, seed)
+        patients = Patients(np.asarray(rows.column("subject")), np.asarray(rows.column("split") == "train"), seed)
     except InputError as e:
         return [Rung(name, reason=f"{e.found}; needs {e.expected}") for name in weights.names]
+    asked = _asked(weights, rows, patients, real)
     chosen, others = _to_plant(asked, copies, seed), int((~asked.patients.member[asked.patients.of_image]).sum())
     images = sum((showings + 1) * int(np.isin(asked.owner, c).sum()) + others for c in chosen) + len(asked.pictures)
     made: list[Rung] = []
@@ -118,21 +120,19 @@ def weights_rungs(weights: Weights, members: Manifest, real: Manifest, *, rungs:
     return made
 
 
-def _asked(weights: Weights, members: Manifest, real: Manifest, seed: int) -> Asked:
+def _shown(weights: Weights, members: Manifest) -> Manifest:
     """Rows with the masks that the generator learned from; of training rows those that it was shown."""
-    spec, split = weights.spec, members.column("split")
-    shown, masked = np.isin(members.column("digest"), list(spec["fingerprints"])), masked_rows(members, spec)
-    test = split == "test"
-    rows = members.take(np.flatnonzero(masked & (shown | test)))
-    subject = np.asarray(rows.column("subject"))
-    patients = Patients(subject, np.asarray(rows.column("split") == "train"), seed)
-    rest = real.take(np.flatnonzero(np.isin(real.column("split"), ("val", "audit")) & (real.column("source") == "real") & masked_rows(real, spec)
-                                    & ~np.isin(real.column("digest"), list(weights.lineage.fingerprints()))))
-    lost = len(set(members.column("subject")[test])) - int((~patients.member).sum())
-    said = [f"{patients.left_out} training patients were not compared: no test patient has as many images as they" if patients.left_out else "",
-            f"{lost} test patients without masks of {', '.join(spec['layers'])} were not looked at" if lost else ""]
-    held = read_pictures(rest, spec, weights.where) if len(rest) else None
-    return Asked(read_pictures(rows, spec, weights.where), patients, held, np.asarray(rest.column("subject")), "; ".join(filter(None, said)))
+    shown = np.isin(members.column("digest"), list(weights.spec["fingerprints"])) | (members.column("split") == "test")
+    return members.take(np.flatnonzero(masked_rows(members, weights.spec) & shown))
+
+
+def _asked(weights: Weights, rows: Manifest, patients: Patients, real: Manifest) -> Asked:
+    """Pictures of these rows, and of patients whom no part of the generator was trained on."""
+    strange = np.isin(real.column("split"), ("val", "audit")) & ~np.isin(real.column("digest"), list(weights.lineage.fingerprints()))
+    rest = real.take(np.flatnonzero(strange & (real.column("source") == "real") & masked_rows(real, weights.spec)))
+    gap = f"{patients.left_out} training patients were not compared: no test patient has as many images as they" if patients.left_out else ""
+    held = read_pictures(rest, weights.spec, weights.where) if len(rest) else None
+    return Asked(read_pictures(rows, weights.spec, weights.where), patients, held, np.asarray(rest.column("subject")), gap)
 
 
 def _to_plant(asked: Asked, copies: int, seed: int) -> list[np.ndarray]:
