@@ -4,6 +4,8 @@ Training patients (members) are compared with test patients (non-members) that n
 set resembles members more than chance allows, it leaks. Every question (rung) first shows its power on leaks that it plants itself;
 without enough of it there is no pass. OUT gets audit.json, copies.png and pairs.png: look at the pairs.
 
+With --checkpoint the weights are attacked as well: what of a generator is shared beside its images needs that.
+
 With --gate the exit code is 1 unless every rung passed, or was accepted by a written reason that the record keeps.
 A pass says that these attacks at this size found nothing. It never says that patients cannot be recognised.
 """
@@ -23,27 +25,26 @@ from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError
 from synthrad.lineage import project_folder, project_key
-from synthrad.records import HERE, Manifest, write_durably
+from synthrad.records import HERE, Manifest, file_digest, write_durably
 
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 6  # raise by hand when results change
+VERSION = 7  # raise by hand when results change
 RECORD, GATE = "audit.json", "gate.json"
 SPACES = ("radiomics", "structure")
-NOT_BUILT = {  # rung -> what it would be; a release gate counts them as not tested
-    "membership": "attacks on the generator itself",
-}
 
 
-def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manifest | None = None, seed: int = 0,
-          trials: int = 50, features: Sequence[str] = SPACES) -> dict[str, Any]:
+def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manifest | None = None, checkpoint: Path | str | None = None,
+          seed: int = 0, trials: int = 50, features: Sequence[str] = SPACES) -> dict[str, Any]:
     """Audit a set; a record of this very audit in `out` is read back.
 
     Args:
         drawn: the set as it would be released. real: the manifest that its generator was trained on (split train), with a test split.
         out: folder of the record and its pictures.
         unfiltered: the whole draw that `drawn` was filtered from: a filter of near copies hides what the generator memorised.
+        checkpoint: of the set's own generator, for whoever shares its weights; None = they are not attacked, and no rung stands for that: a
+            release of images alone does not need it.
         seed: of permutations and planted leaks. trials: self-tests for each leak and number of patients.
         features: spaces of fidelity, diversity and novelty: radiomics, structure, or configs of audit.spaces; subgroups in the first.
 
@@ -56,6 +57,8 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     from synthrad.audit import likeness
     from synthrad.audit.copying import copy_rungs
     from synthrad.audit.judged import RUNGS, Jury
+    from synthrad.audit.membership_nearest import nearest_rung
+    from synthrad.audit.membership_weights import load_weights, weights_rungs
     from synthrad.audit.pictures import draw_audit, draw_pairs
     from synthrad.audit.rungs import Rung, judge
     from synthrad.audit.sides import read_sides
@@ -63,8 +66,11 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
 
     out, spaces = Path(out), [load_space(f) for f in features]
     whole = unfiltered.digest if unfiltered is not None else ""
-    identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, real.digest, seed, trials, [s.identity for s in spaces]]).encode()).hexdigest()[:16]
+    weights = file_digest(checkpoint) if checkpoint is not None and Path(checkpoint).is_file() else ""
+    identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, weights, real.digest, seed, trials, [s.identity for s in spaces]]
+                                         ).encode()).hexdigest()[:16]
     _check_out(out, drawn, real)
+    generator = None if checkpoint is None else load_weights(str(checkpoint), drawn, real)
     sides = read_sides(drawn, real)
     if (known := _read(out / RECORD)).get("identity") == identity and known.get("mac") == _mac(known):
         print(f"{out}: this set was audited already")
@@ -73,7 +79,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     if unfiltered is not None:
         _check_draw(drawn, unfiltered)
         sets[" of the whole draw"] = read_sides(unfiltered, real)
-    number = sum(2 + (s.masks is not None) + RUNGS for s in sets.values())
+    number = sum(3 + (s.masks is not None) + RUNGS for s in sets.values()) + (0 if generator is None else len(generator.names))
     jury = Jury(sides, seed)
     rungs, searches, own = [], {}, {}
     for suffix, each in sets.items():
@@ -81,18 +87,20 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         rungs += made
         searches |= found
         own = own or found  # of the set itself, which comes first
+        rungs.append(nearest_rung(each, suffix, rungs=number, seed=seed, trials=trials))
         rungs += jury.rungs(each, suffix, rungs=number, trials=trials)[0]
+    if generator is not None:
+        rungs += weights_rungs(generator, sides.rows, real, rungs=number, seed=seed, trials=trials)
     rungs += _from_patients(drawn)
     if unfiltered is None and "filter" in drawn.info.lineage.settings:
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
-    rungs += [Rung(name, reason=f"this version of synthrad has no such test ({what})") for name, what in NOT_BUILT.items()]
     rungs = judge(rungs)
     alike = [row.to_dict() for row in likeness.of_sides(sides, spaces, seed)]
     out.mkdir(parents=True, exist_ok=True)
     if searches:
         write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in searches], searches))
         write_durably(out / "pairs.png", draw_pairs(sides, [r for r in rungs if r.name in own], own))
-    record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole,
+    record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole, "checkpoint_digest": weights,
               "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner)),
               "looks": _looks(drawn), "rungs": [r.to_dict() for r in rungs],
               "likeness": alike, **jury.sections(sides), "synthrad": version("synthrad")}
@@ -196,6 +204,8 @@ def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
                                130, subsequent_indent=" " * (wide + 4))
         if rung.verdict == "fail":
             lines += [" " * (wide + 4) + _pair(m) for m in rung.facts.get("matches", ())]
+    if not record["checkpoint_digest"]:
+        lines.append("The generator's weights were not attacked (--checkpoint): this says nothing on sharing its checkpoint.")
     return "\n".join([*lines, *sections(record)])
 
 
@@ -214,6 +224,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--features", nargs="+", default=SPACES, metavar="SPACE",
                    help="in which fidelity, diversity and novelty are measured: radiomics, structure (the default: both; no weights), or a config such as "
                    "configs/features/timm.yaml; classes and subgroups in the first")
+    p.add_argument("--checkpoint", metavar="CKPT", help="of the generator that drew SYNTHETIC: attack its weights, which may be shared only then")
     p.add_argument("--seed", type=int, default=0, help="of permutations and planted leaks (0)")
     p.add_argument("--trials", type=int, default=50, help="self-tests for each leak and number of patients (50)")
     p.add_argument("--gate", action="store_true", help="exit with 1 unless every rung passed or was accepted")
@@ -233,7 +244,7 @@ def run(argv: list[str]) -> int:
     if accepted and not args.gate:
         raise InputError("--accept", "a reason without --gate", "both", "add --gate")
     record = audit(Manifest.read(args.synthetic), Manifest.read(args.real), args.out, seed=args.seed, trials=args.trials, features=args.features,
-                   unfiltered=Manifest.read(args.unfiltered) if args.unfiltered else None)
+                   checkpoint=args.checkpoint, unfiltered=Manifest.read(args.unfiltered) if args.unfiltered else None)
     rungs = [Rung.from_dict(r) for r in record["rungs"]]
     print(told(record, rungs))
     print(likeness_table.told(record["likeness"]))

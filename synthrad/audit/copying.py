@@ -195,7 +195,7 @@ class Subjects:
         self.names, first, self.of_image, counts = np.unique(subject, return_index=True, return_inverse=True, return_counts=True)
         self.member = member[first]
         self.exchange = Exchange(self.member, counts, seed=seed)
-        self._quick = Exchange(self.member, counts, permutations=499, seed=seed)
+        self._quick = Exchange(self.member, counts, permutations=999, seed=seed)  # fewer could not reach the level of an audit of many rungs
 
     def gather(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[R] to the highest of each subject, [n], and the row that has it."""

@@ -26,6 +26,7 @@ class Rung:
         gap: what was left out of the comparison, "" = nothing: a pass it cannot be then.
         power: leak -> patients planted -> share of self-tests that found it.
         claims: leaks among them that have to be found with ENOUGH_POWER for a pass, and `planted`, how many patients then.
+        planting: how these were planted, after "5 patients"; {leak} stands for the leak.
         facts: numbers behind the reason.
         auc: of an attack, over patients, with its two-sided 95 % interval (value, low, high); a pass needs high <= HIGHEST_AUC.
     """
@@ -38,6 +39,7 @@ class Rung:
     power: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     claims: Sequence[str] = ()
     planted: int = 0
+    planting: str = "planted as {leak} copies"
     facts: Mapping[str, Any] = field(default_factory=dict)
     auc: tuple[float, float, float] | None = None
     adjusted: float | None = None
@@ -84,8 +86,8 @@ def _judged(rung: Rung) -> Rung:
                                                            f"(a pass needs at most {HIGHEST_AUC:.2f})")
     leak, rate = rung.weakest()
     if rate < ENOUGH_POWER:
-        return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; {rung.planted} patients planted as {leak} copies it would have seen "
-                                                           f"{rate:.0%} of the times (a pass needs {ENOUGH_POWER:.0%})")
+        return replace(rung, verdict="inconclusive", reason=f"{rung.reason}; {rung.planted} patients {rung.planting.format(leak=leak)} it would "
+                                                           f"have seen {rate:.0%} of the times (a pass needs {ENOUGH_POWER:.0%})")
     return replace(rung, verdict="pass")
 
 

@@ -17,7 +17,7 @@ from synthrad.metrics.copies import Moves
 from synthrad.records import Manifest
 
 FEW = Moves(degrees=(-5.0, 0.0, 5.0), scales=(0.9, 1.0, 1.1), shift=0.07, coarse=24, fine=32, refined=2)
-RUNGS = ["copies/images", "copies/features", "copies/masks", "re-identification", "attributes", "membership"]
+RUNGS = ["copies/images", "copies/features", "copies/masks", "membership/nearest", "re-identification", "attributes"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,10 @@ def test_a_clean_set_fails_no_rung_and_is_not_let_through_untested(capsys):
     found = {r["name"]: r for r in record("good")["rungs"]}
     assert list(found) == RUNGS and not any(r["verdict"] == "fail" for r in found.values())
     assert found["copies/images"]["power"]["exact"]["5"] == found["copies/masks"]["power"]["exact"]["5"] == 1
-    assert found["membership"]["verdict"] == "not tested" and "anonymous" not in said
+    assert "weights were not attacked" in said and record("good")["checkpoint_digest"] == "" and "anonymous" not in said
+    nearest = found["membership/nearest"]
+    low, value, high = (nearest["auc"][i] for i in (1, 0, 2))
+    assert low < 0.5 < high and low < value < high and nearest["power"]["exact"]["5"] == 1
     alike = {(r["space"], r["metric"]): r for r in record("good")["likeness"] if not r["group"]}
     assert {s for s, _ in alike} == {"radiomics", "structure"} and alike["radiomics", "kid"]["null_low"] is not None
     assert "novelty by structure" in said and "C_T (copying)" in said and "classes and subgroups" in said
@@ -64,18 +67,18 @@ def test_a_clean_set_fails_no_rung_and_is_not_let_through_untested(capsys):
     assert {f.name for f in Path("out/good").iterdir()} == {"audit.json", "copies.png", "pairs.png"}
     assert main(["audit", "good", "--real", "real", "--out", "out/good", "--trials", "20", "--gate"]) == 1
     said = capsys.readouterr()
-    assert "audited already" in said.out and "membership: not tested" in said.err
+    assert "audited already" in said.out and "re-identification: not tested" in said.err
     reasons = [f"--accept={name}=a phantom" for name in RUNGS]  # a search as coarse as the test's is inconclusive
     assert main(["audit", "good", "--real", "real", "--out", "out/good", "--trials", "20", "--gate", *reasons]) == 0
     gate = json.loads(Path("out/good/gate.json").read_text())
-    assert gate["accepted"]["membership"] == "a phantom" and gate["set_digest"] == Manifest.read("good").digest
+    assert gate["accepted"]["membership/nearest"] == "a phantom" and gate["set_digest"] == Manifest.read("good").digest
 
 
 def test_a_set_with_one_in_twenty_copied_is_stopped_and_they_are_named(capsys):
     assert main(["audit", "mixed", "--real", "real", "--out", "out/mixed", "--trials", "20", "--gate"]) == 1
     said = capsys.readouterr()
     images = next(r for r in record("mixed")["rungs"] if r["name"] == "copies/images")
-    assert images["verdict"] == "fail" and "copies/images: fail" in said.err
+    assert images["verdict"] == "fail" and "copies/images: fail" in said.err and "membership/nearest" in said.err
     mixed, real = Manifest.read("mixed"), Manifest.read("real")
     of_digest = {r.digest: r for r in real}
     for row in list(mixed)[57:]:
@@ -157,6 +160,8 @@ def test_what_the_lineage_does_not_say_closes_the_gate():
     (["real", "--real", "real"], "real images in the set"), (["good", "--real", "good"], "never seen"),
     (["good", "--real", "real", "--trials", "2"], "--trials: found 2"), (["good", "--real", "real", "--accept", "a=b"], "add --gate"),
     (["nowhere", "--real", "real"], "nowhere"), (["good", "--real", "real", "--features", "no.yaml"], "--features: found 'no.yaml'"),
+    (["good", "--real", "real", "--checkpoint", "nothing.ckpt"], "no such file"),
+    (["good", "--real", "real", "--checkpoint", "real/manifest.csv"], "cannot load safely"),
 ])
 def test_bad_input_is_one_message(argv, words, capsys):
     assert main(["audit", *argv, "--out", "out/bad"]) == 2
