@@ -66,7 +66,7 @@ def sides_of(drawn, members=40, others=30, calibrated=True):
         def column(self, name):
             return np.array([f"s{i}" for i in range(len(split))]) if name == "subject" else split
 
-    return Sides(drawn, real, None, None, np.arange(0), np.arange(0), Rows(), None, phantoms(5000, 40) if calibrated else None, "")
+    return Sides(drawn, real, None, None, np.arange(0), np.arange(0), Rows(), None, phantoms(5000, 40) if calibrated else None, None, "")
 
 
 def test_the_nearest_rung_sees_poor_copies_and_calibrating_helps():
