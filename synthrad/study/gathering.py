@@ -80,8 +80,8 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
     external = {name: Manifest.read(path) for name, path in study.external.items()}
     filters = {n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn}
-    write_evidence(folder, evidence_of(cases, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE,
-                                       comparisons.why_silent))
+    evidence = evidence_of(cases, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE, comparisons.why_silent)
+    write_evidence(folder, evidence)
     arms = [json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms]
     audits, data, versions, cpu = find_audits(folder, pools, manifest, study.manifest), summarise(manifest, external), installed(), processor()
     shown = [a.name for a in plan.fitted() if a.role != "control"]
@@ -92,8 +92,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
         banners=_banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
-        pictures=pictures, similarity=similarity,
-        filters=filters,
+        pictures=pictures, similarity=similarity, filters=filters, evidence=evidence,
         data=data, versions=versions, cpu=cpu, config_hash=graph["identity"], audits=audits, near_copies=list(copied), flow=flow,
         curves=endpoint_curves(cases, end, shown, fewest[end.task]), examples=examples(cases, end, held_out, REFERENCE, shown),
         methods=methods(folder, study, manifest, graph, arms, pools, comparisons, audits, versions, cpu),

@@ -16,15 +16,26 @@ import numpy as np
 
 from synthrad.measurements import Measurement
 from synthrad.records import SPLITS, Manifest, write_durably
-from synthrad.study import audits, cards, claim, class_tables, exports, plots, sentences, views
+from synthrad.study import (
+    audits,
+    cards,
+    claim,
+    class_tables,
+    evidence_views,
+    exports,
+    plots,
+    sentences,
+    views,
+)
 from synthrad.study.audits import SetAudit
 from synthrad.study.claim import ClaimItem
 from synthrad.study.curves import ClassCurves, draw_curves
+from synthrad.study.evidence import Evidence
 from synthrad.study.examples import draw_examples
 from synthrad.study.figures import Drawing, drawing
 from synthrad.study.flow import Flow, draw_flow
 from synthrad.study.pictures import Picture, Triplet, draw_triplets
-from synthrad.study.tables import Table
+from synthrad.study.tables import Table, printed
 from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint
 
 PACKAGES = (
@@ -76,6 +87,7 @@ class ReportFacts:
         untested: what this study leaves open.
         pictures: see pictures.triplets.
         similarity: set -> similarity of its images to the nearest training image (held-out real images as the null).
+        evidence: what stands beside the verdicts.
         filters: source -> its filter log as plain data.
         data: see `summarise`.
         versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
@@ -103,6 +115,7 @@ class ReportFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     cpu: str = ""
     config_hash: str = ""
+    evidence: Evidence | None = None
     audits: Sequence[SetAudit] = ()
     near_copies: Sequence[str] = ()
     curves: Sequence[ClassCurves] = ()
@@ -141,6 +154,7 @@ def _page(facts: ReportFacts, arms: Sequence[views.ArmRow], drawings: Mapping[st
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.filters["printed"] = lambda value: printed(value).replace("-", "−") if isinstance(value, float) else printed(value)
     environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
     script = environment.loader.get_source(environment, "report.js")[0]
     seal = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -159,7 +173,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "study": facts.study,
         "title": facts.title,
         "mechanics": mechanics,
-        "banners": list(facts.banners),
+        "banners": [*facts.banners, *(facts.evidence.subgroups.flagged if facts.evidence else ())],
         "answers": {
             "What helped?": sentences.helped(facts.comparisons, facts.arms, mechanics),
             "Safe to share?": sentences.shareable(facts.audits, any(a.source for a in arms), facts.near_copies),
@@ -181,6 +195,8 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "class_tables": class_tables.class_tables([m for m in facts.measurements if not class_tables.of_endpoint(m, end)], tested),
         "explore": [list(row.values()) for row in explored],
         "explore_columns": list(explored[0]) if explored else [],
+        "evidence": facts.evidence,
+        "evidence_tables": evidence_views.evidence_tables(facts.evidence) if facts.evidence else [],
         "filters": views.filter_views(facts.filters),
         "undertrained": facts.comparisons.undertrained,
         "training_length": views.training_length(facts.comparisons),
@@ -251,6 +267,8 @@ def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table
     if facts.data is not None:
         rows = [(name, *(cells.get(s, "") for s in facts.data.splits)) for name, cells in facts.data.prevalence.items()]
         made.append(Table("prevalence", "Images with a class, of those where it is known", ("class", *facts.data.splits), rows))
+    if facts.evidence is not None:
+        made += evidence_views.evidence_tables(facts.evidence)
     for a in facts.audits:
         made += [audits.ladder(a), audits.power(a)]
     return {t.name: t for t in made if t.rows}

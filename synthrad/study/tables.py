@@ -35,7 +35,7 @@ class Table:
 
     def latex(self) -> str:
         """A `tabular` with the rules of the package booktabs; fractions to 3 digits, all text escaped."""
-        frame = pd.DataFrame([[_printed(v) for v in row] for row in self.rows], columns=list(self.columns), dtype=object)
+        frame = pd.DataFrame([[printed(v) for v in row] for row in self.rows], columns=list(self.columns), dtype=object)
         numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in self.rows) for i in range(len(self.columns))]
         long = [any(len(row[i]) > LONG for row in frame.itertuples(index=False)) for i in range(len(self.columns))]
         layout = "".join("r" if n else r"p{5cm}" if wide else "l" for n, wide in zip(numeric, long, strict=True))
@@ -56,7 +56,8 @@ def _plain(value: Any) -> Any:
     return repr(float(value)) if isinstance(value, float) else value
 
 
-def _printed(value: Any) -> str:
+def printed(value: Any) -> str:
+    """A cell for a reader: fractions to 3 digits, a dash for nothing."""
     if value is None or isinstance(value, float) and not math.isfinite(value):
         return "–"
     if isinstance(value, float):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from fake_run import NET, TASK, read_fake_run, write_fake_run
+from test_evidence import of as evidence_of_segmentation
 
 from synthrad.measurements import Measurement
 from synthrad.records import Manifest
@@ -269,6 +270,17 @@ def test_a_reference_that_longer_training_improves_gives_no_verdict(made, quick)
     wide = compared(read_fake_run(made[0]), longer=replace(longer, difference=0.001, low=-0.1, high=0.1))
     assert "does not rule out" in Page(render(replace(quick, comparisons=wide))).words
     assert views.training_length(replace(wide, floor="no arm segments anything")) == ""
+
+
+def test_what_stands_beside_the_verdicts_is_shown_and_a_widened_gap_is_a_note(quick, tmp_path):
+    evidence = evidence_of_segmentation("segmentation", "dice")
+    whole = replace(quick, evidence=evidence)
+    said = Page(render(whole)).words
+    assert said.index(evidence.subgroups.flagged[0][:40]) < said.index("Beside the verdicts") < said.index("Gaps between subgroups before and after fusion")
+    assert evidence.powers[0].words in said and "Train real, test synthetic" in said
+    write_report(tmp_path, whole)
+    assert {"gaps.csv", "gaps.tex", "subgroup_values.csv", "beside.csv", "accepted.csv"} <= {p.name for p in (tmp_path / "tables").iterdir()}
+    assert "Beside the verdicts" not in render(quick)
 
 
 def test_a_bare_study_still_renders(quick):
