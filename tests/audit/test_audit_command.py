@@ -87,6 +87,7 @@ def test_a_set_with_one_in_twenty_copied_is_stopped_and_they_are_named(capsys):
         assert pair["similarity"] > 0.98 and f"training patient {source.subject}" in said.out
 
 
+@pytest.mark.slow
 def test_a_draw_that_was_filtered_is_audited_beside_what_was_kept(capsys):
     command = ["audit", "filtered", "--real", "real", "--trials", "20", "--out"]
     assert main([*command, "out/alone"]) == 0

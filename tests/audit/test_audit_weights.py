@@ -44,6 +44,7 @@ def there(made, monkeypatch):
     monkeypatch.setitem(membership_weights.weights_rungs.__kwdefaults__, "showings", 8)
 
 
+@pytest.mark.slow
 def test_a_generator_that_learned_next_to_nothing_gives_nobody_away(made, capsys):
     command = ["audit", "drawn", "--real", "real", "--out", "out", "--trials", "20"]
     assert main([*command, "--checkpoint", made[1]]) == 0

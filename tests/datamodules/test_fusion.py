@@ -75,7 +75,7 @@ def test_real_pairs_are_moved_as_the_row_says(tmp_path, monkeypatch):
     make(tmp_path / "real")
     cases = opened(tmp_path, fusion=AugmentedReal(like=Matched(ratio=0.5), how="affine"))._data["train"]
     seen = []
-    monkeypatch.setattr(fusion, "move_pair", lambda image, masks, how, seed: seen.append((how, seed)) or (image, masks))
+    monkeypatch.setattr(fusion, "move_pair", lambda image, masks, how, seed, layers: seen.append((how, seed)) or (image, masks))
     for i in range(len(cases)):
         cases[(i, 0)]
     assert seen == [("affine", s) for s in cases.augment if s is not None] and len(seen) == 6
