@@ -124,6 +124,9 @@ def _masks(sides: Sides, segmenter: Segmenter | None, test: np.ndarray, seed: in
     for k, layer in enumerate(layers):
         mine = _mean(value[:, k], np.arange(len(value)), seed)
         top = _mean(shown[:, k], sides.subjects[real_rows], seed) if shown is not None else NONE
+        if mine.value is None or np.isnan(mine.value) or np.isnan(floor[:, k]).all():
+            found.append(Adherence("mask", layer, "Dice", reason="needs a structure in a mask or an answer, has none in the whole set"))
+            continue
         found.append(Adherence("mask", layer, "Dice", mine.value, mine.low, mine.high, top.value, top.low, top.high, float(np.nanmean(floor[:, k])),
                                len(value), len(at)))
     return found

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from synthrad.audit.command import accepted_reasons, read_record
-from synthrad.audit.likeness import BEST
 from synthrad.audit.rungs import Rung, gate
 from synthrad.errors import InputError
 from synthrad.lineage import Lineage
@@ -150,7 +149,7 @@ def _filter(config: Any) -> str:
     if not isinstance(config, Mapping):
         return "Nothing was filtered out."
     options = config.get("init_args") or {}
-    told = ", ".join(f"{k} = {v}" for k, v in options.items() if isinstance(v, int | float | str | bool))
+    told = ", ".join(f"{k} = {Path(v).name if isinstance(v, str) else v}" for k, v in options.items() if isinstance(v, int | float | str | bool))
     return f"Filtered by {_line(config.get('class_path', 'a filter'))}{f' ({_line(told)})' if told else ''}."
 
 
@@ -166,22 +165,20 @@ def _audit(record: Mapping[str, Any], rungs: Sequence[Rung], accepted: Mapping[s
     if record["banner"]:
         said.append(f"Not verified: {_line(record['banner'])}.")
     if record["looks"] > 1:
-        said.append(f"This was set number {record['looks']} of this generator that was audited: a pass after several draws means less.")
+        said.append(f"This was audit number {record['looks']} of this generator's sets: a pass after several draws or seeds means less.")
     return "\n\n".join(said)
 
 
-def _likeness(found: Any) -> str:
-    if not isinstance(found, list):
-        return f"Not computed: {_line(found)}."
-
+def _likeness(found: Sequence[Mapping[str, Any]]) -> str:
+    """All images, one line a number; classes and subgroups stay in the record."""
     def number(row: Mapping[str, Any], key: str) -> str:
         low, high = (row.get(f"{'null_' if key == 'null' else ''}{side}") for side in ("low", "high"))
         value = "–" if row[key] is None else f"{row[key]:.3g}"
         return value if low is None or high is None else f"{value} [{low:.3g}, {high:.3g}]"
 
-    rows = [(row["metric"].replace("_", " "), number(row, "value"), number(row, "null"), row.get("best") or BEST.get(row["metric"], "–")) for row in found]
-    return "Beside the same number for as many real test images; both against the training images, in radiomics features.\n\n" + _table(
-        ("metric", "this set", "real test images", "perfect would be"), rows)
+    rows = [(row["space"], row["metric"].replace("_", " "), *((number(row, "value"), number(row, "null"), row["best"]) if not row["reason"] else
+             (f"not tested: {row['reason']}", "–", "–"))) for row in found if not row["group"]]
+    return "Beside the same number for as many real images in the set's place.\n\n" + _table(("features", "metric", "this set", "real images", "perfect would be"), rows)
 
 
 def _licences(made: Manifest, licence: str) -> str:

@@ -30,7 +30,7 @@ from synthrad.records import HERE, Manifest, file_digest, write_durably
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
 
-VERSION = 7  # raise by hand when results change
+VERSION = 8  # raise by hand when results change
 RECORD, GATE = "audit.json", "gate.json"
 SPACES = ("radiomics", "structure")
 
@@ -69,7 +69,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     weights = file_digest(checkpoint) if checkpoint is not None and Path(checkpoint).is_file() else ""
     identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, weights, real.digest, seed, trials, [s.identity for s in spaces]]
                                          ).encode()).hexdigest()[:16]
-    _check_out(out, drawn, real)
+    _check_out(out, drawn, real, *([unfiltered] if unfiltered is not None else []))
     generator = None if checkpoint is None else load_weights(str(checkpoint), drawn, real)
     sides = read_sides(drawn, real)
     if (known := _read(out / RECORD)).get("identity") == identity and known.get("mac") == _mac(known):
@@ -100,9 +100,9 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     if searches:
         write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in searches], searches))
         write_durably(out / "pairs.png", draw_pairs(sides, [r for r in rungs if r.name in own], own))
-    record = {"identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole, "checkpoint_digest": weights,
+    record = {"format": VERSION, "identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole, "checkpoint_digest": weights,
               "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner)),
-              "looks": _looks(drawn), "rungs": [r.to_dict() for r in rungs],
+              "looks": _looks(drawn, seed, trials), "rungs": [r.to_dict() for r in rungs],
               "likeness": alike, **jury.sections(sides), "synthrad": version("synthrad")}
     record = json.loads(json.dumps(record))  # as it will be read back
     record["mac"] = _mac(record)
@@ -156,6 +156,8 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not hmac.compare_digest(str(record.get("mac")), _mac(record)):
         raise InputError(str(path), "a record that was changed since it was written, or that was made under another project's key",
                          "the file as `synthrad audit` wrote it", "audit the set again, in this project")
+    if record.get("format") != VERSION:
+        raise InputError(str(path), "an audit by another version of synthrad", f"one of format {VERSION}", "audit the set again")
     return record
 
 
@@ -171,11 +173,11 @@ def _mac(record: Mapping[str, Any]) -> str:
     return hmac.new(project_key(), said, hashlib.sha256).hexdigest()
 
 
-def _looks(drawn: Manifest) -> int:
-    """How many sets of this generator were audited in this project so far, this one counted: whoever draws until an audit
-    passes has chosen what passes."""
+def _looks(drawn: Manifest, seed: int, trials: int) -> int:
+    """How many audits this generator's sets had in this project so far, this one counted: whoever draws, or changes the audit's seed, until
+    one passes has chosen what passes."""
     maker = sorted(f.digest for f in drawn.info.lineage.fitted if f.kind == "generator")
-    path, mine = project_folder() / "audits.jsonl", {"maker": maker, "set": drawn.digest}
+    path, mine = project_folder() / "audits.jsonl", {"maker": maker, "set": drawn.digest, "seed": seed, "trials": trials}
     lines = path.read_text().splitlines() if path.is_file() else []
     known = []
     for line in lines:
@@ -185,7 +187,8 @@ def _looks(drawn: Manifest) -> int:
             continue  # half a line
     if mine not in known:
         write_durably(path, "\n".join([*lines, json.dumps(mine)]).encode() + b"\n")
-    return len({k["set"] for k in [*known, mine] if isinstance(k, dict) and k.get("maker") == maker})
+    same = [k for k in [*known, mine] if isinstance(k, dict) and k.get("maker") == maker and (maker or k.get("set") == drawn.digest)]
+    return len({(k["set"], k.get("seed"), k.get("trials")) for k in same})
 
 
 def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
@@ -196,7 +199,7 @@ def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:
     if record["banner"]:
         lines.append(f"NOT VERIFIED: {record['banner']}")
     if record["looks"] > 1:
-        lines.append(f"This is set number {record['looks']} of this generator that was audited here: a pass after several draws means less.")
+        lines.append(f"This is audit number {record['looks']} of this generator's sets here: a pass after several draws or seeds means less.")
     wide = max(len(r.name) for r in rungs)
     for rung in rungs:
         p = "" if rung.adjusted is None else f" (p = {rung.adjusted:.2g})"

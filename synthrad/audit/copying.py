@@ -7,6 +7,7 @@ have found is measured on copies of training images that are planted into the se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -189,13 +190,15 @@ class Subjects:
 
     Args:
         subject: [R] of each real image. member: bool [R].
+        level: at which its tests are read: so many permutations are drawn that they can reach it. tests: see Exchange.
     """
 
-    def __init__(self, subject: np.ndarray, member: np.ndarray, seed: int = 0):
+    def __init__(self, subject: np.ndarray, member: np.ndarray, seed: int = 0, level: float = ALPHA, tests: Sequence[str] = TESTS):
         self.names, first, self.of_image, counts = np.unique(subject, return_index=True, return_inverse=True, return_counts=True)
-        self.member = member[first]
-        self.exchange = Exchange(self.member, counts, seed=seed)
-        self._quick = Exchange(self.member, counts, permutations=999, seed=seed)  # fewer could not reach the level of an audit of many rungs
+        self.member, self.images = member[first], counts
+        fewest = math.ceil(2 * len(TESTS) / level)  # a smallest p of half the level
+        self.exchange = Exchange(self.member, counts, max(1999, fewest), seed, tests)
+        self._quick = Exchange(self.member, counts, max(499, fewest), seed, tests)
 
     def gather(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[R] to the highest of each subject, [n], and the row that has it."""
@@ -315,7 +318,7 @@ def copy_rungs(sides: Sides, suffix: str = "", seed: int = 0, trials: int = 50, 
     made, searches = [], {}
     for space, real, drawn in spaces:
         try:
-            subjects = Subjects(sides.subjects[real], sides.member[real], seed)
+            subjects = Subjects(sides.subjects[real], sides.member[real], seed, ALPHA / (rungs or len(spaces)))
         except InputError as e:
             made.append(Rung(space.name, reason=f"{e.found}; needs {e.expected}"))
             continue

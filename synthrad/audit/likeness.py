@@ -353,7 +353,7 @@ def groups_of(rows: Manifest) -> dict[str, np.ndarray]:
     for k, name in enumerate(rows.info.classes):
         found[name] = labels[:, k] == 1
     if labels.shape[1] > 1:
-        found["no finding"] = (labels == 0).all(1)
+        found.setdefault("no finding", (labels == 0).all(1))
     for attribute in rows.info.attributes:
         values = rows.column(f"attribute:{attribute}")
         named = sorted(set(values) - {""})

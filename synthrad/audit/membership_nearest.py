@@ -18,7 +18,7 @@ from torch import Tensor
 from synthrad.audit.copying import Subjects, copy_rung
 from synthrad.audit.leaks import plant
 from synthrad.audit.membership import attack
-from synthrad.audit.rungs import Rung
+from synthrad.audit.rungs import ALPHA, Rung
 from synthrad.audit.sides import Sides
 from synthrad.errors import InputError
 
@@ -102,7 +102,7 @@ def nearest_rung(sides: Sides, suffix: str = "", *, rungs: int, seed: int = 0, t
         suffix: of its name. rungs: of the whole audit.
     """
     try:
-        subjects = Subjects(sides.subjects, sides.member, seed)
+        subjects = Subjects(sides.subjects, sides.member, seed, ALPHA / rungs)
     except InputError as e:
         return Rung(NAME + suffix, reason=f"{e.found}; needs {e.expected}")
     space = NearestSpace(sides.synthetic, sides.real, sides.other, seed)

@@ -108,7 +108,7 @@ def weights_rungs(weights: Weights, members: Manifest, real: Manifest, *, rungs:
         patients = Patients(np.asarray(rows.column("subject")), np.asarray(rows.column("split") == "train"), seed)
     except InputError as e:
         return [Rung(name, reason=f"{e.found}; needs {e.expected}") for name in weights.names]
-    asked = _asked(weights, rows, patients, real)
+    asked = _asked(weights, rows, members, patients, real)
     chosen, others = _to_plant(asked, copies, seed), int((~asked.patients.member[asked.patients.of_image]).sum())
     images = sum((showings + 1) * int(np.isin(asked.owner, c).sum()) + others for c in chosen) + len(asked.pictures)
     made: list[Rung] = []
@@ -126,11 +126,14 @@ def _shown(weights: Weights, members: Manifest) -> Manifest:
     return members.take(np.flatnonzero(masked_rows(members, weights.spec) & shown))
 
 
-def _asked(weights: Weights, rows: Manifest, patients: Patients, real: Manifest) -> Asked:
+def _asked(weights: Weights, rows: Manifest, members: Manifest, patients: Patients, real: Manifest) -> Asked:
     """Pictures of these rows, and of patients whom no part of the generator was trained on."""
     strange = np.isin(real.column("split"), ("val", "audit")) & ~np.isin(real.column("digest"), list(weights.lineage.fingerprints()))
     rest = real.take(np.flatnonzero(strange & (real.column("source") == "real") & masked_rows(real, weights.spec)))
     gap = f"{patients.left_out} training patients were not compared: no test patient has as many images as they" if patients.left_out else ""
+    train = members.where(split="train")
+    if unseen := len(set(train.column("subject")) - set(rows.column("subject"))):
+        gap += f"{'; ' if gap else ''}{unseen} training patients were not compared: --real has other images of them, or no masks, than the generator was shown"
     held = read_pictures(rest, weights.spec, weights.where) if len(rest) else None
     return Asked(read_pictures(rows, weights.spec, weights.where), patients, held, np.asarray(rest.column("subject")), gap)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from synthrad.audit.copying import Search, Subjects, copy_rung
 from synthrad.audit.judges import fit_verifier, small
 from synthrad.audit.leaks import BEYOND, WITHIN, plant
-from synthrad.audit.rungs import Rung
+from synthrad.audit.rungs import ALPHA, Rung
 from synthrad.audit.sides import Sides, Witnesses
 from synthrad.errors import InputError
 from synthrad.metrics.adherence import Resampled, interval_of, subject_weights
@@ -145,7 +145,7 @@ def reidentification_rung(sides: Sides, verifier: Verifier | None, suffix: str =
         return Rung(name, reason=f"{able}; needs {LEAST_AUC} with 95 % certainty: more patients with two images in the split audit, which has "
                                  f"{taught(sides.witnesses)}", facts=facts), None
     try:
-        subjects = Subjects(sides.subjects, sides.member, seed)
+        subjects = Subjects(sides.subjects, sides.member, seed, ALPHA / rungs)
     except InputError as e:
         return Rung(name, reason=f"{e.found}; needs {e.expected}", facts=facts), None
     counts = np.bincount(subjects.of_image)

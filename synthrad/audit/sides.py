@@ -103,19 +103,25 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
     if masks is None or real_masks is None:
         masks = real_masks = None
     rest = real.take(np.flatnonzero(((split == "val") | (split == "audit")) & (real.column("source") == "real")))
+    rest = rest.take(np.flatnonzero(strangers(drawn.info.lineage, rest)))
     other = _read(rest, size, {}, "reading other real images")[0] if len(rest) else None
     return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, rest, said,
                  _witnesses(drawn.info.lineage, real, size, layers))
 
 
-def _witnesses(lineage: Lineage, real: Manifest, size: tuple[int, int], layers: dict) -> Witnesses | None:
-    """The split audit, less who had a part in the set."""
-    rows = real.where(split="audit", source="real")
+def strangers(lineage: Lineage, rows: Manifest) -> np.ndarray:
+    """bool [rows]: whose subjects and images had no part in the set, as far as its lineage tells."""
     told, key = lineage.seen_with(project_key()), project_key()
     had_part, seen = told.trained_on() | told.selected_on(), told.fingerprints()
     people, digests = rows.column("subject"), rows.column("digest")
-    strangers = {s for s in set(people) if not hash_subjects(real.info.id, [s], key) & had_part}
-    rows = rows.take([k for k in range(len(rows)) if people[k] in strangers and digests[k] not in seen])
+    known = {s for s in set(people) if not hash_subjects(rows.info.id, [s], key) & had_part}
+    return np.array([p in known and d not in seen for p, d in zip(people, digests, strict=True)], bool)
+
+
+def _witnesses(lineage: Lineage, real: Manifest, size: tuple[int, int], layers: dict) -> Witnesses | None:
+    """The split audit, less who had a part in the set."""
+    rows = real.where(split="audit", source="real")
+    rows = rows.take(np.flatnonzero(strangers(lineage, rows)))
     if not len(rows):
         return None
     _check_files(rows, "--real")

@@ -59,13 +59,15 @@ class Exchange:
         member: bool [n]. strata: [n], any labels (how many images a subject has: a score is a maximum over
             them); members and non-members are compared within each.
         permutations: assignments that are drawn. seed: of these.
+        tests: those of TESTS that are combined.
 
     Raises:
         InputError: fewer than 20 members or non-members in strata that hold both.
     """
 
     def __init__(self, member: np.ndarray, strata: Sequence[object] | np.ndarray,
-                 permutations: int = 1999, seed: int = 0):
+                 permutations: int = 1999, seed: int = 0, tests: Sequence[str] = TESTS):
+        self.tests = tuple(tests)
         self.member = np.asarray(member, dtype=bool)
         self.stratum = np.unique(np.asarray(strata), return_inverse=True)[1].reshape(-1)
         groups = [np.flatnonzero(self.stratum == s) for s in range(self.stratum.max(initial=-1) + 1)]
@@ -117,7 +119,7 @@ class Exchange:
         p = {name: _p(values) for name, values in (("run", run), ("top", top), ("ranks", ranks))}
         p["tail"] = self._tail(scores, member)
         members, others = self.subjects
-        return MemberTest(p, min(1.0, len(TESTS) * min(p.values())), int(run[0]), int(top[0]), top_of,
+        return MemberTest(p, min(1.0, len(self.tests) * min(p[t] for t in self.tests)), int(run[0]), int(top[0]), top_of,
                           float(top.mean()), self._auc(scores, member), 1 / (others + 1))
 
     def _weights(self, scores: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ def _names(rungs: Sequence[str], most: int = 3) -> str:
 
 
 def find_audits(folder: Path, pools: Mapping[str, Sequence[Manifest]], real: Manifest, manifest: str) -> list[SetAudit]:
-    """The newest audit of each set that a study drew or imported.
+    """The newest audit of each set that a study drew or imported; one that failed goes before those that did not.
 
     Args:
         folder: run folder; every audit.json below it is looked at. pools: source -> its sets, one a draw.
@@ -88,7 +88,9 @@ def find_audits(folder: Path, pools: Mapping[str, Sequence[Manifest]], real: Man
     for path in sorted(folder.rglob(RECORD), key=lambda p: (p.stat().st_mtime_ns, p)):
         try:
             record = read_record(path)
-            known[record["set_digest"]] = path, record
+            before = known.get(record["set_digest"])
+            if before is None or not _failed(before[1]) or _failed(record):  # a set that failed once is not cleared by another seed
+                known[record["set_digest"]] = path, record
         except InputError as e:
             refused[path] = e.found
     found = []
@@ -103,6 +105,10 @@ def find_audits(folder: Path, pools: Mapping[str, Sequence[Manifest]], real: Man
             shown = tuple(str(p.relative_to(folder)) for name in ("copies.png", "pairs.png") if (p := path.with_name(name)).is_file())
             found.append(SetAudit(source, draw, command, "", record, accepted_reasons(path), record["real_digest"] == real.digest, shown))
     return found
+
+
+def _failed(record: Mapping[str, Any]) -> bool:
+    return any(r["verdict"] == "fail" for r in record["rungs"])
 
 
 def _command(folder: Path, source: str, draw: int, made: Manifest, manifest: str) -> str:
@@ -148,8 +154,6 @@ def views(audits: Sequence[SetAudit]) -> list[dict[str, Any]]:
         rungs = [{"rung": r, "auc": r.auc or (r.facts.get("auc"), None, None), "weakest": r.weakest() if r.power and r.claims else None,
                   "accepted": a.accepted.get(r.name, ""),
                   "power": [{"leak": leak, "claimed": leak in r.claims, "rates": rates} for leak, rates in r.power.items()]} for r in a.rungs]
-        likeness = a.record.get("likeness") if a.record else None
-        rows = [{**row, "name": METRICS.get(row["metric"], row["metric"].replace("_", " "))} for row in likeness] if isinstance(likeness, list) else []
-        out.append({"audit": a, "rungs": rungs, "likeness": rows,
-                    "unlike": likeness if isinstance(likeness, str) else "", "enough": ENOUGH_POWER})
+        rows = [{**row, "name": METRICS.get(row["metric"], row["metric"].replace("_", " "))} for row in a.record["likeness"] if not row["group"]] if a.record else []
+        out.append({"audit": a, "rungs": rungs, "likeness": rows, "enough": ENOUGH_POWER})
     return out

@@ -230,7 +230,9 @@ def _constant(found: Sequence[Replicate]) -> list[str]:
 
 
 def _extremes(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
-    lines = []
+    lines: list[str] = []
+    if not rows:
+        return lines
     table = pd.DataFrame(rows)
     for arm, mine in table[table["reference"] == REFERENCE].groupby("arm", sort=False):
         best, worst = mine.loc[mine["difference"].idxmax()], mine.loc[mine["difference"].idxmin()]

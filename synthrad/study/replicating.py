@@ -58,6 +58,9 @@ def write_replicates(study_file: Path, number: int, out: Path, data: Path) -> li
         folder, path = data / f"{Path(study.manifest).name}_{study.name}_r{k}", out / f"{study.name}_r{k}.yaml"
         if not (folder / "dataset.yaml").is_file():
             resplit(real, k).write(folder)
+        elif sorted((known := Manifest.read(folder)).column("digest")) != sorted(real.column("digest")):
+            raise InputError(str(folder), f"{len(known)} other images than those of {study.manifest}", "a split of the same images",
+                             "move it, or name another --data")
         text = yaml.safe_dump(_of(raw, study.name, k, str(folder)), sort_keys=False, width=150)
         told = f"# synthrad study run {path}\n# Replicate {k} of {number} of {study_file}: own split, own generator seed and draw.\n{text}"
         if path.is_file() and path.read_text() != told:

@@ -8,7 +8,8 @@ import yaml
 from tiny_set import make
 
 from synthrad.__main__ import main
-from synthrad.audit.command import _mac
+from synthrad.audit.command import VERSION, _mac
+from synthrad.audit.likeness import Likeness
 from synthrad.audit.rungs import Rung
 from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
 from synthrad.records import Manifest
@@ -17,7 +18,10 @@ POWER = {"exact": {1: 0.5, 5: 1.0}, "flipped": {1: 0.4, 5: 0.85}}
 RUNGS = [Rung("copies/images", p=0.3, adjusted=0.3, power=POWER, claims=("exact", "flipped"), planted=5, reason="2 of 9",
               facts={"matches": [{"subject": "secret7", "real": "secret7.png"}]}, verdict="pass"),
          Rung("membership", auc=(0.51, 0.4, 0.59), p=0.4, adjusted=0.4, power={"exact": {5: 0.9}}, claims=("exact",), planted=5, verdict="pass")]
-LIKE = [{"metric": "kid", "value": 1.234, "low": 1.0, "high": 2.0, "null": -0.01, "null_low": None, "null_high": None, "images": 9, "best": "0"}]
+LIKE = [Likeness("kid", 1.234, 1.0, 2.0, -0.01, images=9, best="0", space="radiomics").to_dict(),
+        Likeness("kid", 0.5, 0.4, 0.6, 0.0, images=9, best="0", space="structure").to_dict(),
+        Likeness("kid", 99.25, 0.4, 0.6, 0.0, images=9, best="0", space="radiomics", group="sex=F").to_dict(),
+        Likeness("coverage", space="radiomics", reason="needs 20, has 3").to_dict()]
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def made(tmp_path) -> Manifest:
 
 
 def written(tmp_path, made, rungs, **more):
-    record = {"identity": "i", "set": made.info.name, "set_digest": made.digest, "real": "tiny", "banner": "", "looks": 1, "trials": 20, "synthrad": "9",
+    record = {"identity": "i", "set": made.info.name, "set_digest": made.digest, "format": VERSION, "real": "tiny", "banner": "", "looks": 1, "trials": 20, "synthrad": "9",
               "rungs": [r.to_dict() for r in rungs], "likeness": LIKE} | more
     record = json.loads(json.dumps(record))
     (tmp_path / "audit.json").write_text(json.dumps(record | {"mac": _mac(record)}))
@@ -62,7 +66,7 @@ def test_a_set_whose_gate_is_closed_begins_with_that(tmp_path, made):
     text = carded(tmp_path, made, open_, banner="lineage unknown", looks=3)
     first = text.split("---")[2].strip().splitlines()[2]
     assert first.startswith("**NOT CLEARED FOR RELEASE**") and "copies/masks: fail; lineage: lineage unknown" in first and "attributes" not in first
-    assert r"| the table \| has none |" in text and "set number 3" in text and "Not verified: lineage unknown." in text
+    assert r"| the table \| has none |" in text and "audit number 3" in text and "Not verified: lineage unknown." in text
     assert "no licence was given" in text and yaml.safe_load(text.split("---")[1])["license"] == "unknown"
 
 

@@ -1,12 +1,14 @@
 """Audits in the report: found by the digest of the set, believed with their seal only, each rung with its power."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 from fake_run import write_images
 
-from synthrad.audit.command import _mac, read_record
+from synthrad.audit.command import VERSION, _mac, read_record
+from synthrad.audit.likeness import Likeness
 from synthrad.audit.rungs import Rung
 from synthrad.errors import InputError
 from synthrad.records import Manifest
@@ -19,10 +21,13 @@ RUNGS = [Rung("copies/images", p=0.2, adjusted=0.4, reason="2 of 12 lie above al
          Rung("membership", p=0.01, adjusted=0.02, auc=(0.7, 0.62, 0.78), reason="members are told", verdict="fail"),
          Rung("attributes", reason="no such test")]
 
+LIKE = [Likeness("kid", 0.25, 0.1, 0.4, -0.01, space="radiomics", best="0").to_dict(), Likeness("kid", 9.75, space="radiomics", group="sex=F").to_dict(),
+        Likeness("coverage", space="radiomics", reason="needs 20, has 3").to_dict()]
+
 
 def write_record(path, drawn, real, rungs=RUNGS, **more):
     record = {"identity": "i", "set": "s", "set_digest": drawn.digest, "images": len(drawn), "real": "real", "real_digest": real.digest, "banner": "", "looks": 1,
-              "trials": 20, "rungs": [r.to_dict() for r in rungs], "likeness": "too few patients", "synthrad": "0"} | more
+              "trials": 20, "rungs": [r.to_dict() for r in rungs], "likeness": LIKE, "format": VERSION, "synthrad": "0"} | more
     record = json.loads(json.dumps(record))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record | {"mac": _mac(record)}))
@@ -84,3 +89,14 @@ def test_the_ladder_tells_the_weakest_claimed_leak_and_no_patient(tmp_path, sets
     assert len(power(found).rows) == 6 and ("copies/images", "blurred", "no", 5, 0.3) in power(found).rows
     for text in (ladder(found).csv(), power(found).csv(), found.says):
         assert "secret" not in text
+
+
+def test_a_set_that_failed_is_not_cleared_by_a_later_audit_and_an_old_record_is_not_believed(tmp_path, sets):
+    real, drawn, _ = sets
+    passed = [Rung("copies/images", p=0.5, adjusted=0.5, verdict="pass")]
+    write_record(tmp_path / "audits" / "a" / "draw0" / "audit.json", drawn, real, format=VERSION - 1)
+    assert "another version" in find_audits(tmp_path, {"a": [drawn]}, real, "data/real")[0].refused
+    for k, rungs in enumerate((RUNGS, passed)):
+        write_record(tmp_path / str(k) / "audit.json", drawn, real, rungs)
+        os.utime(tmp_path / str(k) / "audit.json", (k + 10**9, k + 10**9))
+    assert "FAILED" in find_audits(tmp_path, {"a": [drawn]}, real, "data/real")[0].says
