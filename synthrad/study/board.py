@@ -2,7 +2,7 @@
 
 In each fit's run: its row of the hparams table, final test metrics and precision-recall curves. In the run `tensorboard`: means and
 bands over seeds, differences, answers and audits as text, images in feature space. The fits themselves draw the same validation
-images in the same slots (see tasks.validation_images).
+images in the same slots (`val/image, target, prediction`; tasks.training.show).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from google.protobuf import text_format
 from PIL import Image
@@ -13,6 +14,7 @@ from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard import SummaryWriter
 
+from synthrad.audit.rungs import Rung
 from synthrad.cases import CASE_COLUMNS, read_cases, write_cases
 from synthrad.measurements import Measurement
 from synthrad.study.audits import SetAudit
@@ -85,8 +87,8 @@ def test_texts_hold_the_verdicts_and_the_audit(fake):
 
 
 def test_an_audit_is_a_table_of_rungs():
-    rung = {"name": "copies", "verdict": "fail", "reason": "3 of 5 | <b>", "p": 0.01, "adjusted": 0.02}
-    record = {"rungs": [rung], "banner": "", "set_digest": "x"}
+    rung = Rung("copies", 0.01, reason="3 of 5 | <b>", adjusted=0.02, verdict="fail")
+    record = {"rungs": [rung.to_dict()], "banner": "", "set_digest": "x"}
     text = audit_text(SetAudit("gan", 1, "", record=record))
     assert text.startswith("The set gan, draw 1 FAILED its audit (copies).")
     assert "| copies | fail | 0.020 |" in text and "3 of 5 &#124; &lt;b&gt; |" in text
@@ -150,8 +152,6 @@ def classified(home, positive: int):
     probability[19] = 0.95
     base = dict(kind="classification", task="labels", net="n", arm="real_only", seed=0, external="", layer="", class_name="caries",
                 tp=-1, fp=-1, fn=-1, tn=-1, threshold=0.5)  # fmt: skip
-    import pandas as pd
-
     table = pd.DataFrame([{**base, "image": f"i{k}", "subject": f"s{k}", "probability": p, "target": float(t)}
                           for k, (p, t) in enumerate(zip(probability, target, strict=True))])[list(CASE_COLUMNS)]  # fmt: skip
     write_cases(home / "cases.parquet", table)
