@@ -289,19 +289,19 @@ def fit(folder: Path, key: str) -> None:
 
 
 def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None) -> Path:
-    """Gather the cases of every fit, compare, write report.html, summary.jsonl and the study-level scalars.
+    """Gather the cases of every fit, compare, write report.html, summary.jsonl and what TensorBoard shows.
 
     Args:
         opened: as `open_run` returns it, where the study file may have changed since graph.json was written.
     """
+    from synthrad.study.board import write_board
     from synthrad.study.gathering import gather
     from synthrad.study.report import write_report
     from synthrad.study.summary import write_summary
-    from synthrad.study.tensorboard import write_study_scalars
 
     study, manifest, plan, graph = opened or open_run(folder)
     facts = gather(folder, study, manifest, plan, graph)
-    write_study_scalars(folder, facts.measurements, facts.explore)
+    write_board(folder, facts, study, manifest, [name for name, source in graph["sources"].items() if "pool" in source])
     write_summary(folder, facts)
     return write_report(folder, facts)
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthrad.measurements import Measurement
+from synthrad.study.board_fits import FINAL, FIT
 from synthrad.study.verdicts import Comparison
 
 if TYPE_CHECKING:
     from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-FIT = "*/*/*/seed*"  # <task>/<net>/<arm>/seed<k> inside a run folder
 Points = dict[int, list[float]]  # x -> values of the seeds
 Chart = dict[str, Points]  # arm -> points
 Bands = dict[str, dict[int, dict[str, float]]]  # arm -> x -> mean, low, high
@@ -138,7 +138,7 @@ def _scalars(fit: Path) -> Iterator[tuple[str, int, float]]:
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
         events.Reload()
         for tag in events.Tags()["scalars"]:
-            if tag in ("epoch", "hp_metric"):
+            if tag in ("epoch", "hp_metric") or tag.startswith(FINAL):
                 continue
             last = {e.step: float(e.value) for e in events.Scalars(tag)}
             yield from ((tag, step, value) for step, value in last.items() if np.isfinite(value))
