@@ -44,20 +44,20 @@ class ControlledDiffusion(Diffusion):
             not needed, and to go on with a fit it is.
         mask_drop_rate: share of images that train with a mask of zeros, as one that is not given looks.
         flash, recompute: as Diffusion has them, of base and branch.
-        max_images, mask_encoding, lr, warmup_images, ema_half_life_images, ema_rampup, label_dropout, drop_rate, accumulate, times,
-            sampler, steps, guidance, guidance_interval: as Diffusion has them, of the branch.
+        max_images, mask_encoding, lr, warmup_images, ema_half_life_images, ema_rampup, label_dropout, drop_rate, prompt_drop_rate, accumulate,
+            times, sampler, steps, guidance, guidance_interval: as Diffusion has them, of the branch.
     """
 
     draws_from_masks = True  # whatever its settings
 
     def __init__(self, base: str, max_images: int = 1_000_000, mask_drop_rate: float = 0.1, mask_encoding: MaskEncoding = "onehot",
                  lr: float = 1e-4, warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
-                 label_dropout: float = 0.1, drop_rate: float = 0.1, accumulate: int = 1, times: Literal["uniform", "logit_normal"] = "uniform",
+                 label_dropout: float = 0.1, drop_rate: float = 0.1, prompt_drop_rate: float = 0.0, accumulate: int = 1, times: Literal["uniform", "logit_normal"] = "uniform",
                  sampler: Sampler = "dpm_multistep", steps: int = 25, guidance: float = 1.0,
                  guidance_interval: tuple[float, float] = (0.0, 1.0), flash: bool = True, recompute: bool = False):
         super().__init__(max_images=max_images, masks="given", mask_encoding=mask_encoding, lr=lr, warmup_images=warmup_images,
                          ema_half_life_images=ema_half_life_images, ema_rampup=ema_rampup, label_dropout=label_dropout,
-                         drop_rate=drop_rate, accumulate=accumulate, times=times, sampler=sampler, steps=steps, guidance=guidance,
+                         drop_rate=drop_rate, prompt_drop_rate=prompt_drop_rate, accumulate=accumulate, times=times, sampler=sampler, steps=steps, guidance=guidance,
                          guidance_interval=guidance_interval, flash=flash, recompute=recompute)
         self.hparams.update(masks="given", autoencoder=None)  # the command line notes only what this class takes
         self._of_base: dict[str, Any] | None = None  # what checkpoints keep of it beside its weights

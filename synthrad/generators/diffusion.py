@@ -58,6 +58,7 @@ class Diffusion(ConditionalGenerator):
         ema_half_life_images: of the averaged net that samples; at most ema_rampup times the images shown.
         label_dropout: share of images that train with some labels and attributes made unknown, see nets.encoding.forget.
         drop_rate: share of images that train with none of them: what guidance steers away from.
+        prompt_drop_rate: share that trains without its prompt, its labels and attributes kept: so that prompts may be left out.
         accumulate: parts that a batch is worked through in, for less memory.
         text: what reads prompts (data.prompt), whose tokens the net attends to: words = a small transformer over words that is
             trained along; a folder or hub id of a transformers model = that one, frozen, from its own files also at sampling;
@@ -82,7 +83,7 @@ class Diffusion(ConditionalGenerator):
                  prediction: Prediction = "v", min_snr: float | Literal["auto"] | None = "auto", times: Literal["uniform", "logit_normal"] = "uniform",
                  masks: Literal["draw", "given"] = "draw", mask_encoding: MaskEncoding = "onehot", lr: float = 1e-4,
                  warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
-                 label_dropout: float = 0.1, drop_rate: float = 0.1, accumulate: int = 1, sampler: Sampler = "dpm_multistep",
+                 label_dropout: float = 0.1, drop_rate: float = 0.1, prompt_drop_rate: float = 0.0, accumulate: int = 1, sampler: Sampler = "dpm_multistep",
                  text: str | None = None, text_length: int | None = None, text_width: int = 128, vector: bool = True,
                  steps: int = 25, guidance: float = 1.0, guidance_interval: tuple[float, float] = (0.0, 1.0)):
         super().__init__()
@@ -116,6 +117,8 @@ class Diffusion(ConditionalGenerator):
         preflight.check_drawing(self.drawing, self.undirected, bool(c_dim or h.text))
         if h.text is not None and "prompt" not in spec:
             raise InputError("model.text", f"{h.text!r}, and no data.prompt", "a template of prompts", 'set data.prompt, such as "{findings}"')
+        if h.prompt_drop_rate and "prompt" not in spec:
+            raise InputError("model.prompt_drop_rate", f"{h.prompt_drop_rate}, and no data.prompt", "0, or a template of prompts", "set data.prompt and model.text")
         if not h.vector and h.text is None:
             raise InputError("model.vector", "false without model.text", "true, or a reader of prompts", "set model.text to words")
         if (h.prediction == "velocity") != (h.schedule == "rectified_flow") and h.prediction != "x0":
@@ -210,7 +213,10 @@ class Diffusion(ConditionalGenerator):
         guards.check_batch(batch.image, batch.attributes, self.images_seen)
         real, c = self.encode(batch)
         dropped = torch.rand(len(c), 1, device=c.device) < self.hparams.drop_rate
-        c, prompts = c.masked_fill(dropped, 0.0), self._prompts(batch.index, dropped[:, 0].tolist())
+        untold = dropped[:, 0]
+        if self.hparams.prompt_drop_rate:
+            untold = untold | (torch.rand(len(c), device=c.device) < self.hparams.prompt_drop_rate)
+        c, prompts = c.masked_fill(dropped, 0.0), self._prompts(batch.index, untold.tolist())
         k = len(self.spec["channels"]) if self.wants_masks else real.shape[1]
         picture, given = real[:, :k], real[:, k:]
         if self._latents is not None:

@@ -45,7 +45,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise InputError(f"model.{name}", str(value), f"a finite number of at least {bound}")
     if (levels := options.get("channels")) is not None and not len(levels):
         raise InputError("model.channels", "no level", "feature maps of each level, such as [64, 128]")
-    for name in ("style_mixing", "mask_scale", "mask_drop_rate", "label_dropout", "drop_rate", "ada_fixed", "ada_target"):
+    for name in ("style_mixing", "mask_scale", "mask_drop_rate", "label_dropout", "drop_rate", "prompt_drop_rate", "ada_fixed", "ada_target"):
         value = options.get(name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"model.{name}", str(value), "a number from 0 to 1")

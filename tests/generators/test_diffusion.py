@@ -152,6 +152,7 @@ def test_the_rate_rises_and_the_average_follows():
     ({"attention": (True,)}, "expected 2, as model.channels has"),
     ({"channels": (), "attention": ()}, "model.channels: found no level"),
     ({"drop_rate": 1.5}, "drop_rate: found 1.5"),
+    ({"prompt_drop_rate": 0.5}, "prompt_drop_rate: found 0.5, and no data.prompt"),
     ({"steps": 0}, "sampler steps: found 0"),
     ({"min_snr": 0.0}, "min_snr: found 0"),
     ({"res_blocks": 0}, "res_blocks: found 0"),

@@ -70,16 +70,16 @@ def test_what_is_dropped_is_an_empty_prompt_and_what_is_forgotten_is_not_named(r
     monkeypatch.setattr(Diffusion, "_tokens", lambda self, net, prompts: seen[-1].append(list(prompts)) or tokens(self, net, prompts))
     monkeypatch.setattr(Diffusion, "encode", lambda self, batch: (seen.append([]), encode(self, batch), seen[-1].append(self.remembered))[1])
     options = {"channels": (8, 16), "attention": (False, True), "res_blocks": 1, "head_channels": 8, "text": "words", "text_width": 16}
-    for drop, forgets in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
+    for drop, alone, forgets in ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)):
         data = GenerationDataModule(str(real), (16, 16), 8, min_subjects=2, prompt="{findings}, {sex}")
         seen.clear()
-        tiny_gan.trainer().fit(Diffusion(**options, max_images=64, drop_rate=drop, label_dropout=forgets), data)
+        tiny_gan.trainer().fit(Diffusion(**options, max_images=64, drop_rate=drop, prompt_drop_rate=alone, label_dropout=forgets), data)
         assert len(seen) == 8
         for known, prompts in seen:
             for row, prompt in zip(known.tolist(), prompts, strict=True):
                 words = [c for c, v in zip(("caries", "implant"), row[:2], strict=True) if v]
                 words = ["no finding"] if row[:4] == [0, 0, 1, 1] else words
-                assert prompt == ("" if drop else ", ".join([*words, *(v for v, hot in zip("fm", row[4:], strict=True) if hot)]))
+                assert prompt == ("" if drop or alone else ", ".join([*words, *(v for v, hot in zip("fm", row[4:], strict=True) if hot)]))
     assert any(not all(row[2:4]) for known, _ in seen for row in known.tolist())
 
 
