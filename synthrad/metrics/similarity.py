@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-MEMORY = 64 * 2**20  # bytes of blocks held at once, whatever the size of the sets
+MEMORY = 56 * 2**20  # bytes of blocks held at once, whatever the size of the sets
 MOST_PIXELS = 2**31 // 2**14 - 1  # of 8-bit images: their products of at most 2^14 then sum up below 2^31
 ROWS_AT_ONCE = 64  # of integer products made correlations: they stay in the cache
 FLAT = 1e-6  # norm per pixel below which an image counts as flat
@@ -71,7 +71,7 @@ def standardise(images: np.ndarray) -> Tensor:
     """
     import torch
 
-    rows = torch.from_numpy(np.array(images, dtype=np.float32, order="C").reshape(len(images), -1))
+    rows = torch.from_numpy(np.ascontiguousarray(images)).reshape(len(images), -1).to(torch.float32, copy=True)
     rows -= rows.mean(1, keepdim=True)
     rows -= rows.mean(1, keepdim=True)  # what rounding left of a large offset
     norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
@@ -161,9 +161,9 @@ def nearest_images(
 
     n, m = len(queries), len(references)
     pixels, views = int(np.prod(queries.shape[1:])), 1 + flip
-    most = int(np.clip(memory_bytes // (8 * views * max(1, pixels)), 1, 4096))  # rows of queries, half the memory in float32
-    step = max(1, most * views // 4)  # a block of references is prepared again for each block of queries: these are the larger ones
     small = 0 < pixels <= MOST_PIXELS and queries[:1].dtype == references[:1].dtype == np.uint8
+    most = int(np.clip(memory_bytes // (8 * views * max(1, pixels)), 1, 4096))  # rows of queries, half the memory in float32
+    step = max(1, most * views // 4)  # a block of references is prepared again for each block of queries
     best, index, flipped = torch.full((n,), -math.inf), torch.full((n,), -1), torch.zeros(n, dtype=torch.bool)
     for first in range(0, n, most):
         rows = slice(first, min(first + most, n))
