@@ -20,6 +20,7 @@ from tqdm import tqdm
 from synthrad.audit.sides import Sides
 from synthrad.audit.spaces import FeatureMap, folder_of, keep, read_kept, rows_of
 from synthrad.audit.task_net import TaskNet
+from synthrad.measurements import without_nan
 from synthrad.metrics.coverage import manifold, vendi
 from synthrad.metrics.features import Standardizer, structure
 from synthrad.metrics.fidelity import (
@@ -108,7 +109,7 @@ class Likeness:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which knows no NaN."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        return without_nan(asdict(self))
 
 
 @dataclass(frozen=True)
