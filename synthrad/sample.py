@@ -71,9 +71,8 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     Raises:
         InputError: `out` holds another set, truncation is not in (0, 1], or a class that the generator never saw is asked for.
     """
-    from tqdm import tqdm
-
     from synthrad.generators.preflight import check_asked  # loads torch
+    from synthrad.progress import progress
 
     _check_truncation(truncation)
     if truncation != 1 and not getattr(generator, "takes_truncation", True):
@@ -100,7 +99,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     if _is_finished(out, settings):
         return Manifest.read(out)
     blocks = []
-    with tqdm(total=len(conditions), desc="sampling", unit="image", disable=None) as bar:
+    with progress(total=len(conditions), desc="sampling", unit="image") as bar:
         for start in range(0, len(conditions), block_size):
             mark = out / BLOCKS / f"{start:06d}.json"
             rows = _finished_block(mark, out)

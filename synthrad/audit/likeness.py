@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-from tqdm import tqdm
 
 from synthrad.audit.sides import Sides
 from synthrad.audit.spaces import FeatureMap, folder_of, keep, read_kept, rows_of
@@ -37,6 +36,7 @@ from synthrad.metrics.fidelity import (
 )
 from synthrad.metrics.novelty import copying_test, likelihood_gap
 from synthrad.metrics.pair_similarity import within_set
+from synthrad.progress import progress
 from synthrad.records import HERE, Manifest
 from synthrad.statistics.jackknife import jackknife
 
@@ -174,7 +174,7 @@ def _by_group(sets: Sets) -> list[Likeness]:
     if names and not any(sets.of_group(n).synthetic.people for n in names):
         found.append(Likeness("all", group="classes and subgroups", reason="the synthetic images tell no label or attribute"))
         names = []
-    for name in tqdm(names, desc="classes and subgroups", unit="group", disable=None):
+    for name in progress(names, desc="classes and subgroups", unit="group"):
         part = sets.of_group(name)
         rows = [Likeness("all", reason=reason)] if (reason := part.lacking()) else _of_group(part)
         found += [replace(r, group=name) for r in rows]
