@@ -310,8 +310,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--truncation", type=float, nargs="+", default=[1.0], metavar="PSI",
                    help="1 = as trained, less = closer to the mean (default 1); several for a --sheet that compares them")
     diffusion = p.add_argument_group("diffusion models", "Each as the model was trained to be drawn from, unless given.")
-    diffusion.add_argument("--sampler", choices=["ddpm", "ddim", "dpm_multistep", "heun"])
-    diffusion.add_argument("--sampler-steps", type=int, metavar="N", help="calls of the net an image (heun: twice as many)")
+    diffusion.add_argument("--sampler", choices=["ddpm", "ddim", "pndm", "dpm_multistep", "unipc", "heun"])
+    diffusion.add_argument("--sampler-steps", type=int, metavar="N", help="calls of the net an image (pndm: one more; heun: twice as many)")
     diffusion.add_argument("--guidance", type=float, metavar="SCALE", help="1 = the condition as learned; more = exaggerated, with "
                            "less variety")
     diffusion.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times at which guidance steers, from 0 "

@@ -23,8 +23,8 @@ from synthrad.conditioning import Condition, Images
 from synthrad.data.prompts import Prompt
 from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided, inpainting
 from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
-from synthrad.diffusion.samplers import Sampler, sample
-from synthrad.diffusion.schedules import Kind, NoiseSchedule, Spacing, times
+from synthrad.diffusion.samplers import Sampler, sample, spacing_of
+from synthrad.diffusion.schedules import Kind, NoiseSchedule, times
 from synthrad.errors import InputError
 from synthrad.generators import guards, preflight
 from synthrad.generators.autoencoder import Autoencoder
@@ -66,7 +66,8 @@ class Diffusion(ConditionalGenerator):
         text_length: words or tokens of the longest prompt; null = 32 words, or as many tokens as the model takes.
         text_width: of a token, for words.
         vector: whether the net is told labels and attributes as a vector, too; false = by prompts alone.
-        sampler: of `sample`: ddpm or ddim (even steps), dpm_multistep or heun (steps even in the logarithm of the noise).
+        sampler: of `sample`: ddpm, ddim or pndm (even steps), dpm_multistep, unipc or heun (steps even in the logarithm of the noise);
+            see diffusion.samplers.
         steps: of the sampler. ddpm and ddim want 100 or more: with 25 even steps, samples differ in brightness by a quarter less
             than the data. guidance: scale, 1 = the condition as learned. guidance_interval: times at which it is applied.
             All four are what `sample` does unless `draw_with` says otherwise.
@@ -303,7 +304,6 @@ class Diffusion(ConditionalGenerator):
         if masks is not None:
             masks = self._fit_masks(masks, shape[1:])
         noise = noises_of(seeds, shape, self.device)
-        spacing: Spacing = "even" if how["sampler"] in ("ddpm", "ddim") else "log_snr"
         prompts = self._asked_prompts(condition, len(seeds))
         told, untold = self._denoiser(c, masks, prompts), self._denoiser(torch.zeros_like(c), masks, prompts and [""] * len(prompts))
         denoise = guided(told, untold, how["guidance"], tuple(how["guidance_interval"]))
@@ -317,7 +317,7 @@ class Diffusion(ConditionalGenerator):
                 inside = condition.inside[:, None].to(self.device, torch.float32)
                 denoise = inpainting(denoise, start, F.adaptive_max_pool2d(inside, shape[1:]))
         last = 1.0 if start is None else condition.strength
-        at = times(how["steps"], spacing, self.noise_schedule, last, most=160 / self.noise_schedule.shift)
+        at = times(how["steps"], spacing_of(how["sampler"]), self.noise_schedule, last, most=160 / self.noise_schedule.shift)
         out = sample(how["sampler"], denoise, self.noise_schedule, x, at, noise)
         if latent:
             out = self.autoencoder.to_pictures(out.to(next(self.autoencoder.net_ema.parameters()).dtype)).float()
