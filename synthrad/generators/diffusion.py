@@ -27,6 +27,7 @@ from synthrad.diffusion.samplers import Sampler, sample, spacing_of
 from synthrad.diffusion.schedules import Kind, NoiseSchedule, times
 from synthrad.errors import InputError
 from synthrad.generators import guards, preflight
+from synthrad.generators.attention import Flash, keep_attention, settle_attention
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.editing import outside_kept, starting_picture
@@ -44,8 +45,9 @@ class Diffusion(ConditionalGenerator):
     Args:
         max_images: stop once this many real images were shown.
         autoencoder: checkpoint of an Autoencoder of the same size; null = on pixels.
-        channels, attention, res_blocks, head_channels, flash, recompute: of the net, see nets.diffusion_unet.DiffusionUNet. flash was
-            faster and took less memory on the 2 cores where it was measured (benchmarks/bench_diffusion.py).
+        channels, attention, res_blocks, head_channels, recompute: of the net, see nets.diffusion_unet.DiffusionUNet.
+        flash: attention by scaled_dot_product_attention or by the plain product; auto = by the faster one, measured at the start
+            of the fit, and as its checkpoint did wherever that is used (generators.attention).
         schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
             side of what is noised, at most 1.
         prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.
@@ -78,7 +80,7 @@ class Diffusion(ConditionalGenerator):
     starts_from_images = True
 
     def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
-                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = True,
+                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: Flash = "auto",
                  recompute: bool = False,
                  schedule: Kind = "cosine", shift: float | Literal["auto"] = "auto", zero_terminal_snr: bool = False,
                  prediction: Prediction = "v", min_snr: float | Literal["auto"] | None = "auto", times: Literal["uniform", "logit_normal"] = "uniform",
@@ -146,7 +148,7 @@ class Diffusion(ConditionalGenerator):
             words = WordEncoder(spec["vocabulary"], h.text_length or 32, h.text_width) if h.text == "words" else None
             width = getattr(words or self._reader, "width", None)
             return DiffusionUNet(size, drawn + given_channels, drawn, c_dim if h.vector else 0, h.channels, h.attention, h.res_blocks,
-                                 h.head_channels, width, h.flash, words, h.recompute)
+                                 h.head_channels, width, bool(h.flash), words, h.recompute)
 
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())
@@ -190,9 +192,16 @@ class Diffusion(ConditionalGenerator):
                              "set it back, or start a training of its own in a new folder")
         self._entry = entry
         super().on_load_checkpoint(checkpoint)
+        keep_attention(self, checkpoint)
+
+    @property
+    def attending(self) -> list[nn.Module]:
+        """The nets whose attention `flash` decides; not the autoencoder, which has its own."""
+        return [self.net, self.net_ema]
 
     def on_fit_start(self) -> None:
-        """Encode the training images; a finished fit stays as it is when it is run again."""
+        """Choose the attention and encode the training images; a finished fit stays as it is when it is run again."""
+        settle_attention(self)
         if self.autoencoder is not None:
             data = self.trainer.datamodule
             self._latents = KeptLatents(data, data.cache_path, self.autoencoder, self._entry["digest"])
