@@ -202,8 +202,10 @@ class Diffusion(ConditionalGenerator):
     def on_fit_start(self) -> None:
         """Choose the attention and encode the training images; a finished fit stays as it is when it is run again."""
         settle_attention(self)
+        data = self.trainer.datamodule
+        if self._reader is not None:
+            self._reader.keep_in(data.cache_path)
         if self.autoencoder is not None:
-            data = self.trainer.datamodule
             self._latents = KeptLatents(data, data.cache_path, self.autoencoder, self._entry["digest"])
             self._latents.make(self.trainer.strategy)
         self.stop_when_done()
