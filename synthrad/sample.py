@@ -339,19 +339,23 @@ def parser() -> argparse.ArgumentParser:
     starts.add_argument("--strength", type=float, help="how much is drawn anew: near 0 nothing, 1 all (default 0.6; with --inside 1)")
     starts.add_argument("--inside", metavar="LAYER[/STRUCTURE]", help="only inside this structure may a picture change: of the image's own mask "
                         "or, for a generator that draws from masks, of the mask that it is given; that structure is copied into the image's own mask, "
-                        "where it lies")
+                        "where it lies. Where it lies on another layer's, as a lesion does on a tooth, images are taken that have one there, too; what has no "
+                        "such image is left out")
     starts.add_argument("--grow", type=int, default=0, metavar="PIXELS", help="by which the region is wider than the structure (default 0)")
     return p
 
 
 def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, real: Manifest | None, info: DatasetInfo, spec: Mapping[str, Any],
-           masks: MaskConditions | None, kind: str) -> StartImages | None:
-    """The real images that --start names; refuses its options without it, and generators that start from noise alone."""
+           masks: MaskConditions | None, kind: str) -> tuple[StartImages | None, pd.DataFrame, MaskConditions | None]:
+    """The real images that --start names, and the conditions and masks for which there is one.
+
+    Refuses its options without it, and generators that start from noise alone.
+    """
     if args.start is None:
         for flag in ("strength", "inside", "grow"):
             if getattr(args, flag) not in (None, 0) or (flag == "strength" and args.strength is not None):
                 raise InputError(f"--{flag}", str(getattr(args, flag)), "--start beside it", "add --start same, or leave it out")
-        return None
+        return None, conditions, masks
     if not getattr(generator, "starts_from_images", False):
         raise InputError("--start", f"given for a {type(generator).__name__}", "a diffusion model", "leave it out")
     if kind != "set":
@@ -359,9 +363,11 @@ def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, r
     strength = args.strength if args.strength is not None else 1.0 if args.inside else 0.6
     starts = start_images(args.start, conditions, real, list(spec["layers"]), spec["size"], args.seed, strength, args.inside, args.grow,
                           masks)
+    if len(starts.kept) < len(conditions):
+        conditions, masks = conditions.iloc[starts.kept].reset_index(drop=True), masks.take(starts.kept)
     for k in range(len(conditions) if args.inside else 0):  # a region that is empty is told now
         starts.under(to_condition(conditions.iloc[[k]], info, None if masks is None else masks.batch([k])), [k])
-    return starts
+    return starts, conditions, masks
 
 
 def _draw_with(generator: Any, args: argparse.Namespace) -> None:
@@ -403,7 +409,7 @@ def run(argv: list[str]) -> int:
         train = with_structure(train, list(spec["layers"]), region_of(args.inside, list(spec["layers"]), info), spec["size"])
     conditions = read_conditions(args.conditions, info, train, number, args.seed, layers)
     generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform)
-    starts = _start(args, generator, conditions, real, info, spec, masks, kind)
+    starts, conditions, masks = _start(args, generator, conditions, real, info, spec, masks, kind)
     if kind == "set":
         made = sample_set(generator, args.checkpoint, conditions, args.seed, args.out, info, lineage, args.block_size,
                           args.truncation[0], masks, starts)
