@@ -6,10 +6,18 @@ sampler too, computes as the fit did, on whatever machine.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from synthrad.lineage import project_folder
 from synthrad.nets import attention
+from synthrad.records import write_durably
+
+KEPT = "attention.json"  # in the project's folder
 
 Flash = bool | Literal["auto"]
 
@@ -24,7 +32,7 @@ def settle_attention(model: Any) -> None:
     if model.hparams.flash == "auto":
         sizes, chosen = tuple(model.attending[0].attended), True
         if sizes and trainer.precision != "16-mixed":  # there the plain product overflows
-            found = attention.measure(sizes, trainer.strategy.root_device, trainer.precision) if trainer.is_global_zero else None
+            found = _measured(sizes, trainer.strategy.root_device, trainer.precision) if trainer.is_global_zero else None
             found = trainer.strategy.broadcast(found)
             chosen = found.flash
             if trainer.is_global_zero:
@@ -32,6 +40,26 @@ def settle_attention(model: Any) -> None:
                       f"forward and backward: {found.with_flash:.1f} ms, plain {found.plain:.1f} ms; model.flash says otherwise)", flush=True)
         model.hparams.flash = chosen
     use_attention(model)
+
+
+def _measured(sizes: tuple[attention.Attended, ...], device: torch.device, precision: str) -> attention.Measured:
+    """What was measured in this project on such a device, or is now: two fits of one config must compute alike, however close the times are."""
+    own = [torch.cuda.get_device_name(device)] if device.type == "cuda" else [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+    key, path = json.dumps([sizes, precision, device.type, *own, torch.__version__]), project_folder() / KEPT
+    known = _read(path)
+    if key in known:
+        return attention.Measured(*known[key])
+    found = attention.measure(sizes, device, precision)
+    write_durably(path, json.dumps({**known, key: found}, indent=1).encode())
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def keep_attention(model: Any, checkpoint: Mapping[str, Any]) -> None:

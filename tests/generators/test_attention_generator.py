@@ -13,7 +13,7 @@ from tiny_set import make
 
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
-from synthrad.generators.attention import settle_attention
+from synthrad.generators.attention import _measured, settle_attention
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.diffusion import Diffusion
 from synthrad.generators.loading import load_generator
@@ -32,6 +32,11 @@ def choosing(monkeypatch, flash):
     asked = []
     monkeypatch.setattr(attention, "measure", lambda *sizes: asked.append(sizes) or Measured(flash, 2.0, 1.0))
     return asked
+
+
+def forget(project):
+    """As on another machine."""
+    (project / ".synthrad" / "attention.json").unlink()
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +83,12 @@ def test_an_autoencoder_keeps_its_choice_inside_a_diffusion_model_that_chose_ano
     choosing(monkeypatch, False)
     command = fit_command(real, tmp_path / "ae", "Autoencoder", images=4, attention="true")
     assert main([*command, "--data.layers=[]"]) == 0
+    forget(tmp_path)
     choosing(monkeypatch, True)
     assert main(diffusion(real, tmp_path / "ldm", images=4, autoencoder=newest_valid(tmp_path / "ae"))) == 0
     model = load_generator(newest_valid(tmp_path / "ldm"))[0]
     assert ways(model.autoencoder) == {False} and ways(model.net_ema) == {True}
+    forget(tmp_path)
     choosing(monkeypatch, False)
     more = ["--model=ControlledDiffusion", f"--model.base={newest_valid(tmp_path / 'ldm')}"]
     own = [x for x in fit_command(real, tmp_path / "steered", "Diffusion", images=4) if not x.startswith("--model")]
@@ -118,3 +125,14 @@ def test_processes_agree(tmp_path, monkeypatch):
     model.folder = tmp_path
     fit_tiny(Pictures(8), model, devices=2)
     assert [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2)] == [[False], [False]]
+
+
+def test_what_was_measured_once_in_a_project_is_believed_there(tmp_path, monkeypatch):
+    sizes, device = (attention.Attended(16, 2, 64),), torch.device("cpu")
+    asked = choosing(monkeypatch, False)
+    first = _measured(sizes, device, "32-true")
+    choosing(monkeypatch, True)
+    assert _measured(sizes, device, "32-true") == first and not first.flash and len(asked) == 1
+    assert _measured(sizes, device, "bf16-mixed").flash  # other numbers, another measurement
+    (tmp_path / ".synthrad" / "attention.json").write_text("[")
+    assert _measured(sizes, device, "32-true").flash
