@@ -1,20 +1,23 @@
-"""`membership/lira` on phantoms: a generator that learned next to nothing is not accused, and what cannot be attacked is said."""
+"""`membership/lira` on phantoms: a generator that overfitted a little is found out by its shadows, one that learned next to nothing is not accused."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_generator import fit_command
 
 from synthrad.__main__ import main
 from synthrad.audit import membership_lira
 from synthrad.audit.membership_lira import lira_rung
-from synthrad.audit.membership_weights import Weights
+from synthrad.audit.membership_weights import Weights, weights_rungs
 from synthrad.audit.rungs import judge
 from synthrad.audit.shadows import Recipe
 from synthrad.callbacks import newest_valid
 from synthrad.data.phantom import write_phantoms
 from synthrad.generators.loading import load_generator
 
+WIDE = {"channels": "[16,32,64]", "latent_channels": 8, "bottleneck_weight": 0.001, "adversarial_weight": 0, "perceptual": "null", "lr": 0.003,
+        "ema_half_life_images": 200}
 UNCONDITIONAL = ["--data.classes=[]", "--data.attributes=[]", "--data.layers=[]", "--trainer.callbacks.every_steps=10000",
                  "--trainer.enable_progress_bar=false"]
 
@@ -41,3 +44,12 @@ def test_a_generator_that_learned_next_to_nothing_gives_nobody_away(tmp_path, mo
     assert few.p is None and "at least 20 of each" in few.reason
     monkeypatch.setattr(membership_lira, "not_built", lambda module: "there are no shadows of it")
     assert judge([lira_rung(weights, rows, Recipe(8, 8, tmp_path), rungs=1)])[0].verdict == "not tested"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_shadows_find_who_a_loss_alone_hardly_shows(tmp_path, monkeypatch):
+    weights, rows = fitted(tmp_path, monkeypatch, 3_600, 16, **WIDE)
+    plain = weights_rungs(weights, rows, rows, rungs=1)[0]
+    rung = lira_rung(weights, rows, Recipe(8, None, tmp_path / "shadows"), rungs=1, trials=20, copies=1, showings=20)
+    assert rung.auc[0] > plain.auc[0] + 0.05 and rung.auc[0] > 0.9 and judge([rung])[0].verdict == "fail", (plain.reason, rung.reason)
