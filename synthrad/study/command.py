@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
         if verb == "run":
             sub.add_argument("--dry-run", action="store_true", help="print the jobs and the arms; do nothing")
             sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+        if verb == "report":
+            sub.add_argument("--without-pictures", action="store_true",
+                             help="write report_shareable.html instead: every figure and table, no image of a patient and no synthetic one")
         if verb == "board":
             sub.add_argument("--port", type=int, default=6006)
     _replicate_parsers(verbs)
@@ -82,7 +85,7 @@ def run(argv: list[str]) -> int:
     if args.verb == "board":
         return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(args.port)])
     if args.verb == "report":
-        return _report(study, args.study, folder)
+        return _report(study, args.study, folder, not args.without_pictures)
     if args.dry_run:
         return _dry_run(study, args.study)
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +193,7 @@ def _write_graph(study: Study, path: Path, folder: Path) -> Plan:
     return plan
 
 
-def _report(study: Study, path: Path, folder: Path) -> int:
+def _report(study: Study, path: Path, folder: Path, pictures: bool) -> int:
     """The report of finished fits; says what is missing, and then writes nothing."""
     from synthrad.study.jobs import report
     from synthrad.study.planning import make_plan
@@ -202,7 +205,7 @@ def _report(study: Study, path: Path, folder: Path) -> int:
     _seal(study, path, folder)
     check_whole(folder, graph)
     with locked(folder / ".lock", f"study {study.name}"):
-        print(report(folder, (study, manifest, plan, graph)))
+        print(report(folder, (study, manifest, plan, graph), pictures))
     return 0
 
 

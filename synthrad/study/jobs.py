@@ -288,11 +288,12 @@ def fit(folder: Path, key: str) -> None:
         _write_json(home / "done.json", rows)
 
 
-def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None) -> Path:
+def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None, pictures: bool = True) -> Path:
     """Gather the cases of every fit, compare, write report.html, summary.jsonl and what TensorBoard shows.
 
     Args:
         opened: as `open_run` returns it, where the study file may have changed since graph.json was written.
+        pictures: False = report_shareable.html alone, without an image.
     """
     from synthrad.study.board import write_board
     from synthrad.study.gathering import gather
@@ -301,6 +302,8 @@ def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | 
 
     study, manifest, plan, graph = opened or open_run(folder)
     facts = gather(folder, study, manifest, plan, graph)
+    if not pictures:
+        return write_report(folder, facts, pictures=False)
     write_board(folder, facts, study, manifest, [name for name, source in graph["sources"].items() if "pool" in source])
     write_summary(folder, facts)
     return write_report(folder, facts)

@@ -7,7 +7,7 @@ import hashlib
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ PACKAGES = (
     "scipy",
     "pandas",
 )
+REPORT, SHAREABLE = "report.html", "report_shareable.html"
 SHEET = 4  # triplets in one picture: what fits on a page of paper
 CONTENTS = "(contents)"  # stands in the template where the links to the sections go, which are known only when all is written
 HEAD = re.compile(r'<h2 id="(\w+)"[^>]*>([^<]+)</h2>')
@@ -92,7 +93,7 @@ class ReportFacts:
         data: see `summarise`.
         versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
         audits: of the synthetic sets, see `find_audits`. near_copies: sources that lie closer to training images than test patients do. curves: see `endpoint_curves`. flow: see `flow_of`.
-        examples: see `examples.examples`. methods: (heading, paragraph) each. claim: the checklist's items.
+        pictures_left_out: whether images were left out on purpose, which is said then. examples: see `examples.examples`. methods: (heading, paragraph) each. claim: the checklist's items.
     """
 
     study: str
@@ -121,17 +122,28 @@ class ReportFacts:
     curves: Sequence[ClassCurves] = ()
     flow: Flow | None = None
     examples: Sequence[Picture] = ()
+    pictures_left_out: bool = False
     methods: Sequence[tuple[str, str]] = ()
     claim: Sequence[ClaimItem] = ()
 
 
-def write_report(run: Path, facts: ReportFacts) -> Path:
-    """Write `run/report.html` durably, with figures/ and tables/ beside it, and return its path."""
-    path = Path(run) / "report.html"
+def write_report(run: Path, facts: ReportFacts, pictures: bool = True) -> Path:
+    """Write `run/report.html` durably, with figures/ and tables/ beside it, and return its path.
+
+    Args:
+        pictures: False = `run/report_shareable.html` instead, which shows nobody (`without_pictures`).
+    """
+    path = Path(run) / (REPORT if pictures else SHAREABLE)
+    facts = facts if pictures else without_pictures(facts)
     arms, drawings, tables = _parts(facts)
     exports.write_files(Path(run), list(drawings.values()), tables)
     write_durably(path, _page(facts, arms, drawings, tables).encode())
     return path
+
+
+def without_pictures(facts: ReportFacts) -> ReportFacts:
+    """The same facts less every image, real or synthetic, and less the names of files that show some; all numbers and figures stay."""
+    return replace(facts, pictures=(), examples=(), audits=[replace(a, pictures=()) for a in facts.audits], pictures_left_out=True)
 
 
 def render(facts: ReportFacts) -> str:
@@ -206,6 +218,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "flow": draw_flow(facts.flow) if facts.flow else "",
         "pictures": [draw_triplets(facts.pictures[k : k + SHEET]) for k in range(0, len(facts.pictures), SHEET)],
         "examples": draw_examples(facts.examples),
+        "pictures_left_out": facts.pictures_left_out,
         "methods": list(facts.methods),
         "claim": list(facts.claim),
         "commands": list(facts.commands),
