@@ -142,6 +142,7 @@ def _checked(study: Study, path: Path) -> tuple[Manifest, Plan]:
 
 def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str, Any]:
     """All jobs with their identities: what the Snakefile works from, and what tells finished work from stale."""
+    from synthrad.study.crossed import identity_of
     from synthrad.study.description import digest_of
     from synthrad.study.planning import identities, planned_fits
 
@@ -162,7 +163,9 @@ def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str
             sources[n]["owner"] = owners[ids["generator"][n]]
     fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}
-    return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
+    pools = {n: ids["pool"][n] for n in drawn}
+    crossed = {key: identity_of(value, pools) for key, value in ids["fit"].items() if pools and arms[key].role == "reference"}
+    return {"sources": sources, "fits": fits, "crossed": crossed, "arms": digest_of(sources, sorted(fits)),
             "identity": digest_of(fits, digest_of(study.endpoint.model_dump()), study.said()),
             "working_folder": str(Path.cwd()), "study_file": str(path)}
 

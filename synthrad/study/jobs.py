@@ -288,6 +288,17 @@ def fit(folder: Path, key: str) -> None:
         _write_json(home / "done.json", rows)
 
 
+def crossed(folder: Path, key: str) -> None:
+    """Ask the reference's nets about every pool (its first draw)."""
+    from synthrad.study.crossed import answer
+
+    study, manifest, _, graph = open_run(folder)
+    task_name, net_name, arm = key.split("/")
+    pools = {n: Manifest.read(pools_of(folder, n)[0]) for n, source in graph["sources"].items() if "pool" in source}
+    with locked(folder / key / ".lock", f"crossed {key}"):
+        answer(study, manifest, task_name, net_name, folder / key, arm, pools, graph["crossed"][key])
+
+
 def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None, pictures: bool = True) -> Path:
     """Gather the cases of every fit, compare, write report.html, summary.jsonl and what TensorBoard shows.
 
@@ -312,7 +323,7 @@ def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | 
 def main(argv: list[str]) -> int:
     """Run one job in the current folder; one clear line on stderr if it fails."""
     folder = Path.cwd()
-    jobs = {"generator": generator, "pool": pool, "arms": arms, "fit": fit, "report": report}
+    jobs = {"generator": generator, "pool": pool, "arms": arms, "fit": fit, "crossed": crossed, "report": report}
     job = " ".join(argv)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

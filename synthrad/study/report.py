@@ -21,6 +21,7 @@ from synthrad.study import (
     cards,
     claim,
     class_tables,
+    crossed,
     evidence_views,
     exports,
     plots,
@@ -29,6 +30,7 @@ from synthrad.study import (
 )
 from synthrad.study.audits import SetAudit
 from synthrad.study.claim import ClaimItem
+from synthrad.study.crossed import Crossed
 from synthrad.study.curves import ClassCurves, draw_curves
 from synthrad.study.evidence import Evidence
 from synthrad.study.examples import draw_examples
@@ -93,7 +95,7 @@ class ReportFacts:
         data: see `summarise`.
         versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
         audits: of the synthetic sets, see `find_audits`. near_copies: sources that lie closer to training images than test patients do. curves: see `endpoint_curves`. flow: see `flow_of`.
-        pictures_left_out: whether images were left out on purpose, which is said then. examples: see `examples.examples`. methods: (heading, paragraph) each. claim: the checklist's items.
+        pictures_left_out: whether images were left out on purpose, which is said then. examples: see `examples.examples`. methods: (heading, paragraph) each. crossed: see `crossed.crossed`. claim: the checklist's items.
     """
 
     study: str
@@ -123,6 +125,7 @@ class ReportFacts:
     flow: Flow | None = None
     examples: Sequence[Picture] = ()
     pictures_left_out: bool = False
+    crossed: tuple[Sequence[Crossed], Sequence[str]] = ((), ())
     methods: Sequence[tuple[str, str]] = ()
     claim: Sequence[ClaimItem] = ()
 
@@ -209,6 +212,8 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "explore_columns": list(explored[0]) if explored else [],
         "evidence": facts.evidence,
         "evidence_tables": evidence_views.evidence_tables(facts.evidence) if facts.evidence else [],
+        "crossed": crossed.table(list(facts.crossed[0])) if facts.crossed[0] else None,
+        "crossed_notes": list(facts.crossed[1]),
         "filters": views.filter_views(facts.filters),
         "undertrained": facts.comparisons.undertrained,
         "training_length": views.training_length(facts.comparisons),
@@ -280,6 +285,7 @@ def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table
     if facts.data is not None:
         rows = [(name, *(cells.get(s, "") for s in facts.data.splits)) for name, cells in facts.data.prevalence.items()]
         made.append(Table("prevalence", "Images with a class, of those where it is known", ("class", *facts.data.splits), rows))
+    made.append(crossed.table(list(facts.crossed[0])))
     if facts.evidence is not None:
         made += evidence_views.evidence_tables(facts.evidence)
     for a in facts.audits:
