@@ -14,6 +14,7 @@ Members are compared with non-members, all values together and each alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -118,11 +119,9 @@ def attribute_rung(sides: Sides, classifier: Classifier | None, suffix: str = ""
     carried = np.stack([t.of(sides.drawn) for t in targets], 1)
     space = AttributeSpace(name, FeatureSpace(name, sides.synthetic, sides.real[known], seed), truth, carried, expected)
     rung, found = copy_rung(space, subjects, rungs=2 * rungs, trials=trials, seed=seed)  # half of the level is for each target alone
-    wanted = math.ceil(40 * len(EXACT) * len(targets) * rungs)  # permutations with which one value alone can fail the rung
-    fine = Exchange(subjects.member, subjects.images, min(wanted, MOST_NUMBERS // len(subjects.member)), seed, EXACT)
+    fine = for_each_alone(subjects, len(targets), rungs, seed)
     each = [_alone(t, k, space, subjects, fine, expected, seed) for k, t in enumerate(progress(targets, desc=f"{name}: each value", unit="value"))]
-    alone = min(1.0, len(each) * min(e["p"] for e in each))
-    p = min(1.0, 2 * min(rung.p, alone))
+    p, alone = joined(rung.p, [e["p"] for e in each])
     widest = min(each, key=lambda e: e["p"])
     r = found.result
     said = (f"{len(targets)} labels and values ({', '.join(t.name for t in targets[:4])}{' ...' if len(targets) > 4 else ''}); guesses from the nearest "
@@ -131,6 +130,18 @@ def attribute_rung(sides: Sides, classifier: Classifier | None, suffix: str = ""
             f"{widest['non_member_before']:.0%})")
     facts = {**{k: v for k, v in rung.facts.items() if not k.startswith("highest")}, "targets": each, "p_together": found.result.combined, "p_alone": alone}
     return replace(rung, p=p, reason=said, facts=facts), found
+
+
+def for_each_alone(subjects: Subjects, targets: int, rungs: int, seed: int) -> Exchange:
+    """The permutations for one of so many targets alone: as many as let one of them fail the rung."""
+    wanted = math.ceil(40 * len(EXACT) * targets * rungs)
+    return Exchange(subjects.member, subjects.images, min(wanted, MOST_NUMBERS // len(subjects.member)), seed, EXACT)
+
+
+def joined(together: float, alone: Sequence[float]) -> tuple[float, float]:
+    """p of the rung, half of whose level is for all targets together and half for each alone; and p of the latter."""
+    each = min(1.0, len(alone) * min(alone))
+    return min(1.0, 2 * min(together, each)), each
 
 
 def expectations(classifier: Classifier | None, sides: Sides, targets: list[Target]) -> np.ndarray:

@@ -18,6 +18,7 @@ from synthrad.audit.membership_weights import COPIES, KNOWN, LEAK, MOST_PLANTED,
 from synthrad.audit.rungs import ALPHA, Rung
 from synthrad.audit.shadows import Pool, Recipe, batch_of, halves, not_built, shadow_scores
 from synthrad.errors import InputError
+from synthrad.progress import progress
 from synthrad.records import Manifest
 from synthrad.statistics.exchangeability import FEWEST
 from synthrad.statistics.likelihood_ratio import likelihood_ratio
@@ -45,7 +46,7 @@ def lira_rung(weights: Weights, members: Manifest, recipe: Recipe, *, rungs: int
     shadows = shadow_scores(weights.module, weights.digest, pool, inside, recipe, batch_of(weights.where), seed)
     chosen = _to_plant(patients, copies, seed)
     shown = sum((showings + 1) * int(np.isin(patients.of_image, c).sum()) for c in chosen) + (len(chosen) + 1) * len(rows)
-    with tqdm(total=shown, desc=NAME, unit="image", disable=None) as bar:
+    with progress(total=shown, desc=NAME, unit="image") as bar:
         made = attack(likelihood_ratio(pool.known(weights.module, bar), shadows, inside), patients.exchange)
         power = _power(weights, pool, patients, shadows, inside, chosen, ALPHA / rungs, trials, showings, seed, bar)
     return _rung(made, patients, pool, recipe, recipe.images or weights.module.images_seen, power, copies, showings)

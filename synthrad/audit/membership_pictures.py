@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition
 from synthrad.data.cache import ImageCache
 from synthrad.data.conditions import TEXT, complete, with_prompts
 from synthrad.generators.familiarity import Pictures
+from synthrad.progress import progress
 from synthrad.records import Manifest
 
 
@@ -30,7 +30,7 @@ def read_pictures(rows: Manifest, spec: Mapping[str, Any], where: str) -> Pictur
     """
     info, cache = rows.info, ImageCache(rows, tuple(spec["size"]))
     at = [list(info.layers).index(x) for x in spec["layers"]]
-    images = np.stack([cache.scaled(i) for i in tqdm(range(len(rows)), desc="reading for the generator", unit="image", disable=None)])
+    images = np.stack([cache.scaled(i) for i in progress(range(len(rows)), desc="reading for the generator", unit="image")])
     masks = np.stack([cache.masks(i)[at] for i in range(len(rows))]).astype(np.int64)
     table = complete(with_prompts(rows.table.drop(columns=[TEXT], errors="ignore"), spec, info, where), info)
     labels = table[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float)

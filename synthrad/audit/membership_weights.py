@@ -20,6 +20,7 @@ from synthrad.errors import InputError
 from synthrad.generators.familiarity import Part, Pictures, parts_of
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
+from synthrad.progress import progress
 from synthrad.records import DatasetInfo, Manifest
 from synthrad.statistics.exchangeability import FEWEST
 
@@ -112,7 +113,7 @@ def weights_rungs(weights: Weights, members: Manifest, real: Manifest, *, rungs:
     chosen, others = _to_plant(asked, copies, seed), int((~asked.patients.member[asked.patients.of_image]).sum())
     images = sum((showings + 1) * int(np.isin(asked.owner, c).sum()) + others for c in chosen) + len(asked.pictures)
     made: list[Rung] = []
-    with tqdm(total=images * len(weights.parts), desc="membership", unit="image", disable=None) as bar:
+    with progress(total=images * len(weights.parts), desc="membership", unit="image") as bar:
         for part in weights.parts:
             power = _power(part, asked, chosen, ALPHA / rungs, trials, showings, seed, bar)
             scores = part.scores(asked.pictures, bar.update)

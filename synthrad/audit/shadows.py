@@ -28,6 +28,7 @@ from synthrad.generators.diffusion import Diffusion
 from synthrad.generators.familiarity import Pictures, parts_of
 from synthrad.generators.gan import StyleGAN2
 from synthrad.lineage import hash_subjects, project_key
+from synthrad.progress import progress
 from synthrad.records import Manifest, write_durably
 
 VERSION = 1  # raise by hand when shadows are trained in another way: those that are kept are trained again then
@@ -186,7 +187,7 @@ def shadow_scores(target: Any, digest: str, pool: Pool, inside: np.ndarray, reci
     paths = [recipe.folder / f"{k}.json" for k in range(recipe.number)]
     found = [_kept(path, identity) for path in paths]
     missing = sum(f is None for f in found)
-    with tqdm(total=missing * (images + len(pool.rows)), desc=f"{missing} shadows", unit="image", disable=None if missing else True) as bar:
+    with progress(total=missing * (images + len(pool.rows)), desc=f"{missing} shadows", unit="image", show=bool(missing)) as bar:
         for k, path in enumerate(paths):
             if found[k] is None:
                 data = ShadowData(pool, np.flatnonzero(inside[k][pool.patient]), target.spec, batch_size, int(np.random.default_rng([seed, k, 4]).integers(2**31)))

@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--dry-run", action="store_true", help="print the jobs and the arms; do nothing")
             sub.add_argument("--keep-going", action="store_true", help="where a job fails, do those that don't need it")
             sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+        if verb == "report":
+            sub.add_argument("--without-pictures", action="store_true",
+                             help="write report_shareable.html instead: every figure and table, no image of a patient and no synthetic one")
         if verb == "board":
             sub.add_argument("--port", type=int, default=6006)
     _replicate_parsers(verbs)
@@ -81,7 +84,7 @@ def run(argv: list[str]) -> int:
     if args.verb == "board":
         return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(args.port)])
     if args.verb == "report":
-        return _report(study, args.study, folder)
+        return _report(study, args.study, folder, not args.without_pictures)
     if args.dry_run:
         return _dry_run(study, args.study)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,6 +141,7 @@ def _checked(study: Study, path: Path) -> tuple[Manifest, Plan]:
 
 def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str, Any]:
     """All jobs with their identities: what the Snakefile works from, and what tells finished work from stale."""
+    from synthrad.study.crossed import identity_of
     from synthrad.study.description import digest_of
     from synthrad.study.planning import identities, planned_fits
 
@@ -158,7 +162,9 @@ def _graph(study: Study, path: Path, manifest: Manifest, plan: Plan) -> dict[str
             sources[n]["owner"] = owners[ids["generator"][n]]
     fits = {key: {"identity": value, "source": arms[key].source, "seeds": study.seeds}
             for key, value in ids["fit"].items()}
-    return {"sources": sources, "fits": fits, "arms": digest_of(sources, sorted(fits)),
+    pools = {n: ids["pool"][n] for n in drawn}
+    crossed = {key: identity_of(value, pools) for key, value in ids["fit"].items() if pools and arms[key].role == "reference"}
+    return {"sources": sources, "fits": fits, "crossed": crossed, "arms": digest_of(sources, sorted(fits)),
             "identity": digest_of(fits, digest_of(study.endpoint.model_dump()), study.said()),
             "working_folder": str(Path.cwd()), "study_file": str(path)}
 
@@ -205,7 +211,7 @@ def _plan_checked_before(study: Study, path: Path, folder: Path, said: str) -> P
     return plan if known[1].read_text() == json.dumps(graph, indent=1) and _seal(study, path, folder)[0].is_file() else None
 
 
-def _report(study: Study, path: Path, folder: Path) -> int:
+def _report(study: Study, path: Path, folder: Path, pictures: bool) -> int:
     """The report of finished fits; says what is missing, and then writes nothing."""
     from synthrad.study.jobs import report
     from synthrad.study.planning import make_plan
@@ -217,7 +223,7 @@ def _report(study: Study, path: Path, folder: Path) -> int:
     _seal(study, path, folder)
     check_whole(folder, graph)
     with locked(folder / ".lock", f"study {study.name}"):
-        print(report(folder, (study, manifest, plan, graph)))
+        print(report(folder, (study, manifest, plan, graph), pictures))
     return 0
 
 

@@ -20,6 +20,7 @@ from synthrad.records import Manifest, write_durably
 from synthrad.study.audits import SetAudit, find_audits
 from synthrad.study.claim import claim
 from synthrad.study.comparisons import compare, explore, training_length
+from synthrad.study.crossed import crossed
 from synthrad.study.curves import endpoint_curves
 from synthrad.study.description import REFERENCE, Study
 from synthrad.study.evidence import evidence_of, write_evidence
@@ -60,6 +61,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
     fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
     longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(cases) < len(every) else None
+    alone = {a.source: a.name for a in plan.fitted() if a.role == "replacing"}
     replacing = [a.name for a in plan.fitted() if a.role == "replacing"]
     comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, longer=longer,
                           mechanics=study.mechanics, replacing=replacing)
@@ -92,7 +94,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
         banners=_banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
-        pictures=pictures, similarity=similarity, filters=filters, evidence=evidence,
+        crossed=crossed(folder, graph, cases, end, study.seeds, REFERENCE, alone, fewest), pictures=pictures, similarity=similarity, filters=filters, evidence=evidence,
         data=data, versions=versions, cpu=cpu, config_hash=graph["identity"], audits=audits, near_copies=list(copied), flow=flow,
         curves=endpoint_curves(cases, end, shown, fewest[end.task]), examples=examples(cases, end, held_out, REFERENCE, shown),
         methods=methods(folder, study, manifest, graph, arms, pools, comparisons, audits, versions, cpu),

@@ -289,11 +289,23 @@ def fit(folder: Path, key: str) -> None:
         _write_json(home / "done.json", rows)
 
 
-def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None) -> Path:
+def crossed(folder: Path, key: str) -> None:
+    """Ask the reference's nets about every pool (its first draw)."""
+    from synthrad.study.crossed import answer
+
+    study, manifest, _, graph = open_run(folder)
+    task_name, net_name, arm = key.split("/")
+    pools = {n: Manifest.read(pools_of(folder, n)[0]) for n, source in graph["sources"].items() if "pool" in source}
+    with locked(folder / key / ".lock", f"crossed {key}"):
+        answer(study, manifest, task_name, net_name, folder / key, arm, pools, graph["crossed"][key])
+
+
+def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | None = None, pictures: bool = True) -> Path:
     """Gather the cases of every fit, compare, write report.html, summary.jsonl and what TensorBoard shows.
 
     Args:
         opened: as `open_run` returns it, where the study file may have changed since graph.json was written.
+        pictures: False = report_shareable.html alone, without an image.
     """
     from synthrad.study.board import write_board
     from synthrad.study.gathering import gather
@@ -302,6 +314,8 @@ def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | 
 
     study, manifest, plan, graph = opened or open_run(folder)
     facts = gather(folder, study, manifest, plan, graph)
+    if not pictures:
+        return write_report(folder, facts, pictures=False)
     write_board(folder, facts, study, manifest, [name for name, source in graph["sources"].items() if "pool" in source])
     write_summary(folder, facts)
     return write_report(folder, facts)
@@ -310,7 +324,7 @@ def report(folder: Path, opened: tuple[Study, Manifest, Plan, dict[str, Any]] | 
 def main(argv: list[str]) -> int:
     """Run one job in the current folder; one clear line on stderr if it fails."""
     folder = Path.cwd()
-    jobs = {"generator": generator, "pool": pool, "arms": arms, "fit": fit, "report": report}
+    jobs = {"generator": generator, "pool": pool, "arms": arms, "fit": fit, "crossed": crossed, "report": report}
     job = " ".join(argv)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

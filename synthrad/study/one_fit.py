@@ -68,5 +68,6 @@ def fit_seed(study: Study, task_name: str, net_name: str, arm: PlannedArm, strat
         seed_everything(seed, workers=True, verbose=False)  # arms of one seed start from the same weights
         module = build_task(task, net_name, data)
         facts = fit_and_test(module, data, folder, steps=steps, val_every=max(1, steps // task.validations), seed=seed,
-                             names=names, identity=identity, precision=task.precision, keep_checkpoint=False)
+                             names=names, identity=identity, precision=task.precision,
+                             keep_checkpoint=arm.role == "reference")  # crossed.answer asks it about synthetic images
     return {**facts, **names, "seed": seed}

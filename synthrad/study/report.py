@@ -7,7 +7,7 @@ import hashlib
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from synthrad.study import (
     cards,
     claim,
     class_tables,
+    crossed,
     evidence_views,
     exports,
     plots,
@@ -29,6 +30,7 @@ from synthrad.study import (
 )
 from synthrad.study.audits import SetAudit
 from synthrad.study.claim import ClaimItem
+from synthrad.study.crossed import Crossed
 from synthrad.study.curves import ClassCurves, draw_curves
 from synthrad.study.evidence import Evidence
 from synthrad.study.examples import draw_examples
@@ -49,6 +51,7 @@ PACKAGES = (
     "scipy",
     "pandas",
 )
+REPORT, SHAREABLE = "report.html", "report_shareable.html"
 SHEET = 4  # triplets in one picture: what fits on a page of paper
 CONTENTS = "(contents)"  # stands in the template where the links to the sections go, which are known only when all is written
 HEAD = re.compile(r'<h2 id="(\w+)"[^>]*>([^<]+)</h2>')
@@ -92,7 +95,7 @@ class ReportFacts:
         data: see `summarise`.
         versions: see `installed`; cpu: see `processor`; config_hash: of the study file.
         audits: of the synthetic sets, see `find_audits`. near_copies: sources that lie closer to training images than test patients do. curves: see `endpoint_curves`. flow: see `flow_of`.
-        examples: see `examples.examples`. methods: (heading, paragraph) each. claim: the checklist's items.
+        pictures_left_out: whether images were left out on purpose, which is said then. examples: see `examples.examples`. methods: (heading, paragraph) each. crossed: see `crossed.crossed`. claim: the checklist's items.
     """
 
     study: str
@@ -121,17 +124,29 @@ class ReportFacts:
     curves: Sequence[ClassCurves] = ()
     flow: Flow | None = None
     examples: Sequence[Picture] = ()
+    pictures_left_out: bool = False
+    crossed: tuple[Sequence[Crossed], Sequence[str]] = ((), ())
     methods: Sequence[tuple[str, str]] = ()
     claim: Sequence[ClaimItem] = ()
 
 
-def write_report(run: Path, facts: ReportFacts) -> Path:
-    """Write `run/report.html` durably, with figures/ and tables/ beside it, and return its path."""
-    path = Path(run) / "report.html"
+def write_report(run: Path, facts: ReportFacts, pictures: bool = True) -> Path:
+    """Write `run/report.html` durably, with figures/ and tables/ beside it, and return its path.
+
+    Args:
+        pictures: False = `run/report_shareable.html` instead, which shows nobody (`without_pictures`).
+    """
+    path = Path(run) / (REPORT if pictures else SHAREABLE)
+    facts = facts if pictures else without_pictures(facts)
     arms, drawings, tables = _parts(facts)
     exports.write_files(Path(run), list(drawings.values()), tables)
     write_durably(path, _page(facts, arms, drawings, tables).encode())
     return path
+
+
+def without_pictures(facts: ReportFacts) -> ReportFacts:
+    """The same facts less every image, real or synthetic, and less the names of files that show some; all numbers and figures stay."""
+    return replace(facts, pictures=(), examples=(), audits=[replace(a, pictures=()) for a in facts.audits], pictures_left_out=True)
 
 
 def render(facts: ReportFacts) -> str:
@@ -197,6 +212,8 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "explore_columns": list(explored[0]) if explored else [],
         "evidence": facts.evidence,
         "evidence_tables": evidence_views.evidence_tables(facts.evidence) if facts.evidence else [],
+        "crossed": crossed.table(list(facts.crossed[0])) if facts.crossed[0] else None,
+        "crossed_notes": list(facts.crossed[1]),
         "filters": views.filter_views(facts.filters),
         "undertrained": facts.comparisons.undertrained,
         "training_length": views.training_length(facts.comparisons),
@@ -206,6 +223,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "flow": draw_flow(facts.flow) if facts.flow else "",
         "pictures": [draw_triplets(facts.pictures[k : k + SHEET]) for k in range(0, len(facts.pictures), SHEET)],
         "examples": draw_examples(facts.examples),
+        "pictures_left_out": facts.pictures_left_out,
         "methods": list(facts.methods),
         "claim": list(facts.claim),
         "commands": list(facts.commands),
@@ -267,6 +285,7 @@ def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table
     if facts.data is not None:
         rows = [(name, *(cells.get(s, "") for s in facts.data.splits)) for name, cells in facts.data.prevalence.items()]
         made.append(Table("prevalence", "Images with a class, of those where it is known", ("class", *facts.data.splits), rows))
+    made.append(crossed.table(list(facts.crossed[0])))
     if facts.evidence is not None:
         made += evidence_views.evidence_tables(facts.evidence)
     for a in facts.audits:

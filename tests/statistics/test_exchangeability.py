@@ -1,11 +1,12 @@
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from synthrad.errors import InputError
-from synthrad.statistics.exchangeability import TESTS, Exchange
+from synthrad.statistics.exchangeability import SHAPE, TESTS, Exchange
 
 
 def exchange(members=60, others=50, strata=None, **more):
@@ -59,13 +60,31 @@ def test_each_test_sees_what_it_is_for():
     made, rng = exchange(permutations=1999), np.random.default_rng(2)
     clean = rng.gumbel(size=110)
     one, some, all_ = clean.copy(), clean.copy(), clean.copy()
-    one[3] = clean.max() + 15
+    one[3] = clean.max() + 18
     some[:9] = clean.max() + rng.random(9)
     all_[:60] += 1
     assert made.test(one).p["tail"] < 0.005 < 0.4 < made.test(one).p["run"]
     assert made.test(some).p["run"] < 0.01 and made.test(some).p["top"] < 0.05 and made.test(some).run >= 9
     assert made.test(all_).p["ranks"] < 0.01
     assert set(made.test(clean).p) == set(TESTS)
+
+
+def test_a_few_copies_that_chance_does_not_make_are_seen_together():
+    """Five at 13 deviations, as noised copies of radiographs lie: a `run` of five has p = (198 / 288)^5 = 0.15."""
+    made, rng, seen = exchange(198, 90), np.random.default_rng(4), Counter()
+    for _ in range(50):
+        scores = rng.gumbel(size=288)
+        scores[:5] = scores[5:].mean() + scores[5:].std() * rng.normal(13, 2, 5)
+        result = made.test(scores)
+        seen.update(t for t, p in result.p.items() if p <= 0.05 / 28)
+    assert seen["tail"] >= 48 and max(seen["run"], seen["top"], seen["ranks"]) <= 5
+
+
+def test_the_tail_is_as_rare_as_it_says_under_its_own_law():
+    made, rng = exchange(60, 50, permutations=9), np.random.default_rng(5)
+    p = np.array([made.test(np.expm1(SHAPE * rng.gumbel(size=110)) / SHAPE).p["tail"] for _ in range(3000)])
+    for level in (0.01, 0.05, 0.3):
+        assert stats.binomtest(int((p <= level).sum()), len(p), level).pvalue > 0.001
 
 
 def test_ties_are_no_evidence():

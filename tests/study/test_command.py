@@ -58,6 +58,8 @@ def test_run_then_again_then_changed(lab, capfd):
     assert not (run / "findings/resnet18/nothing").exists()
     arms = {a["name"]: a for a in json.loads((run / "arms.json").read_text())}
     assert arms["matched"]["rows_added"] == arms["matched"]["rows_real"] == arms["matched_duplicate"]["rows_added"]
+    assert set(read_cases([run / "findings/resnet18/real_only/seed0/synthetic_cases.parquet"])["external"]) == {"good"}
+    assert "Train on real, test on synthetic" in html and not list(run.glob("findings/resnet18/matched/seed0/checkpoints/*"))
     assert any(m.metric == "auroc" and m.arm == "only" for m in read_measurements(run / "measurements.jsonl"))
     capfd.readouterr()
     assert main(["study", "status", "tiny.yaml"]) == 0

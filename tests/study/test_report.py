@@ -5,7 +5,9 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
 from fake_run import NET, TASK, read_fake_run, write_fake_run
@@ -14,6 +16,7 @@ from test_evidence import of as evidence_of_segmentation
 from synthrad.measurements import Measurement
 from synthrad.records import Manifest
 from synthrad.study import pictures, views
+from synthrad.study.audits import SetAudit
 from synthrad.study.comparisons import Comparison, Endpoint, compare
 from synthrad.study.report import (
     DataSummary,
@@ -22,10 +25,12 @@ from synthrad.study.report import (
     processor,
     render,
     summarise,
+    without_pictures,
     write_report,
 )
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y>"
+PICTURES = [pictures.Triplet(*[pictures.Picture(np.full((8, 16), 90, np.uint8), {}, "made up")] * 3)]
 VOID = ("meta", "img", "br", "wbr")
 
 
@@ -132,6 +137,29 @@ def test_written_whole_to_the_run_folder(tmp_path, quick):
     assert path.read_text().rstrip().endswith("</html>")
     assert [p.name for p in tmp_path.iterdir() if "report" in p.name] == ["report.html"]
     assert path.read_text() == render(quick)  # the same facts give the same bytes
+
+
+def test_a_report_without_pictures_has_every_figure_and_no_pixel(tmp_path, facts):
+    """Pixels would come as PNG, JPEG or the like, inline, in an SVG, or as a file beside the page."""
+    read = SetAudit("gan", 0, "synthrad audit", pictures=("audits/gan/pairs.png",))
+    whole = replace(facts, pictures=facts.pictures or PICTURES, examples=facts.examples or [PICTURES[0].real], audits=[read])
+    shown, hidden = (write_report(tmp_path / name, whole, pictures=name == "shown") for name in ("shown", "hidden"))
+    assert (shown.name, hidden.name) == ("report.html", "report_shareable.html")
+    with_, without = Page(shown.read_text()), Page(hidden.read_text())
+    raster = lambda page: [v for v in page.addresses if v.startswith("data:image/") and not v.startswith("data:image/svg+xml")]  # noqa: E731
+    vectors = lambda page: [v for v in page.addresses if v.startswith("data:image/svg+xml")]  # noqa: E731
+    assert raster(with_) and not raster(without) and vectors(without) == vectors(with_) != []
+    assert not [v for v in vectors(without) if "<image" in _decoded(v) or "data:image/png" in _decoded(v)]
+    assert "<image" not in hidden.read_text() and [a.pictures for a in without_pictures(whole).audits] == [()]
+    tables = lambda page: sum(tag == "table" for tag, _ in page.tags)  # noqa: E731
+    assert tables(without) == tables(with_)
+    assert "Written without pictures" in without.words and "Written without pictures" not in with_.words and "images of real patients" not in without.words
+    assert not [f for f in hidden.parent.rglob("*") if f.suffix in (".png", ".jpg", ".jpeg", ".webp", ".gif")]
+
+
+def _decoded(address):
+    head, _, body = address.partition(",")
+    return base64.b64decode(body).decode() if head.endswith("base64") else unquote(body)
 
 
 def test_nothing_is_fetched(page, quick):
