@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError
+from synthrad.study.crossed import MARK
 from synthrad.study.pools import checkpoint_of, pools_of
 
 
@@ -46,6 +47,14 @@ def fit_state(folder: Path, key: str, spec: Mapping[str, Any]) -> str:
     rows = json.loads(marks.read_text()) if marks.is_file() else []
     told = {row["seed"] for row in rows if row.get("identity") == spec["identity"]}
     return "done" if done == spec["seeds"] and told >= set(range(spec["seeds"])) else "open"
+
+
+def crossed_state(folder: Path, key: str, identity: str) -> str:
+    """Of the reference net on synthetic images: done, stale (other weights or other images) or open."""
+    mark = folder / key / MARK
+    if not mark.is_file():
+        return "open"
+    return "done" if json.loads(mark.read_text())["identity"] == identity else "stale"
 
 
 def report_state(folder: Path, graph: Mapping[str, Any]) -> str:

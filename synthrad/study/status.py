@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.study.logs import JobLog, logs
-from synthrad.study.standing import fit_state, generator_state, pool_state, report_state, seeds_of
+from synthrad.study.standing import crossed_state, fit_state, generator_state, pool_state, report_state, seeds_of
 
 HEAD = ("job", "state", "progress", "speed", "left", "log")
 
@@ -38,6 +38,7 @@ def rows_of(folder: Path, graph: Mapping[str, Any]) -> list[Row]:
         seeds, stale = seeds_of(folder / key, spec["identity"], spec["seeds"])
         told = f"{seeds}/{spec['seeds']} seeds{f', {stale} stale' if stale else ''}"
         rows.append(_row(f"fit {key}", fit_state(folder, key, spec), known, told))
+    rows += [_row(f"crossed {key}", crossed_state(folder, key, identity), known) for key, identity in graph.get("crossed", {}).items()]
     return [*rows, _row("report", report_state(folder, graph), known)]
 
 

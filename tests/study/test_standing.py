@@ -89,7 +89,7 @@ def test_no_report_of_an_unfinished_study(lab, run, tmp_path, capsys):
 def test_a_report_is_of_the_file_as_it_is_now(lab, run, monkeypatch, capsys):
     before = (run / "graph.json").read_bytes()
     seen = []
-    monkeypatch.setattr(jobs, "report", lambda folder, opened: seen.append(opened) or "report.html")
+    monkeypatch.setattr(jobs, "report", lambda folder, opened, pictures: seen.append(opened) or "report.html")
     path = write_study(lab, "tiny", title="Another title")
     assert main(["study", "report", str(path), "--runs", str(run.parent)]) == 0
     assert seen[0][0].title == "Another title" and (run / "graph.json").read_bytes() == before

@@ -8,7 +8,7 @@ import time
 from synthrad.study.status import Row, rows_of, table
 
 GRAPH = {"sources": {"gan": {"trained": True, "generator": "g", "pool": "p"}, "made": {"trained": False, "pool": "p"}},
-         "fits": {"t/n/one": {"identity": "i", "seeds": 2}}}
+         "crossed": {"t/n/one": "x"}, "fits": {"t/n/one": {"identity": "i", "seeds": 2}}}
 
 
 def begun(folder, job, ended=None, code=None, said=""):
@@ -20,7 +20,7 @@ def begun(folder, job, ended=None, code=None, said=""):
 
 
 def test_every_job_with_its_state_progress_and_log(tmp_path):
-    assert [(r.job, r.state) for r in rows_of(tmp_path, GRAPH)] == [("generator gan", "open"), ("pool gan", "open"), ("pool made", "open"), ("fit t/n/one", "open"), ("report", "open")]
+    assert [(r.job, r.state) for r in rows_of(tmp_path, GRAPH)] == [("generator gan", "open"), ("pool gan", "open"), ("pool made", "open"), ("fit t/n/one", "open"), ("crossed t/n/one", "open"), ("report", "open")]
     begun(tmp_path, "generator gan", said="begun\ntraining: 3000 of 20000 images, 25.43 images/s, 11:08 left, loss=0.3\n")
     begun(tmp_path, "pool made")
     begun(tmp_path, "fit t/n/one", ended=time.time(), code=1)
