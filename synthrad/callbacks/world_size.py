@@ -46,7 +46,7 @@ def check_tasks(num_nodes: int, devices: int, environ: Mapping[str, str]) -> Non
               "in an sbatch file with the same --nodes and --ntasks-per-node")
     tasks, nodes = int(environ["SLURM_NTASKS"]), int(environ.get("SLURM_NNODES", "1"))
     if tasks != num_nodes * devices:
-        raise InputError("SLURM_NTASKS", f"{tasks} task(s) on {nodes} node(s)", asked, repair)
+        raise InputError("SLURM_NTASKS", f"{tasks} process(es)", asked, repair)
     if nodes != num_nodes:
         raise InputError("SLURM_NNODES", f"{nodes} node(s)", f"{num_nodes}, as trainer.num_nodes says", repair)
     if tasks > 1 and environ.get("SLURM_NTASKS_PER_NODE") != str(devices):

@@ -43,9 +43,9 @@ def test_what_was_asked_for_passes(environ):
 
 
 @pytest.mark.parametrize(("environ", "found"), [
-    (slurm(1, 1), "SLURM_NTASKS: found 1 task\\(s\\) on 1 node\\(s\\); expected 2 node\\(s\\) x 2 device\\(s\\) = 4"),
-    (slurm(2, 2, 1), "found 2 task"),
-    (slurm(4, 8, 2), "found 8 task"),
+    (slurm(1, 1), "SLURM_NTASKS: found 1 process\\(es\\); expected 2 node\\(s\\) x 2 device\\(s\\) = 4"),
+    (slurm(2, 2, 1), r"found 2 process\(es\)"),
+    (slurm(4, 8, 2), r"found 8 process\(es\)"),
     (slurm(1, 4, 4), "SLURM_NNODES: found 1 node\\(s\\); expected 2, as trainer.num_nodes says"),
     (slurm(2, 4), "SLURM_NTASKS_PER_NODE: found nothing; expected 2"),
     (slurm(2, 4, 3), "SLURM_NTASKS_PER_NODE: found 3"),
@@ -63,11 +63,11 @@ def test_the_command_line_says_it_before_it_waits(tmp_path, environ, capfd):
     command = fit_command(tmp_path / "real", tmp_path / "run")
     environ(**slurm(2, 2, 1))
     assert main(command) == 2  # one device on one node by default on the CPU, and srun started two
-    assert "found 2 task(s) on 2 node(s)" in capfd.readouterr().err
+    assert "found 2 process(es); expected 1 node(s) x 1 device(s)" in capfd.readouterr().err
     environ(**slurm(1, 1))
     strategy = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp_find_unused_parameters_true"]
     assert main([*command, *strategy]) == 2  # the second one never comes
-    assert "found 1 task(s) on 1 node(s); expected 2 node(s) x 1 device(s)" in capfd.readouterr().err
+    assert "found 1 process(es); expected 2 node(s) x 1 device(s)" in capfd.readouterr().err
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
