@@ -31,6 +31,7 @@ from synthrad.callbacks import (
     newest_valid,
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
+from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
 from synthrad.errors import InputError, near
@@ -241,19 +242,12 @@ class SynthradCLI(LightningCLI):
             ours = ours[:3]
         have = {type(c) for c in own}
         ours = [c for c in ours if type(c) not in have]
-        kwargs["callbacks"] = [*(Watch(c) for c in ours if isinstance(c, Preemption)), *own, *ours]
-        kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO()]
+        world = WorldSize(int(settings.get("num_nodes") or 1), count_of(settings.get("devices")))
+        kwargs["callbacks"] = [*(Watch(c) for c in ours if isinstance(c, Preemption)), *own, world, *ours]
+        kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO(), *cluster_plugins()]
         trainer = super().instantiate_trainer(**kwargs)
-        self._check_world(trainer, settings)
+        world.check(trainer)
         return trainer
-
-    def _check_world(self, trainer: Any, settings: Any) -> None:
-        """Under SLURM with one task, devices=2 would train on one device without a word."""
-        devices, nodes = settings.get("devices"), int(settings.get("num_nodes") or 1)
-        asked = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else None
-        if asked and trainer.world_size != nodes * asked:
-            raise InputError("trainer.devices", f"{trainer.world_size} process(es)", f"{nodes} node(s) x {asked} device(s)",
-                             "start one task a device (srun --ntasks-per-node, or torchrun)")
 
     def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Fit; what an earlier call of the same command left is resumed from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ LOG = "snakemake.log"  # in the run folder: pages that nobody needs while all go
 
 if TYPE_CHECKING:
     from synthrad.records import Manifest
+    from synthrad.study.cluster import Profile
     from synthrad.study.description import Study
     from synthrad.study.planning import Plan
 
@@ -44,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
         if verb == "run":
             sub.add_argument("--dry-run", action="store_true", help="print the jobs and the arms; do nothing")
             sub.add_argument("--keep-going", action="store_true", help="where a job fails, do those that don't need it")
-            sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+            sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of this machine, without --profile (default: %(default)s)")
+            sub.add_argument("--profile", metavar="NAME|FILE", help="run the jobs on a SLURM cluster: slurm, or a copy of "
+                             "configs/profiles/slurm.yaml that says what yours wants")
         if verb == "report":
             sub.add_argument("--without-pictures", action="store_true",
                              help="write report_shareable.html instead: every figure and table, no image of a patient and no synthetic one")
@@ -87,11 +91,43 @@ def run(argv: list[str]) -> int:
         return _report(study, args.study, folder, not args.without_pictures)
     if args.dry_run:
         return _dry_run(study, args.study)
+    profile = _profile(args.profile)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", f"study {study.name}") as lock:
+        _wait_for_orphans(folder, profile)
         plan = _write_graph(study, args.study, folder)
         _print_plan(plan)
-        return _snakemake(folder, args.cores, lock, args.keep_going)
+        place = _place(folder, study, profile) or ["--configfile", str(folder / "graph.json"), "--cores", str(args.cores)]
+        return _snakemake(folder, [*place, *(["--keep-going"] if args.keep_going else [])], lock, on_cluster=profile is not None)
+
+
+def _profile(name: str | None) -> Profile | None:
+    """The profile of a cluster, checked together with this machine; None = run here."""
+    if name is None:
+        return None
+    from synthrad.study.cluster import check_tools, load_profile
+
+    profile = load_profile(name)
+    check_tools()
+    return profile
+
+
+def _wait_for_orphans(folder: Path, profile: Profile | None) -> None:
+    """Let cluster jobs end that an earlier run, killed before it could cancel them, left in the queue."""
+    from synthrad.study.cluster import FILE, wait_for_orphans
+
+    if (folder / FILE).exists():
+        wait_for_orphans(folder, profile.status_seconds if profile else 10, lambda said: print(said, flush=True))
+
+
+def _place(folder: Path, study: Study, profile: Profile | None) -> list[str]:
+    """Snakemake's options for a cluster; [] where the study runs here."""
+    from synthrad.study.cluster import FILE, arguments, write_cluster
+
+    if profile is None:
+        (folder / FILE).unlink(missing_ok=True)
+        return []
+    return ["--configfile", str(folder / "graph.json"), str(write_cluster(folder, study, profile)), *arguments(folder, profile)]
 
 
 def _replicate(path: Path, number: int, out: Path, data: Path) -> int:
@@ -250,27 +286,28 @@ def _dry_run(study: Study, path: Path) -> int:
     return 0
 
 
-def _snakemake(folder: Path, cores: int, lock: Lock, keep_going: bool) -> int:
+def _snakemake(folder: Path, place: list[str], lock: Lock, on_cluster: bool) -> int:
     """Run the graph. SIGTERM and Ctrl-C go on to Snakemake and its jobs, which save and stop; the next call resumes.
 
     Snakemake holds the study's lock as well: if only this process is killed, it stays the one writer.
     """
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("Snakefile")),
-            "--directory", str(folder), "--configfile", str(folder / "graph.json"), "--cores", str(cores)]
+            "--directory", str(folder), *place]
     if list((folder / ".snakemake" / "locks").glob("*")):  # ours is held, so Snakemake's is a dead run's
         subprocess.run([*base, "--unlock"], check=False, capture_output=True)
-    call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason",
-            *(["--keep-going"] if keep_going else [])]
+    call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
     failures.forget(folder)
     begun = time.time()
     with open(folder / LOG, "wb") as log, watched(folder, folder / LOG):  # a session: a signal must reach the jobs too
-        code, stopped = _wait(lock.start(call, start_new_session=True, stderr=log))
+        code, stopped = _wait(lock.start(call, start_new_session=True, stderr=log), on_cluster)
     if code and stopped:
         raise RunError(f"stopped by {signal.Signals(stopped).name}; what is finished or saved is kept: the same command "
                        f"resumes ({folder})")
     if code:
         messages, bad_input = failures.read(folder, begun)
         said = "\n".join(messages) or f"a job failed without a word; what Snakemake says: {folder / LOG}"
+        if on_cluster:
+            said += _cluster_logs(folder)
         if bad_input:
             print(f"synthrad study: {said}", file=sys.stderr)
             return 2
@@ -279,17 +316,30 @@ def _snakemake(folder: Path, cores: int, lock: Lock, keep_going: bool) -> int:
     return 0
 
 
-def _wait(process: subprocess.Popen) -> tuple[int, int]:
-    """Wait for Snakemake; returns its code and the signal that was passed on, 0 for none."""
-    stopped = 0
+def _cluster_logs(folder: Path) -> str:
+    """Where the logs are of the cluster jobs that did not go well, with the last that SLURM and the job itself say there."""
+    told = ""
+    for path in map(Path, re.findall(r"\(log: (.+?\.log)\)", (folder / LOG).read_text(errors="replace"))):
+        if path.is_file():  # that of a job that went well is removed
+            lines = [line for line in path.read_text(errors="replace").splitlines() if re.match(r"synthrad|slurmstepd|srun: error", line)]
+            told += "".join(f"\n  {line}" for line in [f"log: {path}", *(f"  {line}" for line in lines[-6:])])
+    return told
+
+
+def _wait(process: subprocess.Popen, on_cluster: bool) -> tuple[int, int]:
+    """Wait for Snakemake; returns its code and the signal that came, 0 for none."""
+    stopped, words = 0, "running jobs save and end; Ctrl-C again ends them at once"
+    stop = signal.SIGTERM
+    if on_cluster:  # there Snakemake cancels its jobs on SIGINT; on SIGTERM it would wait until they have finished
+        stop, words = signal.SIGINT, "cluster jobs are cancelled, which lets them save; Ctrl-C again does not wait for that"
 
     def forward(number: int, _: object) -> None:
         nonlocal stopped
         at_once = number == stopped == signal.SIGINT  # a second Ctrl-C: all that is saved outlives a kill
         stopped = number
         if number == signal.SIGINT and not at_once:
-            print("\nstopping: running jobs save and end; Ctrl-C again ends them at once", file=sys.stderr, flush=True)
-        os.killpg(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
+            print(f"\nstopping: {words}", file=sys.stderr, flush=True)
+        os.killpg(process.pid, signal.SIGKILL if at_once else stop)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

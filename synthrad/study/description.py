@@ -28,6 +28,7 @@ from synthrad.metrics.classification import FEWEST_POSITIVE
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 REFERENCE = "real_only"
 METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
+PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
@@ -65,6 +66,8 @@ class Source(Part):
         size: of the generator's images and of the judges; None = the study's.
         starts: option of the generator's fit -> the source whose checkpoint it takes, such as `model.autoencoder: vae`.
             That source is trained first, and drawn from only if an arm asks for it.
+        nodes, tasks_per_node: of the generator's fit on a cluster (`--profile`), a process a task; None = the profile's. They decide
+            where it runs, not what it is: the batch is divided among the processes. Without a profile they say nothing.
     """
 
     generator: str | None = None
@@ -82,6 +85,8 @@ class Source(Part):
     filter: str | None = None
     size: tuple[Side, Side] | None = None
     starts: dict[str, str] = Field(default_factory=dict)
+    nodes: int | None = Field(None, ge=1)
+    tasks_per_node: int | None = Field(None, ge=1)
 
     @field_validator("starts")
     @classmethod
@@ -107,6 +112,8 @@ class Source(Part):
             raise ValueError("`prompts` is for a `generator`: an imported set is drawn already")
         if self.unnamed != "unknown" and self.prompts not in ("single", "multi"):
             raise ValueError("`unnamed` says what becomes of labels that `prompts: single` or `multi` leave out; add one, or leave it out")
+        if self.manifest is not None and (self.nodes or self.tasks_per_node):
+            raise ValueError("`nodes` and `tasks_per_node` are for a `generator`: an imported set is trained nowhere")
         if self.manifest is not None and self.starts:
             raise ValueError("`starts` is for a `generator`: an imported set is trained nowhere")
         if self.manifest is not None and self.mask_transform != "none":
@@ -238,6 +245,8 @@ class Study(Part):
             for key, default in LATER.items():
                 if source[key] == default:
                     del source[key]
+            for key in PLACES:
+                del source[key]
         return data
 
     def trained_before(self, source: str, after: tuple[str, ...] = ()) -> list[str]:
@@ -276,28 +285,27 @@ def load_study(path: Path | str) -> Study:
     try:
         study = Study.model_validate(data)
     except ValidationError as e:
-        raise InputErrors(str(path), [_told(error) for error in e.errors()]) from e
+        raise InputErrors(str(path), [fault_of(error) for error in e.errors()]) from e
     build_cells(study.cells, f"{path}: cells")
     for name, arm in study.arms.items():
         build_strategy(arm, study.cells, f"{path}: arms.{name}")
     return study
 
 
-def _told(error: Any) -> str:
-    """One fault as a user reads it: key, what is wrong, what was found."""
+def fault_of(error: Any, whole: type[Part] | None = None) -> str:
+    """One fault of pydantic's as a user reads it: key, what is wrong, what was found. whole: what the file describes, None = Study."""
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "value_error":  # our own words; those of a check of the whole study name their key themselves
         return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
     if error["type"] == "string_pattern_mismatch":
         return f"{key}: found {error['input']!r}, expected lower case letters, digits and _ only: it is a folder's name"
     if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_meant(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
+        return f"{key}: unknown key{_meant(str(error['loc'][-1]), _keys_at(error['loc'][:-1], whole or Study))}"
     return f"{key}: {error['msg']}" + ("" if error["type"] == "missing" else f", found {error['input']!r}")
 
 
-def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
-    """The keys of the part of a study file at a place: ("tasks", "teeth") -> those of Task."""
-    kind: Any = Study
+def _keys_at(loc: tuple[str | int, ...], kind: Any) -> list[str]:
+    """The keys of the part of a file at a place: ("tasks", "teeth") of a Study -> those of Task."""
     for step in loc:
         if not _is_part(kind):  # dict[str, Part]: the step is a name that the file gives
             kind = get_args(kind)[-1]

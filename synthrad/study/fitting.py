@@ -25,6 +25,7 @@ from synthrad.callbacks import (
     as_interrupt,
     newest_valid,
 )
+from synthrad.callbacks.world_size import cluster_plugins
 from synthrad.cases import write_cases
 from synthrad.errors import InputError
 from synthrad.records import write_durably
@@ -130,6 +131,7 @@ def _fit(
     keeper = DurableCheckpoint(folder / "checkpoints", monitor=task.monitor, every_seconds=save_every_seconds, save_final=False)
     trainer = Trainer(
         **machine,
+        devices=1,
         max_steps=steps,
         max_epochs=-1,
         val_check_interval=val_every,
@@ -142,7 +144,7 @@ def _fit(
         default_root_dir=folder,
         logger=[TensorBoardLogger(folder, name="", version="", default_hp_metric=False), CSVLogger(folder, name="", version="")],
         callbacks=[RandomState(), Preemption(), ImageProgress(f"{title} seed {seed}"), keeper, *callbacks],
-        plugins=[DurableCheckpointIO()],
+        plugins=[DurableCheckpointIO(), *cluster_plugins()],
     )
     resume = newest_valid(folder / "checkpoints")
     trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)

@@ -20,7 +20,7 @@ from synthrad import fusion
 from synthrad.data.conditions import ask_less, with_known_masks
 from synthrad.errors import InputError, RunError, told
 from synthrad.records import Manifest, file_digest, write_durably
-from synthrad.study import failures
+from synthrad.study import cluster, failures
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.locking import locked
 from synthrad.study.logs import logged
@@ -60,17 +60,20 @@ def generator(folder: Path, name: str) -> Path:
     begun = sorted((folder / "sources").glob(f"*/generator-{identity}"), key=lambda h: h.parent.name != name)
     home = begun[0] if begun else folder / "sources" / name / f"generator-{identity}"  # a source may have been renamed or moved
     with locked(home / ".lock", f"generator {name}") as lock, _clock(home / "seconds"):
-        argv = ["fit", "--config", source.generator, f"--data.manifest={study.manifest}",
+        place = cluster.read_cluster(folder)
+        before, after = cluster.generator_options(place, name, home, source) if place else ([], [])
+        argv = ["fit", *before, "--config", source.generator, f"--data.manifest={study.manifest}",
                 f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides,
-                *(f"--{option}={checkpoint_of(folder, other)}" for option, other in source.starts.items())]
+                *after, *(f"--{option}={checkpoint_of(folder, other)}" for option, other in source.starts.items())]
         found = newest_valid(home)
         if found is not None:
             argv.append(f"--ckpt_path={found}")
-        process = lock.start([sys.executable, "-m", "synthrad", *argv])  # it may outlive us: then it is the one writer
+        srun = place["srun"].get(name, []) if place else []
+        process = lock.start([*(srun or [sys.executable]), "-m", "synthrad", *argv])  # it may outlive us: then it is the one writer
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.terminate()
+            process.send_signal(signal.SIGUSR1 if srun else signal.SIGTERM)  # on SIGTERM srun kills its tasks at once
             process.wait()  # until it has saved
             raise
         if code:
@@ -330,6 +333,8 @@ def main(argv: list[str]) -> int:
     try:
         jobs[argv[0]](folder, *argv[1:])
     except (InputError, RunError, OSError) as e:
+        if isinstance(e, RunError) and _requeued(folder, job):
+            return 1
         message = f"job {job}: {told(e) if isinstance(e, OSError) else e}"
         print(f"synthrad study, {message}", file=sys.stderr)
         failures.note(folder, job, e, message)
@@ -340,11 +345,21 @@ def main(argv: list[str]) -> int:
         failures.note(folder, job, e, message)
         return 1
     except KeyboardInterrupt:
-        print(f"synthrad study, job {job}: interrupted", file=sys.stderr)
+        if not _requeued(folder, job):
+            print(f"synthrad study, job {job}: interrupted", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _requeued(folder: Path, job: str) -> bool:
+    """Put a cluster job that met its time limit back into the queue; says so."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing ends this process, too
+    if not cluster.requeued(folder):
+        return False
+    print(f"synthrad study, job {job}: its time limit is near; it goes back into the queue and goes on from there", file=sys.stderr)
+    return True
 
 
 def _interrupt(*_: object) -> None:

@@ -16,6 +16,7 @@ from synthrad.progress import Said, said
 from synthrad.records import write_durably
 
 FOLDER = "logs"  # in the run folder: <job>.log, and <job>.json for its state
+SILENT = 900.0  # a fit says something every 20 seconds, a pool or a report after minutes
 TAIL = 8_000  # bytes of a log that are looked at for its last lines
 
 
@@ -40,10 +41,13 @@ class JobLog:
 
     @property
     def state(self) -> str:
-        """running, done, failed, or killed (it ended without a word); of another host's process, running as long as it has not ended."""
+        """running, done, failed, or killed (it ended without a word); on another host: silent, where its log is older than SILENT seconds."""
         if self.ended is not None:
             return "done" if self.code == 0 else "failed"
-        return "running" if self.host != socket.gethostname() or _alive(self.pid) else "killed"
+        if self.host == socket.gethostname():
+            return "running" if _alive(self.pid) else "killed"
+        newest = self.log.stat().st_mtime if self.log.exists() else self.begun
+        return "running" if time.time() - newest < SILENT else "silent"
 
     @property
     def progress(self) -> Said | None:

@@ -17,7 +17,17 @@ from synthrad.fusion import count
 from synthrad.fusion.controls import HOW
 from synthrad.records import Manifest, file_digest
 from synthrad.statistics.layouts import FEWEST_SEEDS
-from synthrad.study.description import LATER, REFERENCE, Arm, Source, Study, Task, build_strategy, digest_of
+from synthrad.study.description import (
+    LATER,
+    PLACES,
+    REFERENCE,
+    Arm,
+    Source,
+    Study,
+    Task,
+    build_strategy,
+    digest_of,
+)
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
 GENERATOR_VERSION = 2  # the same, where only the training of generators changes; 2: standardised conditions
@@ -202,7 +212,7 @@ def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
 
 def _plain(part: Source | Task) -> dict[str, Any]:
     """What a part of a study says, without the keys that `identities` takes account of itself."""
-    said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint", "starts")}
+    said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint", "starts", *PLACES)}
     later = {**LATER, "mask_transform": "none"}
     return {k: v for k, v in said.items() if k not in later or v != later[k]}
 

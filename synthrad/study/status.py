@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.study.logs import JobLog, logs
-from synthrad.study.standing import crossed_state, fit_state, generator_state, pool_state, report_state, seeds_of
+from synthrad.study.standing import (
+    crossed_state,
+    fit_state,
+    generator_state,
+    pool_state,
+    report_state,
+    seeds_of,
+)
 
 HEAD = ("job", "state", "progress", "speed", "left", "log")
 

@@ -61,4 +61,6 @@ def test_a_process_of_another_host_runs_until_it_says_that_it_ended(tmp_path):
     for host, pid, found in ((state["host"], state["pid"], "running"), (state["host"], 2**22 + 1, "killed"), ("elsewhere", 2**22 + 1, "running")):
         (tmp_path / "logs" / "arms.json").write_text(json.dumps({**state, "host": host, "pid": pid}))
         assert logs(tmp_path)["arms"].state == found
+    (tmp_path / "logs" / "arms.json").write_text(json.dumps({**state, "host": "elsewhere", "begun": time.time() - 1000}))
+    assert logs(tmp_path)["arms"].state == "silent"
     assert logs(tmp_path)["arms"].progress is None and logs(tmp_path)["arms"].last_lines() == []  # no log yet
