@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from synthrad.audit.command import accepted_reasons, read_record
+from synthrad.audit.record import accepted_reasons, read_record
 from synthrad.audit.rungs import Rung, gate
 from synthrad.errors import InputError
 from synthrad.lineage import Lineage

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import hmac
 import json
 import sys
 import textwrap
@@ -25,16 +24,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthrad.audit.record import GATE, RECORD, VERSION, known_record, looks, write_record
 from synthrad.errors import InputError
-from synthrad.lineage import project_folder, project_key
 from synthrad.records import HERE, Manifest, file_digest, write_durably
 
 if TYPE_CHECKING:
+    from synthrad.audit.copying import Search
+    from synthrad.audit.judged import Jury
+    from synthrad.audit.membership_weights import Weights
     from synthrad.audit.rungs import Rung
     from synthrad.audit.shadows import Recipe
+    from synthrad.audit.sides import Sides
 
-VERSION = 9  # raise by hand when results change
-RECORD, GATE = "audit.json", "gate.json"
 SPACES = ("radiomics", "structure")
 
 
@@ -60,64 +61,89 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         InputError: sets that do not belong together, or too small to say anything.
     """
     from synthrad.audit import likeness
-    from synthrad.audit.copying import copy_rungs
-    from synthrad.audit.judged import RUNGS, Jury
-    from synthrad.audit.membership_lira import lira_rung
-    from synthrad.audit.membership_nearest import nearest_rung
-    from synthrad.audit.membership_weights import load_weights, weights_rungs
-    from synthrad.audit.pictures import draw_audit, draw_pairs
-    from synthrad.audit.rungs import Rung, judge
+    from synthrad.audit.judged import Jury
+    from synthrad.audit.membership_weights import load_weights
+    from synthrad.audit.rungs import judge
     from synthrad.audit.sides import read_sides
     from synthrad.audit.spaces import load_space
 
-    out, spaces = Path(out), [load_space(f) for f in features]
-    whole = unfiltered.digest if unfiltered is not None else ""
-    weights = file_digest(checkpoint) if checkpoint is not None and Path(checkpoint).is_file() else ""
-    recipe = _recipe(checkpoint, shadows, shadow_images, out)
-    asked = [VERSION, drawn.digest, whole, weights, real.digest, seed, trials, [s.identity for s in spaces]]
-    asked += [] if recipe is None else [recipe.number, recipe.images]
+    out, spaces, recipe = Path(out), [load_space(f) for f in features], _recipe(checkpoint, shadows, shadow_images, Path(out))
+    digests = {"set_digest": drawn.digest, "whole_draw_digest": unfiltered.digest if unfiltered is not None else "",
+               "checkpoint_digest": file_digest(checkpoint) if checkpoint is not None and Path(checkpoint).is_file() else "", "real_digest": real.digest}
+    asked = [VERSION, *digests.values(), seed, trials, [s.identity for s in spaces], *([] if recipe is None else [recipe.number, recipe.images])]
     identity = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     _check_out(out, drawn, real, *([unfiltered] if unfiltered is not None else []))
     generator = None if checkpoint is None else load_weights(str(checkpoint), drawn, real)
     sides = read_sides(drawn, real)
-    if (known := _read(out / RECORD)).get("identity") == identity and known.get("mac") == _mac(known):
+    if (known := known_record(out, identity)) is not None:
         print(f"{out}: this set was audited already")
         return known
     sets = {"": sides}
     if unfiltered is not None:
         _check_draw(drawn, unfiltered)
         sets[" of the whole draw"] = read_sides(unfiltered, real)
-    number = sum(3 + (s.masks is not None) + RUNGS for s in sets.values()) + (0 if generator is None else len(generator.names)) + (recipe is not None)
-    jury = Jury(sides, seed)
-    rungs, searches, own = [], {}, {}
-    for suffix, each in sets.items():
-        made, found = copy_rungs(each, suffix, seed=seed, trials=trials, rungs=number)
-        rungs += made
-        searches |= found
-        own = own or found  # of the set itself, which comes first
-        rungs.append(nearest_rung(each, suffix, rungs=number, seed=seed, trials=trials))
-        rungs += jury.rungs(each, suffix, rungs=number, trials=trials)[0]
-    if generator is not None:
-        rungs += weights_rungs(generator, sides.rows, real, rungs=number, seed=seed, trials=trials)
-    if recipe is not None:
-        rungs.append(lira_rung(generator, sides.rows, recipe, rungs=number, seed=seed, trials=trials))
-    rungs += _from_patients(drawn)
-    if unfiltered is None and "filter" in drawn.info.lineage.settings:
-        rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
-    rungs = judge(rungs)
+    jury, number = Jury(sides, seed), _number(sets, generator, recipe)
+    rungs, searches = _rungs_of_images(sets, jury, number, seed, trials)
+    rungs += _rungs_of_weights(generator, recipe, sides, real, number, seed, trials)
+    rungs = judge([*rungs, *_without_search(drawn, unfiltered)])
     alike = [row.to_dict() for row in likeness.of_sides(sides, spaces, seed)]
     out.mkdir(parents=True, exist_ok=True)
-    if searches:
-        write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in searches], searches))
+    _draw(out, sides, rungs, searches)
+    banner = "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner))
+    return write_record(out, {"format": VERSION, "identity": identity, "set": drawn.info.name, "images": len(drawn), "real": real.info.name, **digests,
+                              "seed": seed, "trials": trials, "banner": banner, "looks": looks(drawn, seed, trials), "rungs": [r.to_dict() for r in rungs],
+                              "likeness": alike, **jury.sections(sides), "synthrad": version("synthrad")})
+
+
+def _number(sets: Mapping[str, Sides], generator: Weights | None, recipe: Recipe | None) -> int:
+    """Rungs of the whole audit, among which the level is divided."""
+    from synthrad.audit.judged import RUNGS
+
+    return sum(3 + (s.masks is not None) + RUNGS for s in sets.values()) + (0 if generator is None else len(generator.names)) + (recipe is not None)
+
+
+def _rungs_of_images(sets: Mapping[str, Sides], jury: Jury, number: int, seed: int, trials: int) -> tuple[list[Rung], list[dict[str, Search]]]:
+    """What sets give away themselves, and the searches by the names of their rungs, set by set."""
+    from synthrad.audit.copying import copy_rungs
+    from synthrad.audit.membership_nearest import nearest_rung
+
+    rungs, searches = [], []
+    for suffix, each in sets.items():
+        made, found = copy_rungs(each, suffix, seed=seed, trials=trials, rungs=number)
+        searches.append(found)
+        rungs += [*made, nearest_rung(each, suffix, rungs=number, seed=seed, trials=trials), *jury.rungs(each, suffix, rungs=number, trials=trials)[0]]
+    return rungs, searches
+
+
+def _rungs_of_weights(generator: Weights | None, recipe: Recipe | None, sides: Sides, real: Manifest, number: int, seed: int, trials: int) -> list[Rung]:
+    """What the generator itself gives away; [] without a checkpoint."""
+    from synthrad.audit.membership_lira import lira_rung
+    from synthrad.audit.membership_weights import weights_rungs
+
+    if generator is None:
+        return []
+    rungs = weights_rungs(generator, sides.rows, real, rungs=number, seed=seed, trials=trials)
+    return rungs if recipe is None else [*rungs, lira_rung(generator, sides.rows, recipe, rungs=number, seed=seed, trials=trials)]
+
+
+def _without_search(drawn: Manifest, unfiltered: Manifest | None) -> list[Rung]:
+    """What is known of a set from its lineage alone, and what nobody can know without its whole draw."""
+    from synthrad.audit.rungs import Rung
+
+    if unfiltered is None and "filter" in drawn.info.lineage.settings:
+        return [*_from_patients(drawn), Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered")]
+    return _from_patients(drawn)
+
+
+def _draw(out: Path, sides: Sides, rungs: Sequence[Rung], searches: Sequence[Mapping[str, Search]]) -> None:
+    """copies.png of all searches, pairs.png of the set itself, which comes first."""
+    from synthrad.audit.pictures import draw_audit, draw_pairs
+
+    together = {name: found for each in searches for name, found in each.items()}
+    own = next((each for each in searches if each), {})
+    if together:
+        write_durably(out / "copies.png", draw_audit([r for r in rungs if r.name in together], together))
         write_durably(out / "pairs.png", draw_pairs(sides, [r for r in rungs if r.name in own], own))
-    record = {"format": VERSION, "identity": identity, "set": drawn.info.name, "set_digest": drawn.digest, "images": len(drawn), "whole_draw_digest": whole, "checkpoint_digest": weights,
-              "real": real.info.name, "real_digest": real.digest, "seed": seed, "trials": trials, "banner": "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner)),
-              "looks": _looks(drawn, seed, trials), "rungs": [r.to_dict() for r in rungs],
-              "likeness": alike, **jury.sections(sides), "synthrad": version("synthrad")}
-    record = json.loads(json.dumps(record))  # as it will be read back
-    record["mac"] = _mac(record)
-    write_durably(out / RECORD, json.dumps(record, indent=1).encode())
-    return record
 
 
 def _recipe(checkpoint: Path | str | None, shadows: int, images: int | None, out: Path) -> Recipe | None:
@@ -157,61 +183,6 @@ def _from_patients(drawn: Manifest) -> list[Rung]:
     said = [f"{what} are those of training patients" for kind, what in (("masks", "its masks"), ("start images", "the images it starts from"))
             if kind in kinds]
     return [Rung("made from patients", certain=" and ".join(said))] if said else []
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def read_record(path: Path | str) -> dict[str, Any]:
-    """A record as `synthrad audit` wrote it under this project's key.
-
-    Raises:
-        InputError: there is none, or it was changed since, or it comes from another project.
-    """
-    record = _read(Path(path))
-    if not record:
-        raise InputError(str(path), "no record of an audit", f"the {RECORD} that `synthrad audit` writes")
-    if not hmac.compare_digest(str(record.get("mac")), _mac(record)):
-        raise InputError(str(path), "a record that was changed since it was written, or that was made under another project's key",
-                         "the file as `synthrad audit` wrote it", "audit the set again, in this project")
-    if record.get("format") != VERSION:
-        raise InputError(str(path), "an audit by another version of synthrad", f"one of format {VERSION}", "audit the set again")
-    return record
-
-
-def accepted_reasons(path: Path | str) -> dict[str, str]:
-    """Rungs that did not pass and were accepted at the gate of this audit, with the reason that was written; {} without a gate."""
-    record, gate = _read(Path(path)), _read(Path(path).with_name(GATE))
-    return dict(gate.get("accepted", {})) if gate and gate.get("identity") == record.get("identity") else {}
-
-
-def _mac(record: Mapping[str, Any]) -> str:
-    """Of all that a record says, with the project's key: one that was changed by hand is not believed."""
-    said = json.dumps({k: v for k, v in record.items() if k != "mac"}, sort_keys=True).encode()
-    return hmac.new(project_key(), said, hashlib.sha256).hexdigest()
-
-
-def _looks(drawn: Manifest, seed: int, trials: int) -> int:
-    """How many audits this generator's sets had in this project so far, this one counted: whoever draws, or changes the audit's seed, until
-    one passes has chosen what passes."""
-    maker = sorted(f.digest for f in drawn.info.lineage.fitted if f.kind == "generator")
-    path, mine = project_folder() / "audits.jsonl", {"maker": maker, "set": drawn.digest, "seed": seed, "trials": trials}
-    lines = path.read_text().splitlines() if path.is_file() else []
-    known = []
-    for line in lines:
-        try:
-            known.append(json.loads(line))
-        except ValueError:
-            continue  # half a line
-    if mine not in known:
-        write_durably(path, "\n".join([*lines, json.dumps(mine)]).encode() + b"\n")
-    same = [k for k in [*known, mine] if isinstance(k, dict) and k.get("maker") == maker and (maker or k.get("set") == drawn.digest)]
-    return len({(k["set"], k.get("seed"), k.get("trials")) for k in same})
 
 
 def told(record: Mapping[str, Any], rungs: Sequence[Rung]) -> str:

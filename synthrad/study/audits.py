@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthrad.audit.command import RECORD, accepted_reasons, read_record
+from synthrad.audit.record import RECORD, accepted_reasons, read_record
 from synthrad.audit.rungs import ENOUGH_POWER, Rung
 from synthrad.errors import InputError
 from synthrad.records import Manifest

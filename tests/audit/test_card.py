@@ -8,8 +8,8 @@ import yaml
 from tiny_set import make
 
 from synthrad.__main__ import main
-from synthrad.audit.command import VERSION, _mac
 from synthrad.audit.likeness import Likeness
+from synthrad.audit.record import VERSION, _mac
 from synthrad.audit.rungs import Rung
 from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
 from synthrad.records import Manifest

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from fake_run import write_images
 
-from synthrad.audit.command import VERSION, _mac, read_record
 from synthrad.audit.likeness import Likeness
+from synthrad.audit.record import VERSION, _mac, read_record
 from synthrad.audit.rungs import Rung
 from synthrad.errors import InputError
 from synthrad.records import Manifest
