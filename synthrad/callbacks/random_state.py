@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class RandomState(Callback):
     """Saves the states of python, numpy and torch (CPU and CUDA) of every rank and restores them before the next batch.
 
-    They are restored at the start of the first batch after a resume, not when the checkpoint is read: making the
+    Where nothing is resumed, ranks start apart. States are restored at the start of the first batch after a resume, not when the checkpoint is read: making the
     loaders' iterators draws from torch's generator in between. A rank that the checkpoint does not know (it was written by fewer)
     gets the state of rank 0 shifted by its own seed, because equal states would make ranks draw the same noise.
     """
@@ -33,6 +33,11 @@ class RandomState(Callback):
         """Hold the states until the first batch."""
         self._waiting = state_dict
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let processes drop out and draw different numbers: all were seeded alike."""
+        if trainer.global_rank:
+            _seed(int(np.random.SeedSequence([torch.initial_seed() % 2**64, trainer.global_rank]).generate_state(1, np.uint64)[0] >> 1))
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Restore, once."""
         if self._waiting is None:
@@ -42,10 +47,13 @@ class RandomState(Callback):
         if trainer.global_rank < len(states):
             _restore(states[trainer.global_rank])
             return
-        seed = int(torch.as_tensor(first["torch"]).cpu().to(torch.int64).sum()) + trainer.global_rank
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        _seed(int(torch.as_tensor(first["torch"]).cpu().to(torch.int64).sum()) + trainer.global_rank)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def _state() -> dict[str, Any]:
