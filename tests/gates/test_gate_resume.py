@@ -7,7 +7,6 @@ test_kills.py, tests/callbacks/test_durable_checkpoint.py.
 
 import csv
 import math
-from pathlib import Path
 
 import pytest
 import torch
