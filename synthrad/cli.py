@@ -249,12 +249,12 @@ class SynthradCLI(LightningCLI):
         return trainer
 
     def _check_world(self, trainer: Any, settings: Any) -> None:
-        """Under SLURM with one task, devices=2 would train on one device without a word."""
-        devices, nodes = settings.get("devices"), int(settings.get("num_nodes") or 1)
-        asked = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else None
-        if asked and trainer.world_size != nodes * asked:
-            raise InputError("trainer.devices", f"{trainer.world_size} process(es)", f"{nodes} node(s) x {asked} device(s)",
-                             "start one task a device (srun --ntasks-per-node, or torchrun)")
+        """Under SLURM with one task, two devices (asked for or found) would be one process on one of them, without a word."""
+        devices, nodes = trainer.num_devices, int(settings.get("num_nodes") or 1)
+        if trainer.world_size != nodes * devices:
+            raise InputError("trainer.devices", f"{trainer.world_size} process(es)", f"{nodes} node(s) x {devices} device(s)",
+                             "start one task a device (srun --ntasks-per-node, or torchrun), or set trainer.devices and trainer.num_nodes "
+                             "to what was started")
 
     def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Fit; what an earlier call of the same command left is resumed from."""
