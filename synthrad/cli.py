@@ -222,6 +222,8 @@ class SynthradCLI(LightningCLI):
         kept = {k: v for k, v in config.as_dict().items() if k not in ("ckpt_path", "config", "weights_only")}
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in ("default_root_dir", "logger")}
         if own is not None:
+            plain = {k: v for k, v in config.data.as_dict()["init_args"].items() if k != "num_workers"}
+            kept["data"] = {**kept["data"], "init_args": plain}
             kept["digests"] = digests_of(own)  # the same path may hold another split tomorrow
         self.identity = hashlib.sha256(yaml.safe_dump(_plain(kept)).encode()).hexdigest()[:16]
         if config.trainer.get("default_root_dir") is None:
