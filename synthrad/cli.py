@@ -8,7 +8,6 @@ import copy
 import hashlib
 import importlib
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from synthrad.callbacks import (
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
 from synthrad.cases import write_cases
+from synthrad.class_paths import allowed_packages
 from synthrad.errors import InputError, near
 from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
@@ -69,8 +69,7 @@ def allow_imports() -> None:
     """
     from jsonargparse import set_parsing_settings
 
-    own = [p.strip() for p in os.environ.get("SYNTHRAD_ALLOW_IMPORT", "").split(",") if p.strip()]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *own])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *allowed_packages()])
 
 
 def import_named(argv: list[str]) -> None:

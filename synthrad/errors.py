@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NEARLY = 0.1  # how much less alike another name may be to be named too
+
 
 class InputError(ValueError):
     """Bad input: a file, a config key or a flag. The command line prints it without a traceback and exits 2."""
@@ -60,9 +62,11 @@ _ROW = re.compile(r"row (\d+), ")
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """`did you mean ...?` with the names that are close to a word, whatever their case; "" where none is."""
-    lower = {k.lower(): k for k in known}
+    """`did you mean ...?` with the name that is close to a word, whatever their case, and those nearly as close; "" where none is."""
+    lower, alike = {k.lower(): k for k in known}, difflib.SequenceMatcher(b=word.lower())
     close = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=0.5)
+    ratios = [alike.set_seq1(c) or alike.ratio() for c in close]
+    close = [c for c, r in zip(close, ratios, strict=True) if r > ratios[0] - NEARLY]
     return f"did you mean {' or '.join(lower[c] for c in close)}?" if close else ""
 
 

@@ -8,18 +8,14 @@ the kept and the rejected images are to training images.
 from __future__ import annotations
 
 import argparse
-import difflib
-import importlib
 import inspect
 import json
-import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from synthrad.class_paths import build, read_yaml
 from synthrad.errors import InputError
 from synthrad.records import Manifest, file_digest, write_durably
 
@@ -46,115 +42,35 @@ def load_filter(config: Path | str | Mapping[str, Any]) -> Filter:
     return _build(read_yaml(path, "class_path and init_args"), str(path))
 
 
-class _OneOfEachKey(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """A mapping whose keys differ."""
-        seen: dict[Hashable, int] = {}
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":  # <<: *shared
-                continue
-            line, name = key.start_mark.line + 1, self.construct_object(key, deep=True)
-            if not isinstance(name, Hashable):
-                continue  # the base class says so
-            if name in seen:
-                raise InputError(f"{self.name}, line {line}", f"the key {name!r} again, first on line {seen[name]}",
-                                 "each key once", "remove one of the two")
-            seen[name] = line
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path, expected: str) -> Any:
-    """The data of a YAML file.
-
-    Raises:
-        InputError: no YAML, or a key given twice in one mapping.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            return yaml.load(file, Loader=_OneOfEachKey)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise InputError(str(path), f"no YAML ({' '.join(str(e).split())[:120]})", expected) from e
-
-
 def _build(spec: Any, where: str) -> Any:
-    """An object from its class_path and init_args."""
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
-        raise InputError(where, repr(spec), "class_path: synthrad.fusion.MaskQuality, and init_args")
-    for key in spec:
-        if key not in ("class_path", "init_args"):
-            raise InputError(
-                f"{where}: {key}",
-                "an unknown key",
-                "class_path or init_args",
-                _near(str(key), ["class_path", "init_args"]),
-            )
-    kind = _class(spec["class_path"], f"{where}: class_path")
-    given = spec.get("init_args") or {}
-    known = list(inspect.signature(kind).parameters)
-    if not isinstance(given, Mapping):
-        raise InputError(f"{where}: init_args", repr(given), f"a mapping of {', '.join(known)}")
-    for key in given:
-        if key not in known:
-            raise InputError(
-                f"{where}: init_args.{key}",
-                "an unknown key",
-                f"one of {', '.join(known) or '(none)'}",
-                _near(str(key), known),
-            )
-    try:
-        return kind(**{k: _value(k, v, f"{where}: init_args.{k}") for k, v in given.items()})
-    except TypeError as e:
-        raise InputError(f"{where}: init_args", str(e), f"values of {', '.join(known)}") from e
+    """A filter; its class may be named without its package."""
+    if isinstance(spec, Mapping) and isinstance(named := spec.get("class_path"), str):
+        package, _, name = named.rpartition(".")
+        if package in ("", "synthrad.fusion.filters"):
+            spec = {**spec, "class_path": f"synthrad.fusion.{name}"}
+    return build(spec, where, _filters(), "filter", _value)
+
+
+def _filters() -> dict[str, type]:
+    """Ours, by their class_path."""
+    from synthrad import fusion
+
+    named = {n: getattr(fusion, n) for n in sorted(fusion.__all__)}
+    return {f"synthrad.fusion.{n}": c for n, c in named.items() if inspect.isclass(c) and issubclass(c, fusion.Filter) and c is not fusion.Filter}
 
 
 def _value(key: str, value: Any, where: str) -> Any:
     """Nested filters and cells; anything else as it is."""
+    from synthrad.fusion import Cells
+
     if isinstance(value, list):
         return [_value(key, v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if key == "cells" and isinstance(value, Mapping):
+        given = value if "class_path" in value else {"class_path": "synthrad.fusion.Cells", "init_args": value}
+        return build(given, where, {"synthrad.fusion.Cells": Cells}, "filter")
     if isinstance(value, Mapping) and "class_path" in value:
         return _build(value, where)
-    if key == "cells" and isinstance(value, Mapping):
-        return _build({"class_path": "synthrad.fusion.Cells", "init_args": value}, where)
     return value
-
-
-def _class(class_path: str, where: str) -> type:
-    """A filter class of ours, or one of a package that the user (never the config) allowed."""
-    from synthrad import fusion
-
-    ours = {n: c for n in fusion.__all__ if inspect.isclass(c := getattr(fusion, n))}
-    ours = {
-        n: c
-        for n, c in ours.items()
-        if n == "Cells" or (issubclass(c, fusion.Filter) and c is not fusion.Filter)
-    }
-    package, _, name = class_path.rpartition(".")
-    if (
-        package in ("", "synthrad.fusion", "synthrad.fusion.filters", "synthrad.fusion.cells")
-        and name in ours
-    ):
-        return ours[name]
-    allowed = [p.strip() for p in os.environ.get("SYNTHRAD_ALLOW_IMPORT", "").split(",") if p.strip()]
-    if package and package.split(".")[0] in allowed:
-        try:
-            return getattr(importlib.import_module(package), name)
-        except (ImportError, AttributeError) as e:
-            raise InputError(where, f"{class_path!r}: {e}", "a class that can be imported") from e
-    filters = sorted(set(ours) - {"Cells"})
-    raise InputError(
-        where,
-        repr(class_path),
-        f"one of {', '.join(f'synthrad.fusion.{n}' for n in filters)}",
-        _near(name, filters) or "a class of your own needs `synthrad --allow-import PACKAGE filter ...`",
-    )
-
-
-def _near(word: str, known: list[str]) -> str:
-    lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(word.lower(), list(lower), n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(lower[c] for c in close)}?" if close else ""
 
 
 def apply_filter(chosen: Filter, scored: Manifest) -> tuple[Manifest, dict[str, Any]]:
@@ -213,7 +129,7 @@ def filter_set(
     if real is not None and len(scored) and "max_correlation" not in scored.names("score"):
         scored = _compare(scored, real)
     kept, log = apply_filter(load_filter(config), scored)
-    log = {"config": yaml.safe_load(Path(config).read_text()), "config_digest": file_digest(config), **log}
+    log = {"config": read_yaml(Path(config), "a filter config"), "config_digest": file_digest(config), **log}
     settings = {**scored.info.lineage.settings, "filter": log["config"]}
     kept = Manifest(kept.table, replace(kept.info, lineage=replace(kept.info.lineage, settings=settings)))
     (out / "dataset.yaml").unlink(missing_ok=True)  # until all is written the set is not whole

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from synthrad.records import write_durably
 
@@ -30,6 +31,11 @@ class Measurement:
     subject: str = ""
     subgroup: str = ""
     note: str = ""
+
+
+def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose NaN and infinities are None: JSON has neither."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def write_measurements(path: Path | str, rows: Iterable[Measurement]) -> None:

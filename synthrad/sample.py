@@ -73,9 +73,8 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         InputError: `out` holds another set, truncation is not in (0, 1], or a class that the generator never saw is asked for.
         RunError: another process is writing `out`.
     """
-    from tqdm import tqdm
-
     from synthrad.generators.preflight import check_asked  # loads torch
+    from synthrad.progress import progress
 
     _check_truncation(truncation)
     if truncation != 1 and not getattr(generator, "takes_truncation", True):
@@ -104,7 +103,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     with locked(out.parent / f".{out.name}.lock", "sample", out):  # not in it: a resumed set has the files of an uninterrupted one
         if not _is_finished(out, settings):
             blocks = []
-            with tqdm(total=len(conditions), desc="sampling", unit="image", disable=None) as bar:
+            with progress(total=len(conditions), desc="sampling", unit="image") as bar:
                 for start in range(0, len(conditions), block_size):
                     blocks += _block(generator, conditions, start, block_size, seed, truncation, out, info, masks, starts)
                     bar.update(len(blocks) - bar.n)
@@ -318,8 +317,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--truncation", type=float, nargs="+", default=[1.0], metavar="PSI",
                    help="1 = as trained, less = closer to the mean (default 1); several for a --sheet that compares them")
     diffusion = p.add_argument_group("diffusion models", "Each as the model was trained to be drawn from, unless given.")
-    diffusion.add_argument("--sampler", choices=["ddpm", "ddim", "dpm_multistep", "heun"])
-    diffusion.add_argument("--sampler-steps", type=int, metavar="N", help="calls of the net an image (heun: twice as many)")
+    diffusion.add_argument("--sampler", choices=["ddpm", "ddim", "pndm", "dpm_multistep", "unipc", "heun"])
+    diffusion.add_argument("--sampler-steps", type=int, metavar="N", help="calls of the net an image (pndm: one more; heun: twice as many)")
     diffusion.add_argument("--guidance", type=float, metavar="SCALE", help="1 = the condition as learned; more = exaggerated, with "
                            "less variety")
     diffusion.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times at which guidance steers, from 0 "
@@ -347,19 +346,23 @@ def parser() -> argparse.ArgumentParser:
     starts.add_argument("--strength", type=float, help="how much is drawn anew: near 0 nothing, 1 all (default 0.6; with --inside 1)")
     starts.add_argument("--inside", metavar="LAYER[/STRUCTURE]", help="only inside this structure may a picture change: of the image's own mask "
                         "or, for a generator that draws from masks, of the mask that it is given; that structure is copied into the image's own mask, "
-                        "where it lies")
+                        "where it lies. Where it lies on another layer's, as a lesion does on a tooth, images are taken that have one there, too; what has no "
+                        "such image is left out")
     starts.add_argument("--grow", type=int, default=0, metavar="PIXELS", help="by which the region is wider than the structure (default 0)")
     return p
 
 
 def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, real: Manifest | None, info: DatasetInfo, spec: Mapping[str, Any],
-           masks: MaskConditions | None, kind: str) -> StartImages | None:
-    """The real images that --start names; refuses its options without it, and generators that start from noise alone."""
+           masks: MaskConditions | None, kind: str) -> tuple[StartImages | None, pd.DataFrame, MaskConditions | None]:
+    """The real images that --start names, and the conditions and masks for which there is one.
+
+    Refuses its options without it, and generators that start from noise alone.
+    """
     if args.start is None:
         for flag in ("strength", "inside", "grow"):
             if getattr(args, flag) not in (None, 0) or (flag == "strength" and args.strength is not None):
                 raise InputError(f"--{flag}", str(getattr(args, flag)), "--start beside it", "add --start same, or leave it out")
-        return None
+        return None, conditions, masks
     if not getattr(generator, "starts_from_images", False):
         raise InputError("--start", f"given for a {type(generator).__name__}", "a diffusion model", "leave it out")
     if kind != "set":
@@ -367,9 +370,11 @@ def _start(args: argparse.Namespace, generator: Any, conditions: pd.DataFrame, r
     strength = args.strength if args.strength is not None else 1.0 if args.inside else 0.6
     starts = start_images(args.start, conditions, real, list(spec["layers"]), spec["size"], args.seed, strength, args.inside, args.grow,
                           masks)
+    if len(starts.kept) < len(conditions):
+        conditions, masks = conditions.iloc[starts.kept].reset_index(drop=True), masks.take(starts.kept)
     for k in range(len(conditions) if args.inside else 0):  # a region that is empty is told now
         starts.under(to_condition(conditions.iloc[[k]], info, None if masks is None else masks.batch([k])), [k])
-    return starts
+    return starts, conditions, masks
 
 
 def _draw_with(generator: Any, args: argparse.Namespace) -> None:
@@ -411,7 +416,7 @@ def run(argv: list[str]) -> int:
         train = with_structure(train, list(spec["layers"]), region_of(args.inside, list(spec["layers"]), info), spec["size"])
     conditions = read_conditions(args.conditions, info, train, number, args.seed, layers)
     generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform)
-    starts = _start(args, generator, conditions, real, info, spec, masks, kind)
+    starts, conditions, masks = _start(args, generator, conditions, real, info, spec, masks, kind)
     if kind == "set":
         made = sample_set(generator, args.checkpoint, conditions, args.seed, args.out, info, lineage, args.block_size,
                           args.truncation[0], masks, starts)

@@ -180,11 +180,10 @@ class _Rows:
 
 def nearest_training(drawn: ImageCache, train: ImageCache) -> Nearest:
     """Nearest training image of each synthetic image, mirrored ones counted: generators learn from mirrored images."""
-    from tqdm import tqdm
-
     from synthrad.metrics.similarity import nearest_images
+    from synthrad.progress import progress
 
-    with tqdm(total=len(drawn), desc="comparing with training images", unit="image", disable=None) as bar:
+    with progress(total=len(drawn), desc="comparing with training images", unit="image") as bar:
         return nearest_images(_Rows(drawn), _Rows(train), flip=True, progress=bar.update)
 
 
@@ -214,16 +213,15 @@ def _ranges(
     layers: dict[str, tuple[str, ...]],
 ) -> dict[str, Any]:
     """Columns area_inside and components_inside: both sets are measured at the same size."""
-    from tqdm import tqdm
-
     from synthrad.metrics.regions import area_shares, component_counts, ranges, share_inside
+    from synthrad.progress import progress
     from synthrad.tasks.judges import places
 
     sizes = [len(s) for s in layers.values()]
 
     def measure(manifest: Manifest, cache: ImageCache, title: str) -> tuple[np.ndarray, np.ndarray]:
         areas, counts, at = [], [], places(manifest, layers)
-        for i in tqdm(range(len(cache)), desc=title, unit="image", disable=None):
+        for i in progress(range(len(cache)), desc=title, unit="image"):
             masks = cache.masks(i)[at]
             areas.append(np.concatenate([area_shares(m, n) for m, n in zip(masks, sizes, strict=True)]))
             counts.append(np.concatenate([component_counts(m, n) for m, n in zip(masks, sizes, strict=True)]))

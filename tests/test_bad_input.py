@@ -216,9 +216,9 @@ STUDY = {
     [
         ("cells.classes", ["carries"], ["classes", "carries", "caries"]),
         ("arms.matched.strategy", "Machted", ["arms.matched.strategy", "Machted", "did you mean Matched"]),
-        ("arms.matched.args", {"ration": 2}, ["ration", "did you mean `ratio`"]),
+        ("arms.matched.args", {"ration": 2}, ["ration", "did you mean ratio"]),
         ("arms.matched.source", "mode", ["arms.matched.source", "mode", "made"]),
-        ("seads", 3, ["seads", "did you mean `seeds`"]),
+        ("seads", 3, ["seads", "did you mean seeds"]),
         ("tasks.find.steps", "many", ["tasks.find.steps", "many"]),
         ("endpoint.task", "fond", ["endpoint", "fond"]),
     ],

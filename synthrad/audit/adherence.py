@@ -24,6 +24,7 @@ from synthrad.audit.judges import (
     targets_of,
 )
 from synthrad.audit.sides import Sides
+from synthrad.measurements import without_nan
 from synthrad.metrics.adherence import Resampled, auroc_of_subjects, interval_of, subject_weights
 
 SHUFFLES = 20
@@ -56,7 +57,7 @@ class Adherence:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which knows no NaN."""
-        return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(self).items()}
+        return without_nan(asdict(self))
 
 
 def too_few(sides: Sides) -> str:

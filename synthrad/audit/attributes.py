@@ -17,7 +17,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
 
 from synthrad.audit.copying import FeatureSpace, Search, Subjects, copy_rung
 from synthrad.audit.judges import FEWEST_EACH, FEWEST_SUBJECTS, Classifier, Target, enough, targets_of
@@ -25,6 +24,7 @@ from synthrad.audit.rungs import ALPHA, Rung
 from synthrad.audit.sides import Sides
 from synthrad.errors import InputError
 from synthrad.metrics.adherence import interval_of, subject_weights
+from synthrad.progress import progress
 from synthrad.statistics.exchangeability import TESTS, Exchange
 
 NAME = "attributes"
@@ -120,7 +120,7 @@ def attribute_rung(sides: Sides, classifier: Classifier | None, suffix: str = ""
     rung, found = copy_rung(space, subjects, rungs=2 * rungs, trials=trials, seed=seed)  # half of the level is for each target alone
     wanted = math.ceil(40 * len(EXACT) * len(targets) * rungs)  # permutations with which one value alone can fail the rung
     fine = Exchange(subjects.member, subjects.images, min(wanted, MOST_NUMBERS // len(subjects.member)), seed, EXACT)
-    each = [_alone(t, k, space, subjects, fine, expected, seed) for k, t in enumerate(tqdm(targets, desc=f"{name}: each value", unit="value", disable=None))]
+    each = [_alone(t, k, space, subjects, fine, expected, seed) for k, t in enumerate(progress(targets, desc=f"{name}: each value", unit="value"))]
     alone = min(1.0, len(each) * min(e["p"] for e in each))
     p = min(1.0, 2 * min(rung.p, alone))
     widest = min(each, key=lambda e: e["p"])

@@ -4,7 +4,9 @@ Training patients (members) are compared with test patients (non-members) that n
 set resembles members more than chance allows, it leaks. Every question (rung) first shows its power on leaks that it plants itself;
 without enough of it there is no pass. OUT gets audit.json, copies.png and pairs.png: look at the pairs.
 
-With --checkpoint the weights are attacked as well: what of a generator is shared beside its images needs that.
+With --checkpoint the weights are attacked as well: what of a generator is shared beside its images needs that. With --shadows N also by
+generators of the same recipe, each trained on half of the training and test patients: the strongest attack, at the cost of N fits. Test patients
+are learned from there as an attacker would learn from patients of his own; the shadows are thrown away, and nothing that is released meets them.
 
 With --gate the exit code is 1 unless every rung passed, or was accepted by a written reason that the record keeps.
 A pass says that these attacks at this size found nothing. It never says that patients cannot be recognised.
@@ -29,6 +31,7 @@ from synthrad.records import HERE, Manifest, file_digest, write_durably
 
 if TYPE_CHECKING:
     from synthrad.audit.rungs import Rung
+    from synthrad.audit.shadows import Recipe
 
 VERSION = 8  # raise by hand when results change
 RECORD, GATE = "audit.json", "gate.json"
@@ -36,7 +39,7 @@ SPACES = ("radiomics", "structure")
 
 
 def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manifest | None = None, checkpoint: Path | str | None = None,
-          seed: int = 0, trials: int = 50, features: Sequence[str] = SPACES) -> dict[str, Any]:
+          shadows: int = 0, shadow_images: int | None = None, seed: int = 0, trials: int = 50, features: Sequence[str] = SPACES) -> dict[str, Any]:
     """Audit a set; a record of this very audit in `out` is read back.
 
     Args:
@@ -45,6 +48,8 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         unfiltered: the whole draw that `drawn` was filtered from: a filter of near copies hides what the generator memorised.
         checkpoint: of the set's own generator, for whoever shares its weights; None = they are not attacked, and no rung stands for that: a
             release of images alone does not need it.
+        shadows: generators of its recipe that are trained for a likelihood ratio attack, 0 = none; they are kept in out/shadows, and a killed audit goes on
+            after the last one. shadow_images: that each is shown; None = as many as the generator was.
         seed: of permutations and planted leaks. trials: self-tests for each leak and number of patients.
         features: spaces of fidelity, diversity and novelty: radiomics, structure, or configs of audit.spaces; subgroups in the first.
 
@@ -57,6 +62,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     from synthrad.audit import likeness
     from synthrad.audit.copying import copy_rungs
     from synthrad.audit.judged import RUNGS, Jury
+    from synthrad.audit.membership_lira import lira_rung
     from synthrad.audit.membership_nearest import nearest_rung
     from synthrad.audit.membership_weights import load_weights, weights_rungs
     from synthrad.audit.pictures import draw_audit, draw_pairs
@@ -67,8 +73,10 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     out, spaces = Path(out), [load_space(f) for f in features]
     whole = unfiltered.digest if unfiltered is not None else ""
     weights = file_digest(checkpoint) if checkpoint is not None and Path(checkpoint).is_file() else ""
-    identity = hashlib.sha256(json.dumps([VERSION, drawn.digest, whole, weights, real.digest, seed, trials, [s.identity for s in spaces]]
-                                         ).encode()).hexdigest()[:16]
+    recipe = _recipe(checkpoint, shadows, shadow_images, out)
+    asked = [VERSION, drawn.digest, whole, weights, real.digest, seed, trials, [s.identity for s in spaces]]
+    asked += [] if recipe is None else [recipe.number, recipe.images]
+    identity = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     _check_out(out, drawn, real, *([unfiltered] if unfiltered is not None else []))
     generator = None if checkpoint is None else load_weights(str(checkpoint), drawn, real)
     sides = read_sides(drawn, real)
@@ -79,7 +87,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     if unfiltered is not None:
         _check_draw(drawn, unfiltered)
         sets[" of the whole draw"] = read_sides(unfiltered, real)
-    number = sum(3 + (s.masks is not None) + RUNGS for s in sets.values()) + (0 if generator is None else len(generator.names))
+    number = sum(3 + (s.masks is not None) + RUNGS for s in sets.values()) + (0 if generator is None else len(generator.names)) + (recipe is not None)
     jury = Jury(sides, seed)
     rungs, searches, own = [], {}, {}
     for suffix, each in sets.items():
@@ -91,6 +99,8 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         rungs += jury.rungs(each, suffix, rungs=number, trials=trials)[0]
     if generator is not None:
         rungs += weights_rungs(generator, sides.rows, real, rungs=number, seed=seed, trials=trials)
+    if recipe is not None:
+        rungs.append(lira_rung(generator, sides.rows, recipe, rungs=number, seed=seed, trials=trials))
     rungs += _from_patients(drawn)
     if unfiltered is None and "filter" in drawn.info.lineage.settings:
         rungs.append(Rung("copies of the whole draw", reason="the set was filtered; give what it was filtered from with --unfiltered"))
@@ -108,6 +118,19 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     record["mac"] = _mac(record)
     write_durably(out / RECORD, json.dumps(record, indent=1).encode())
     return record
+
+
+def _recipe(checkpoint: Path | str | None, shadows: int, images: int | None, out: Path) -> Recipe | None:
+    """How shadows are trained; None = there are none."""
+    from synthrad.audit.shadows import Recipe
+
+    if not shadows:
+        if images is not None:
+            raise InputError("--shadow-images", "no --shadows", "both", "say how many shadows")
+        return None
+    if checkpoint is None:
+        raise InputError("--shadows", "no --checkpoint", "the generator whose recipe they follow", "give --checkpoint")
+    return Recipe(shadows, images, out / "shadows")
 
 
 def _check_out(out: Path, *sets: Manifest) -> None:
@@ -228,6 +251,9 @@ def parser() -> argparse.ArgumentParser:
                    help="in which fidelity, diversity and novelty are measured: radiomics, structure (the default: both; no weights), or a config such as "
                    "configs/features/timm.yaml; classes and subgroups in the first")
     p.add_argument("--checkpoint", metavar="CKPT", help="of the generator that drew SYNTHETIC: attack its weights, which may be shared only then")
+    p.add_argument("--shadows", type=int, default=0, metavar="N", help="with --checkpoint: train N generators of its recipe (an even number, at least 8) on random halves "
+                   "of the training and test patients for a likelihood ratio attack; they are kept in OUT/shadows, and a killed audit goes on after the last (0)")
+    p.add_argument("--shadow-images", type=int, metavar="IMAGES", help="that each shadow is shown (as many as the checkpoint was)")
     p.add_argument("--seed", type=int, default=0, help="of permutations and planted leaks (0)")
     p.add_argument("--trials", type=int, default=50, help="self-tests for each leak and number of patients (50)")
     p.add_argument("--gate", action="store_true", help="exit with 1 unless every rung passed or was accepted")
@@ -247,7 +273,7 @@ def run(argv: list[str]) -> int:
     if accepted and not args.gate:
         raise InputError("--accept", "a reason without --gate", "both", "add --gate")
     record = audit(Manifest.read(args.synthetic), Manifest.read(args.real), args.out, seed=args.seed, trials=args.trials, features=args.features,
-                   checkpoint=args.checkpoint, unfiltered=Manifest.read(args.unfiltered) if args.unfiltered else None)
+                   checkpoint=args.checkpoint, shadows=args.shadows, shadow_images=args.shadow_images, unfiltered=Manifest.read(args.unfiltered) if args.unfiltered else None)
     rungs = [Rung.from_dict(r) for r in record["rungs"]]
     print(told(record, rungs))
     print(likeness_table.told(record["likeness"]))

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from synthrad.audit.leaks import BEYOND, WITHIN, plant
 from synthrad.audit.rungs import ALPHA, Rung
@@ -23,6 +22,7 @@ from synthrad.audit.sides import Sides
 from synthrad.errors import InputError
 from synthrad.metrics.copies import Moves, Pairs
 from synthrad.metrics.features import Standardizer, radiomics
+from synthrad.progress import progress
 from synthrad.records import Manifest
 from synthrad.statistics.exchangeability import TESTS, Exchange, MemberTest
 
@@ -80,7 +80,7 @@ class ImageSpace:
 
     def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Space."""
-        with tqdm(total=len(self._real), desc=f"{self.name}: searching", unit="image", disable=None) as bar:
+        with progress(total=len(self._real), desc=f"{self.name}: searching", unit="image") as bar:
             found = Pairs(self._synthetic, self._real, self.moves).best(bar.update)
         self._refined_from = found.refined_from
         similarity = found.similarity.numpy().astype(float)
@@ -92,7 +92,7 @@ class ImageSpace:
         own = torch.from_numpy(np.tile(chosen, len(leaks)))
         pairs = Pairs(copies, self._real, self.moves)
         values, moves = [], []
-        for value, move in tqdm(pairs.coarse(), total=len(self._real), desc=f"{self.name}: self-test", unit="image", disable=None):
+        for value, move in progress(pairs.coarse(), total=len(self._real), desc=f"{self.name}: self-test", unit="image"):
             values.append(value)
             moves.append(move)
         values, moves = torch.stack(values), torch.stack(moves)  # [R, copies], [R, copies, 5]

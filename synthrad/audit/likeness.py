@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-from tqdm import tqdm
 
 from synthrad.audit.sides import Sides
 from synthrad.audit.spaces import FeatureMap, folder_of, keep, read_kept, rows_of
 from synthrad.audit.task_net import TaskNet
+from synthrad.measurements import without_nan
 from synthrad.metrics.coverage import manifold, vendi
 from synthrad.metrics.features import Standardizer, structure
 from synthrad.metrics.fidelity import (
@@ -36,6 +36,7 @@ from synthrad.metrics.fidelity import (
 )
 from synthrad.metrics.novelty import copying_test, likelihood_gap
 from synthrad.metrics.pair_similarity import within_set
+from synthrad.progress import progress
 from synthrad.records import HERE, Manifest
 from synthrad.statistics.jackknife import jackknife
 
@@ -108,7 +109,7 @@ class Likeness:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which knows no NaN."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        return without_nan(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _by_group(sets: Sets) -> list[Likeness]:
     if names and not any(sets.of_group(n).synthetic.people for n in names):
         found.append(Likeness("all", group="classes and subgroups", reason="the synthetic images tell no label or attribute"))
         names = []
-    for name in tqdm(names, desc="classes and subgroups", unit="group", disable=None):
+    for name in progress(names, desc="classes and subgroups", unit="group"):
         part = sets.of_group(name)
         rows = [Likeness("all", reason=reason)] if (reason := part.lacking()) else _of_group(part)
         found += [replace(r, group=name) for r in rows]

@@ -103,7 +103,7 @@ def weights_rungs(weights: Weights, members: Manifest, real: Manifest, *, rungs:
         rungs: of the whole audit. trials: of the self-test, for each number of patients; copies: of the generator that they choose
             from. showings: of each planted image.
     """
-    rows = _shown(weights, members)
+    rows = shown_rows(weights, members)
     try:
         patients = Patients(np.asarray(rows.column("subject")), np.asarray(rows.column("split") == "train"), seed)
     except InputError as e:
@@ -120,7 +120,7 @@ def weights_rungs(weights: Weights, members: Manifest, real: Manifest, *, rungs:
     return made
 
 
-def _shown(weights: Weights, members: Manifest) -> Manifest:
+def shown_rows(weights: Weights, members: Manifest) -> Manifest:
     """Rows with the masks that the generator learned from; of training rows those that it was shown."""
     shown = np.isin(members.column("digest"), list(weights.spec["fingerprints"])) | (members.column("split") == "test")
     return members.take(np.flatnonzero(masked_rows(members, weights.spec) & shown))

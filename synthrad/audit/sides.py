@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.images import files_digest, image_size
 from synthrad.errors import InputError
 from synthrad.lineage import Lineage, hash_subjects, project_key
+from synthrad.progress import progress
 from synthrad.records import Manifest
 
 LARGEST = 128  # pixels on the shorter side: nothing looks closer than this
@@ -163,7 +163,7 @@ def banner(lineage: Lineage, real: Manifest) -> str:
 
 def _check_files(manifest: Manifest, where: str) -> None:
     """The pixels that are compared are those that the manifest's digests name."""
-    for row in tqdm(manifest, desc=f"{where}: checking files", unit="image", disable=None):
+    for row in progress(manifest, desc=f"{where}: checking files", unit="image"):
         for paths, digest in ((row.channels, row.digest), (row.masks, row.mask_digest)):
             if files := [p for p in paths if p is not None]:
                 if not digest:
@@ -187,7 +187,7 @@ def _size(drawn: Manifest) -> tuple[int, int]:
 def _read(manifest: Manifest, size: tuple[int, int], layers: dict, title: str) -> tuple[Tensor, Tensor | None, np.ndarray]:
     """Images; the foreground of each layer where all are known, or None; which rows those are."""
     cache = ImageCache(manifest, size)
-    images = torch.stack([torch.from_numpy(cache.scaled(i)) for i in tqdm(range(len(cache)), desc=title, unit="image", disable=None)])
+    images = torch.stack([torch.from_numpy(cache.scaled(i)) for i in progress(range(len(cache)), desc=title, unit="image")])
     at = [list(manifest.info.layers).index(layer) for layer in layers]
     masks, kept = [], []
     for i in range(len(cache) if layers else 0):

@@ -9,11 +9,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import io
 import json
-import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -25,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from synthrad.audit.task_net import TaskNet
-from synthrad.errors import InputError, near
-from synthrad.filter import read_yaml
+from synthrad.class_paths import build, read_yaml
+from synthrad.errors import InputError
 from synthrad.metrics import features
 from synthrad.nets.feature_nets import InceptionFeatures, TimmFeatures, TransformersFeatures
 from synthrad.records import write_durably
@@ -89,35 +87,7 @@ def load_space(given: str) -> FeatureMap | TaskNet:
     path = Path(given)
     if not path.is_file():
         raise InputError("--features", repr(given), f"{' or '.join(FORMULAS)}, or the file of a config", "see configs/features/")
-    spec = read_yaml(path, "class_path and init_args")
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str) or set(spec) - {"class_path", "init_args"}:
-        raise InputError(str(path), repr(spec)[:80], f"class_path (such as {next(iter(OURS))}) and init_args")
-    kind = _class(spec["class_path"], f"{path}: class_path")
-    arguments, known = spec.get("init_args") or {}, inspect.signature(kind).parameters
-    if not isinstance(arguments, Mapping):
-        raise InputError(f"{path}: init_args", repr(arguments), f"a mapping of {', '.join(known)}")
-    for key in arguments:
-        if key not in known:
-            raise InputError(f"{path}: init_args.{key}", "an unknown key", f"one of {', '.join(known)}", near(str(key), known))
-    try:
-        return kind(**arguments)
-    except TypeError as e:
-        raise InputError(f"{path}: init_args", str(e), f"values of {', '.join(known)}") from e
-
-
-def _class(class_path: str, where: str) -> type:
-    """One of ours, or of a package that the user (never the config) allowed."""
-    if class_path in OURS:
-        return OURS[class_path]
-    package, _, name = class_path.rpartition(".")
-    allowed = [p.strip() for p in os.environ.get("SYNTHRAD_ALLOW_IMPORT", "").split(",") if p.strip()]
-    if package and package.split(".")[0] in allowed:
-        try:
-            return getattr(importlib.import_module(package), name)
-        except (ImportError, AttributeError) as e:
-            raise InputError(where, f"{class_path!r}: {e}", "a class that can be imported") from e
-    raise InputError(where, repr(class_path), f"one of {', '.join(OURS)}",
-                     near(class_path, OURS) or "a class of your own needs `synthrad --allow-import PACKAGE audit ...`")
+    return build(read_yaml(path, "class_path and init_args"), str(path), OURS, "audit")
 
 
 def rows_of(space: FeatureMap, images: Tensor, folder: Path | None = None) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
+
+from synthrad.progress import progress
 
 
 class ImageProgress(Callback):
@@ -15,18 +16,18 @@ class ImageProgress(Callback):
 
     Args:
         title: stands before the bar.
-        every_seconds: least time between two drawings; None: 1 on a terminal, 20 in a log.
+        every_seconds: least time between two drawings; None: as synthrad.progress has it.
     """
 
     def __init__(self, title: str = "training", every_seconds: float | None = None):
         self.title = title
-        self.every_seconds = every_seconds if every_seconds is not None else 1.0 if sys.stderr.isatty() else 20.0
+        self.every_seconds = every_seconds
         self._bar: tqdm | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar at the step where training starts."""
         if trainer.is_global_zero:
-            self._bar = tqdm(desc=self.title, unit="image", mininterval=self.every_seconds, maxinterval=60)
+            self._bar = progress(desc=self.title, unit="image", every_seconds=self.every_seconds, maxinterval=60)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

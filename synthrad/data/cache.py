@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from synthrad.data.images import files_digest, fit, image_size, is_deep, read_image, read_mask
 from synthrad.errors import InputError
+from synthrad.progress import progress
 from synthrad.records import HERE, Manifest, write_durably
 
 UNKNOWN = 255  # fills a layer of which an image has no mask
@@ -219,7 +219,7 @@ class _Store:
         pool = ThreadPoolExecutor(self.threads)
         try:
             done = pool.map(one, range(len(rows)))
-            for _ in tqdm(done, desc=title, total=len(rows), unit="image", disable=None):
+            for _ in progress(done, desc=title, total=len(rows), unit="image"):
                 pass
         finally:
             pool.shutdown(

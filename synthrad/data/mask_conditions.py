@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class MaskConditions:
         size: (height, width) of the generator. policy: the dataset's resize policy, as the cache of images has it.
         seed: of the set. transform: see data.mask_moves.move.
         lineage: the patients whose masks they are, and these settings.
+        numbers: of the images among those that were first asked for, which decide how masks move; () = none was left out.
     """
 
     paths: Sequence[tuple[str, ...]]
@@ -48,6 +49,7 @@ class MaskConditions:
     seed: int
     transform: str
     lineage: Lineage = field(default_factory=Lineage)
+    numbers: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,7 +58,12 @@ class MaskConditions:
     def identity(self) -> dict[str, Any]:
         """What decides the masks, as JSON has it: the same files elsewhere are the same set."""
         return {"masks": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(), "mask_transform": self.transform,
-                "mask_size": list(self.size), "mask_resize": self.policy}
+                "mask_size": list(self.size), "mask_resize": self.policy} | ({"mask_numbers": list(self.numbers)} if self.numbers else {})
+
+    def take(self, numbers: Sequence[int]) -> MaskConditions:
+        """Those of some images alone, moved as they are here."""
+        return replace(self, paths=[self.paths[k] for k in numbers], digests=[self.digests[k] for k in numbers],
+                       numbers=[int(self.numbers[k] if self.numbers else k) for k in numbers])
 
     def batch(self, numbers: Sequence[int]) -> np.ndarray:
         """Masks of images `numbers`: int64 [n, L, h, w]; 0 background, k the k-th structure of its layer."""
@@ -99,8 +106,9 @@ class MaskConditions:
         still = self._fit(masks)
         if self.transform == "none":
             return still
+        number = self.numbers[k] if self.numbers else k
         for attempt in range(ATTEMPTS):
-            moved = self._fit(move(masks, self.layers, self.transform, np.random.default_rng([self.seed, 4, k, attempt])))
+            moved = self._fit(move(masks, self.layers, self.transform, np.random.default_rng([self.seed, 4, number, attempt])))
             if all(set(np.unique(a)) >= set(np.unique(b)) for a, b in zip(moved, still, strict=True)):
                 return moved
         return still
@@ -186,14 +194,16 @@ def choose(conditions: pd.DataFrame, train: Manifest, layers: Sequence[str], see
     return out
 
 
-def rows_in_turn(conditions: pd.DataFrame, train: Manifest, seed: Sequence[int]) -> np.ndarray:
+def rows_in_turn(conditions: pd.DataFrame, train: Manifest, seed: Sequence[int],
+                 fits: Callable[[int, int], bool] | None = None) -> np.ndarray:
     """For every condition a row that agrees with each label and attribute it names; every row of a condition once before any twice.
 
     Args:
         seed: the order of turns follows from it and the condition.
+        fits: what else must hold of the numbers of a condition and of a row; the next row of the turn for which it does is taken.
 
     Returns:
-        int [n], positions in `train`.
+        int [n], positions in `train`; -1 where no row fits.
 
     Raises:
         InputError: a condition that no row has.
@@ -210,6 +220,9 @@ def rows_in_turn(conditions: pd.DataFrame, train: Manifest, seed: Sequence[int])
         number = int.from_bytes(hashlib.sha256(cell.encode()).digest()[:8], "big")
         turns = [np.random.default_rng([*seed, number, i]).permutation(rows) for i in range(-(-len(numbers) // len(rows)))]
         out[numbers] = np.concatenate(turns)[: len(numbers)]
+        for i, k in enumerate(numbers if fits is not None else []):
+            turn, at = turns[i // len(rows)], i % len(rows)
+            out[k] = next((r for r in (*turn[at:], *turn[:at]) if fits(k, int(r))), -1)
     return out
 
 

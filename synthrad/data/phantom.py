@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from synthrad.data.phantom_anatomy import FDI, FINDINGS, PREVALENCE
 from synthrad.data.phantom_dialled import EFFECTS, draw_dialled
@@ -26,6 +25,7 @@ from synthrad.data.phantom_files import PhantomFolder
 from synthrad.data.phantom_render import Style
 from synthrad.data.splits import split_by_subject
 from synthrad.errors import InputError
+from synthrad.progress import progress
 from synthrad.records import DatasetInfo, Manifest
 
 __all__ = [
@@ -81,7 +81,7 @@ def write_phantoms(
     )
     patients = [subject_of(seed, k, images_per_subject) for k in range(number)]
     with PhantomFolder(out, info, number, ("seed", "index")) as folder:
-        for k in tqdm(range(number), desc="drawing phantoms", unit="image", disable=None):
+        for k in progress(range(number), desc="drawing phantoms", unit="image"):
             p = draw_phantom(seed, k, size, subject=patients[k], tooth_classes=tooth_classes)
             values = {"subject": f"phantom-{p.subject:06d}", "origin:seed": str(seed), "origin:index": str(k)}
             values |= {f"label:{c}": float(v) for c, v in zip(FINDINGS, p.labels, strict=True)}

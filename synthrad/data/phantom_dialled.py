@@ -8,7 +8,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 from synthrad.data.images import image_size, read_image, read_mask
 from synthrad.data.phantom_anatomy import FINDINGS
@@ -17,6 +16,7 @@ from synthrad.data.phantom_files import PhantomFolder
 from synthrad.data.phantom_render import Style
 from synthrad.errors import InputError
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
+from synthrad.progress import progress
 from synthrad.records import DatasetInfo, Manifest
 
 Effect = Literal["good", "biased", "label_noise", "useless", "copies"]
@@ -70,7 +70,7 @@ def draw_dialled(
     with PhantomFolder(
         out, info, number, ("seed", "index", "condition", "mask_source", "row", "content")
     ) as folder:
-        for k in tqdm(range(number), desc=f"drawing {effect}", unit="image", disable=None):
+        for k in progress(range(number), desc=f"drawing {effect}", unit="image"):
             row = int(rows[k])
             rng = np.random.default_rng([seed, k, PIXELS])
             if effect == "copies":

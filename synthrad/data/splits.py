@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from synthrad.data.images import fit, read_image
 from synthrad.errors import InputError
+from synthrad.progress import progress
 from synthrad.records import SPLITS, Manifest
 
 THUMBNAIL = 16  # pixels a side: large enough to tell two patients apart, blind to recompression and resizing
@@ -119,7 +119,7 @@ def near_copies(manifest: Manifest, likeness: float = LIKENESS) -> list[tuple[in
         seen = first.setdefault(digest, i) if digest else i
         pairs += [(seen, i)] if seen != i else []
         unique += [i] if seen == i else []
-    bar = tqdm(unique, desc="comparing images", unit="image", disable=None)
+    bar = progress(unique, desc="comparing images", unit="image")
     thumbnails = [thumbnail([*manifest[i].channels]) for i in bar]
     pairs += [(unique[a], unique[b]) for a, b in similar_pairs(np.array(thumbnails, np.float32), likeness)]
     return sorted(pairs)

@@ -6,8 +6,10 @@ Such an image shows a patient: its lineage names those whose images were taken, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 STARTS = ("same", "without:<class>")
 WITHOUT = "without:"
+ORGAN = 0.5  # share of a structure that lies on another layer's: that is its organ then
+MOST = 0.9  # share that must lie on the organ of the image that it is laid into, or what does at its own, if that is less
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class StartImages:
         region: (position among `layers`, value, or 0 for all) of the structure inside which a picture may change; None = everywhere.
         grow: pixels by which the region is wider than the structure.
         settings: of these and of the files, as JSON has them. lineage: the patients whose images they are.
+        kept: numbers of the conditions that have an image; all, unless a structure lies in its organ on no image.
     """
 
     cache: ImageCache
@@ -51,6 +56,7 @@ class StartImages:
     grow: int
     settings: dict[str, Any]
     lineage: Lineage = field(default_factory=Lineage)
+    kept: Sequence[int] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -97,10 +103,12 @@ def start_images(start: str, conditions: pd.DataFrame, real: Manifest | None, la
         real: the manifest of the real images, all splits. layers: that the generator draws, or draws from; their masks must be known.
         inside: layer/structure, or a layer. given: the masks to draw from, for a generator that wants them: with `inside` that
             structure of them is where the image changes; without, the image is that of the mask. Else the structure is the image's own.
+            Where that structure lies on those of another layer there, such as a lesion on a tooth, an image is taken whose own
+            mask has that layer's in the same place; a condition for which there is none is left out, with a warning.
 
     Raises:
-        InputError: no manifest, a row that nobody has, a structure or class that nobody knows, a strength that cannot be meant, or masks
-            that are not those of the images.
+        InputError: no manifest, a row that nobody has, a structure or class that nobody knows, a strength that cannot be meant, masks
+            that are not those of the images, or structures that lie in their organ on no image.
     """
     if real is None:
         raise InputError("--manifest", "nothing", "the real manifest: its training images are what is changed", "add --manifest REAL")
@@ -123,7 +131,10 @@ def start_images(start: str, conditions: pd.DataFrame, real: Manifest | None, la
         rows = _rows_of_masks(given, train, layers)
     else:
         asked = conditions if without is None else conditions.assign(**{f"label:{without}": 0.0})
-        rows = rows_in_turn(asked, train, [seed, 5])
+        fits = None if given is None else _in_its_organ(given, train, layers, region, size)
+        rows = rows_in_turn(asked, train, [seed, 5], fits)
+    kept = _kept(rows, inside)
+    rows = rows[kept]
     chosen = sorted(set(rows.tolist()))
     taken, rows = train.take(chosen), np.searchsorted(chosen, rows)
     key, settings = project_key(), {"start": start, "strength": strength, "inside": inside or "", "grow": grow}
@@ -135,7 +146,44 @@ def start_images(start: str, conditions: pd.DataFrame, real: Manifest | None, la
     names = list(real.info.layers)
     return StartImages(ImageCache(taken, (int(size[0]), int(size[1]))), rows, digests, [names.index(x) for x in layers], strength, region, grow,
                        {**settings, "start_files": hashlib.sha256("\n".join(files[r] for r in rows).encode()).hexdigest()},
-                       Lineage((fitted,), settings))
+                       Lineage((fitted,), settings), kept.tolist())
+
+
+def _in_its_organ(given: MaskConditions, train: Manifest, layers: Sequence[str], region: tuple[int, int],
+                  size: Sequence[int]) -> Callable[[int, int], bool]:
+    """Whether the structure of mask k would lie on row r as it lies on its own organs, if it has any among the layers."""
+    cache, own = ImageCache(train, (int(size[0]), int(size[1]))), [list(train.info.layers).index(x) for x in layers]
+
+    @functools.cache
+    def wanted(k: int) -> tuple[tuple[np.ndarray, np.ndarray], dict[int, float]]:
+        """Pixels of the structure, and the share that must lie on each layer that is an organ of it."""
+        masks = given.batch([k])[0]
+        pixels = np.nonzero(_shown(masks[region[0]], region[1]))
+        shares = {i: float(_shown(m[pixels], 0).mean()) for i, m in enumerate(masks) if i != region[0] and len(pixels[0])}
+        return pixels, {own[i]: min(share, MOST) for i, share in shares.items() if share >= ORGAN}
+
+    def fits(k: int, r: int) -> bool:
+        pixels, organs = wanted(k)
+        masks = cache.masks(r) if organs else None
+        return all(_shown(masks[layer][pixels], 0).mean() >= share for layer, share in organs.items())
+
+    return fits
+
+
+def _kept(rows: np.ndarray, inside: str | None) -> np.ndarray:
+    """Numbers of the conditions that have a row; says how many have none.
+
+    Raises:
+        InputError: no condition has.
+    """
+    kept = np.flatnonzero(rows >= 0)
+    if not len(kept):
+        raise InputError("--inside", f"{inside} of {len(rows)} masks, of which each lies in its organ there and on no training image to put it in",
+                         "an image of the condition with the organ in that place", "ask for other conditions, or give masks by mask:<layer>")
+    if len(kept) < len(rows):
+        warnings.warn(f"{len(rows) - len(kept)} of {len(rows)} conditions are left out: their {inside} lies in its organ in the mask that is drawn "
+                      "from, and on no training image to put it in", stacklevel=3)
+    return kept
 
 
 def with_structure(train: Manifest, layers: Sequence[str], region: tuple[int, int] | None, size: Sequence[int]) -> Manifest:

@@ -126,7 +126,7 @@ class Draft:
             work: of one row. title: of the bar.
             line: faults start with the row's line in the file (not for formats without lines).
         """
-        from tqdm import tqdm
+        from synthrad.progress import progress
 
         def one(row: int) -> None:
             try:
@@ -139,7 +139,7 @@ class Draft:
         pool = ThreadPoolExecutor(2)
         try:
             total = len(self._top)
-            for _ in tqdm(pool.map(one, range(total)), desc=title, total=total, unit="image", disable=None):
+            for _ in progress(pool.map(one, range(total)), desc=title, total=total, unit="image"):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)

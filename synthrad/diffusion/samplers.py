@@ -1,7 +1,7 @@
 """Samplers: plain functions that walk from noise to pictures with any denoiser and any schedule.
 
-All take a denoiser (see diffusion.denoisers), a schedule, x at the first of `times` and decreasing times; all end with the
-denoiser's last estimate where the last time is 0. Those that add noise draw it from `noise()`, a function that gives a fresh
+All take a denoiser (see diffusion.denoisers), a schedule, x at the first of `times` and decreasing times; all but PNDM end with
+the denoiser's last estimate where the last time is 0. Those that add noise draw it from `noise()`, a function that gives a fresh
 standard normal tensor in the shape of x, so that each picture can have noise of its own seed.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from synthrad.diffusion.denoisers import Denoise
-from synthrad.diffusion.schedules import Schedule
+from synthrad.diffusion.multistep import dpm_multistep, pndm, unipc
+from synthrad.diffusion.schedules import Schedule, Spacing
 
-Sampler = Literal["ddpm", "ddim", "dpm_multistep", "heun"]
+Sampler = Literal["ddpm", "ddim", "pndm", "dpm_multistep", "unipc", "heun"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Noise = Callable[[], Tensor]
 
 
@@ -24,7 +26,12 @@ def sample(sampler: Sampler, denoise: Denoise, schedule: Schedule, x: Tensor, ti
     """Pictures by a sampler of that name."""
     if sampler in ("ddpm", "ddim"):
         return ancestral(denoise, schedule, x, times, noise, eta=float(sampler == "ddpm"))
-    return {"dpm_multistep": dpm_multistep, "heun": heun}[sampler](denoise, schedule, x, times)
+    return {"pndm": pndm, "dpm_multistep": dpm_multistep, "unipc": unipc, "heun": heun}[sampler](denoise, schedule, x, times)
+
+
+def spacing_of(sampler: Sampler) -> Spacing:
+    """How a sampler's times are spread (diffusion.schedules.times): even for those that were published so, and that reckon with it."""
+    return "even" if sampler in ("ddpm", "ddim", "pndm") else "log_snr"
 
 
 def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, noise: Noise, eta: float = 1.0) -> Tensor:
@@ -42,26 +49,6 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, no
         x = a_t * picture + toward * (x - a_s * picture)
         if spread:
             x = x + spread * noise()
-    return x
-
-
-def dpm_multistep(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, one call of the denoiser a step, no noise.
-
-    The first step, which has no estimate before it, and a step to or from a time without noise or without picture, where
-    log(alpha / sigma) is infinite, are of first order.
-    """
-    alphas, sigmas = (a.tolist() for a in schedule(times))
-    before, last_step = None, math.inf
-    for k, t in enumerate(times.tolist()[:-1]):
-        picture = denoise(x, t)
-        (a_s, a_t), (s_s, s_t) = alphas[k : k + 2], sigmas[k : k + 2]
-        step = _log_ratio(a_t, s_t) - _log_ratio(a_s, s_s)
-        expected = picture
-        if before is not None and math.isfinite(step) and math.isfinite(last_step):
-            expected = picture + (picture - before) * (step / (2 * last_step))
-        x = (s_t / s_s) * x + (a_t - a_s * s_t / s_s) * expected
-        before, last_step = picture, step
     return x
 
 
@@ -84,7 +71,3 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Tens
             ahead = y + step * slope
         y = ahead
     return y * scale[-1]
-
-
-def _log_ratio(alpha: float, sigma: float) -> float:
-    return math.inf if sigma <= 0 else -math.inf if alpha <= 0 else math.log(alpha / sigma)

@@ -19,6 +19,7 @@ from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.errors import InputError
 from synthrad.generators import guards
+from synthrad.generators.attention import Flash, keep_attention, settle_attention
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.ranks import check_wrapping, mean_of_ranks, seed_apart
 from synthrad.lineage import Fitted, Lineage, hash_values, project_key
@@ -37,7 +38,8 @@ class Autoencoder(ConditionalGenerator):
 
     Args:
         max_images: stop once this many real images were shown.
-        channels, latent_channels, res_blocks, attention, bottleneck, codes, flash, recompute: see nets.autoencoder.ImageAutoencoder.
+        channels, latent_channels, res_blocks, attention, bottleneck, codes, recompute: see nets.autoencoder.ImageAutoencoder.
+        flash: as Diffusion has it: auto = the faster attention, measured at the start of the fit.
         masks: draw = mask channels are encoded with the image; none = the image alone, masks only judge it (callbacks.reconstruction).
         mask_encoding: onehot or scalar, see nets.encoding.
         bottleneck_weight: of the KL divergence, summed over the latents and divided by the numbers of a picture, or of the
@@ -58,7 +60,7 @@ class Autoencoder(ConditionalGenerator):
     follows_conditions = False
 
     def __init__(self, max_images: int = 1_000_000, channels: Sequence[int] = (64, 128, 256), latent_channels: int = 4,
-                 res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: bool = True,
+                 res_blocks: int = 2, attention: bool = True, bottleneck: Bottleneck = "kl", codes: int = 1024, flash: Flash = "auto",
                  recompute: bool = False, masks: Literal["draw", "none"] = "draw", mask_encoding: MaskEncoding = "onehot", bottleneck_weight: float | Literal["auto"] = "auto",
                  perceptual: str | None = "discriminator", perceptual_arch: str = "vgg16", perceptual_linear: str | None = None, perceptual_weight: float = 0.3,
                  adversarial_weight: float = 0.05, adversarial_from: int = 20_000, lr: float = 1e-4,
@@ -88,7 +90,7 @@ class Autoencoder(ConditionalGenerator):
         h, image = self.hparams, len(spec["channels"])
         self.picture_channels = picture_channels if h.masks == "draw" else image
         make = lambda: ImageAutoencoder(spec["size"], self.picture_channels, h.latent_channels, h.channels, h.res_blocks,  # noqa: E731
-                                        h.attention, h.bottleneck, h.codes, h.flash, h.recompute)
+                                        h.attention, h.bottleneck, h.codes, bool(h.flash), h.recompute)
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())
         layers = max(1, min(3, min(spec["size"]).bit_length() - 4))  # 3 from 64 px on, as published; less where its map would vanish
@@ -114,6 +116,12 @@ class Autoencoder(ConditionalGenerator):
         self._restored = self.spec is None
         self._channel_weights = sum(k.startswith("distance.linear.") for k in checkpoint["state_dict"])
         super().on_load_checkpoint(checkpoint)
+        keep_attention(self, checkpoint)
+
+    @property
+    def attending(self) -> list[nn.Module]:
+        """The nets whose attention `flash` decides."""
+        return [self.net, self.net_ema]
 
     def prepare_fit(self, batch_size: int) -> None:
         """Refuse weights that cannot be meant."""
@@ -126,7 +134,8 @@ class Autoencoder(ConditionalGenerator):
                              "null, or a file of weights", "set model.perceptual to null for L1 alone")
 
     def on_fit_start(self) -> None:
-        """A finished fit stays as it is when it is run again."""
+        """Choose the attention; a finished fit stays as it is when it is run again."""
+        settle_attention(self)
         if self.discriminator is not None:
             check_wrapping(self.trainer.strategy.model)
         self.stop_when_done()

@@ -19,6 +19,7 @@ from synthrad.cases import Case
 from synthrad.conditioning import Condition
 from synthrad.diffusion.samplers import Sampler
 from synthrad.errors import InputError
+from synthrad.generators.attention import Flash
 from synthrad.generators.conditional import ordered
 from synthrad.generators.diffusion import Diffusion
 from synthrad.generators.loading import load_generator
@@ -54,7 +55,7 @@ class ControlledDiffusion(Diffusion):
                  lr: float = 1e-4, warmup_images: int = 10_000, ema_half_life_images: float = 50_000, ema_rampup: float = 0.05,
                  label_dropout: float = 0.1, drop_rate: float = 0.1, prompt_drop_rate: float = 0.0, accumulate: int = 1, times: Literal["uniform", "logit_normal"] = "uniform",
                  sampler: Sampler = "dpm_multistep", steps: int = 25, guidance: float = 1.0,
-                 guidance_interval: tuple[float, float] = (0.0, 1.0), flash: bool = True, recompute: bool = False):
+                 guidance_interval: tuple[float, float] = (0.0, 1.0), flash: Flash = "auto", recompute: bool = False):
         super().__init__(max_images=max_images, masks="given", mask_encoding=mask_encoding, lr=lr, warmup_images=warmup_images,
                          ema_half_life_images=ema_half_life_images, ema_rampup=ema_rampup, label_dropout=label_dropout,
                          drop_rate=drop_rate, prompt_drop_rate=prompt_drop_rate, accumulate=accumulate, times=times, sampler=sampler, steps=steps, guidance=guidance,
@@ -95,6 +96,11 @@ class ControlledDiffusion(Diffusion):
         self.net_ema = copy.deepcopy(self.net).requires_grad_(False).eval()
         for net in (self.net, self.net_ema):
             net.to(memory_format=torch.channels_last)
+
+    @property
+    def attending(self) -> list[nn.Module]:
+        """The base, then the branch and its average."""
+        return [self.base, self.net, self.net_ema]
 
     def state(self) -> dict[str, Any]:
         """Also what the base is made from."""

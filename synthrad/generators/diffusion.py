@@ -23,10 +23,11 @@ from synthrad.conditioning import Condition, Images
 from synthrad.data.prompts import Prompt
 from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided, inpainting
 from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
-from synthrad.diffusion.samplers import Sampler, sample
-from synthrad.diffusion.schedules import Kind, NoiseSchedule, Spacing, times
+from synthrad.diffusion.samplers import Sampler, sample, spacing_of
+from synthrad.diffusion.schedules import Kind, NoiseSchedule, times
 from synthrad.errors import InputError
 from synthrad.generators import guards, preflight
+from synthrad.generators.attention import Flash, keep_attention, settle_attention
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.editing import outside_kept, starting_picture
@@ -44,8 +45,9 @@ class Diffusion(ConditionalGenerator):
     Args:
         max_images: stop once this many real images were shown.
         autoencoder: checkpoint of an Autoencoder of the same size; null = on pixels.
-        channels, attention, res_blocks, head_channels, flash, recompute: of the net, see nets.diffusion_unet.DiffusionUNet. flash was
-            faster and took less memory on the 2 cores where it was measured (benchmarks/bench_diffusion.py).
+        channels, attention, res_blocks, head_channels, recompute: of the net, see nets.diffusion_unet.DiffusionUNet.
+        flash: attention by scaled_dot_product_attention or by the plain product; auto = by the faster one, measured at the start
+            of the fit, and as its checkpoint did wherever that is used (generators.attention).
         schedule, shift, zero_terminal_snr: of the noise, see diffusion.schedules.NoiseSchedule; shift "auto" is 64 / the longer
             side of what is noised, at most 1.
         prediction: what the net answers: v, epsilon or x0; velocity with schedule rectified_flow, and with no other.
@@ -66,7 +68,8 @@ class Diffusion(ConditionalGenerator):
         text_length: words or tokens of the longest prompt; null = 32 words, or as many tokens as the model takes.
         text_width: of a token, for words.
         vector: whether the net is told labels and attributes as a vector, too; false = by prompts alone.
-        sampler: of `sample`: ddpm or ddim (even steps), dpm_multistep or heun (steps even in the logarithm of the noise).
+        sampler: of `sample`: ddpm, ddim or pndm (even steps), dpm_multistep, unipc or heun (steps even in the logarithm of the noise);
+            see diffusion.samplers.
         steps: of the sampler. ddpm and ddim want 100 or more: with 25 even steps, samples differ in brightness by a quarter less
             than the data. guidance: scale, 1 = the condition as learned. guidance_interval: times at which it is applied.
             All four are what `sample` does unless `draw_with` says otherwise.
@@ -77,7 +80,7 @@ class Diffusion(ConditionalGenerator):
     starts_from_images = True
 
     def __init__(self, max_images: int = 5_000_000, autoencoder: str | None = None, channels: Sequence[int] = (128, 256, 256),
-                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: bool = True,
+                 attention: Sequence[bool] = (False, True, True), res_blocks: int = 2, head_channels: int = 64, flash: Flash = "auto",
                  recompute: bool = False,
                  schedule: Kind = "cosine", shift: float | Literal["auto"] = "auto", zero_terminal_snr: bool = False,
                  prediction: Prediction = "v", min_snr: float | Literal["auto"] | None = "auto", times: Literal["uniform", "logit_normal"] = "uniform",
@@ -145,7 +148,7 @@ class Diffusion(ConditionalGenerator):
             words = WordEncoder(spec["vocabulary"], h.text_length or 32, h.text_width) if h.text == "words" else None
             width = getattr(words or self._reader, "width", None)
             return DiffusionUNet(size, drawn + given_channels, drawn, c_dim if h.vector else 0, h.channels, h.attention, h.res_blocks,
-                                 h.head_channels, width, h.flash, words, h.recompute)
+                                 h.head_channels, width, bool(h.flash), words, h.recompute)
 
         self.net, self.net_ema = make(), make().requires_grad_(False).eval()
         self.net_ema.load_state_dict(self.net.state_dict())
@@ -189,11 +192,20 @@ class Diffusion(ConditionalGenerator):
                              "set it back, or start a training of its own in a new folder")
         self._entry = entry
         super().on_load_checkpoint(checkpoint)
+        keep_attention(self, checkpoint)
+
+    @property
+    def attending(self) -> list[nn.Module]:
+        """The nets whose attention `flash` decides; not the autoencoder, which has its own."""
+        return [self.net, self.net_ema]
 
     def on_fit_start(self) -> None:
-        """Encode the training images; a finished fit stays as it is when it is run again."""
+        """Choose the attention and encode the training images; a finished fit stays as it is when it is run again."""
+        settle_attention(self)
+        data = self.trainer.datamodule
+        if self._reader is not None:
+            self._reader.keep_in(data.cache_path)
         if self.autoencoder is not None:
-            data = self.trainer.datamodule
             self._latents = KeptLatents(data, data.cache_path, self.autoencoder, self._entry["digest"])
             self._latents.make(self.trainer.strategy)
         self.stop_when_done()
@@ -303,7 +315,6 @@ class Diffusion(ConditionalGenerator):
         if masks is not None:
             masks = self._fit_masks(masks, shape[1:])
         noise = noises_of(seeds, shape, self.device)
-        spacing: Spacing = "even" if how["sampler"] in ("ddpm", "ddim") else "log_snr"
         prompts = self._asked_prompts(condition, len(seeds))
         told, untold = self._denoiser(c, masks, prompts), self._denoiser(torch.zeros_like(c), masks, prompts and [""] * len(prompts))
         denoise = guided(told, untold, how["guidance"], tuple(how["guidance_interval"]))
@@ -317,7 +328,7 @@ class Diffusion(ConditionalGenerator):
                 inside = condition.inside[:, None].to(self.device, torch.float32)
                 denoise = inpainting(denoise, start, F.adaptive_max_pool2d(inside, shape[1:]))
         last = 1.0 if start is None else condition.strength
-        at = times(how["steps"], spacing, self.noise_schedule, last, most=160 / self.noise_schedule.shift)
+        at = times(how["steps"], spacing_of(how["sampler"]), self.noise_schedule, last, most=160 / self.noise_schedule.shift)
         out = sample(how["sampler"], denoise, self.noise_schedule, x, at, noise)
         if latent:
             out = self.autoencoder.to_pictures(out.to(next(self.autoencoder.net_ema.parameters()).dtype)).float()

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
-from tqdm import tqdm
 
 from synthrad.cases import collate
 from synthrad.errors import InputError
@@ -23,6 +22,7 @@ from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ordered
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
+from synthrad.progress import progress
 
 KEY = "model.autoencoder"
 VERSION = 1  # raise by hand when kept latents change
@@ -135,7 +135,7 @@ class KeptLatents:
         """One process's share; whether all latents are finite."""
         net, rows, made = self._autoencoder, len(self._data.train), np.lib.format.open_memmap(draft, "r+")
         starts = range(rank * self._batch, rows, ranks * self._batch)
-        for start in tqdm(starts, desc="encoding latents", unit="batch", disable=None if rank == 0 else True):
+        for start in progress(starts, desc="encoding latents", unit="batch", show=rank == 0):
             case = collate([self._data.case(i) for i in range(start, min(start + self._batch, rows))])
             latents = torch.stack(net.to_latents(net.pictures(case)[:, : net.picture_channels]), 1).float().cpu().numpy()
             if not np.isfinite(latents).all():

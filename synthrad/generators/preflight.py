@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from synthrad.conditioning import Condition
+from synthrad.diffusion.samplers import SAMPLERS
 from synthrad.errors import InputError, near
 from synthrad.gan.augment import Augment
 from synthrad.records import Manifest
@@ -72,8 +73,8 @@ def check_drawing(drawing: Mapping[str, Any], drop_rate: float, told: bool) -> N
     Raises:
         InputError: names the option.
     """
-    if drawing["sampler"] not in (known := ("ddpm", "ddim", "dpm_multistep", "heun")):
-        raise InputError("sampler", repr(drawing["sampler"]), f"one of {', '.join(known)}", near(str(drawing["sampler"]), known))
+    if drawing["sampler"] not in SAMPLERS:
+        raise InputError("sampler", repr(drawing["sampler"]), f"one of {', '.join(SAMPLERS)}", near(str(drawing["sampler"]), SAMPLERS))
     if not (isinstance(drawing["steps"], int) and drawing["steps"] >= 1):
         raise InputError("sampler steps", str(drawing["steps"]), "a whole number of at least 1")
     if not 0 <= drawing["guidance"] < float("inf"):

@@ -9,9 +9,9 @@ import torch
 from monai.metrics import MultiScaleSSIMMetric
 from scipy import stats
 from torch import Tensor
-from tqdm import tqdm
 
 from synthrad.errors import InputError
+from synthrad.progress import progress
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first (Wang, Simoncelli and Bovik, 2003)
 WINDOW = 11  # pixels of its Gaussian
@@ -52,7 +52,7 @@ def ms_ssim(x: Tensor, y: Tensor, title: str = "") -> np.ndarray:
         x, y: [n, C, H, W] in [-1, 1]. title: of a progress bar; "" = none.
     """
     measure = MultiScaleSSIMMetric(2, data_range=2.0, weights=scales_of(*x.shape[2:]), reduction="none")
-    steps = tqdm(range(0, len(x), PAIRS_AT_ONCE), desc=title, unit="batch", disable=None if title else True)
+    steps = progress(range(0, len(x), PAIRS_AT_ONCE), desc=title, unit="batch", show=bool(title))
     return torch.cat([measure(x[i : i + PAIRS_AT_ONCE], y[i : i + PAIRS_AT_ONCE]).flatten() for i in steps]).double().numpy()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
+from synthrad.measurements import without_nan
 from synthrad.metrics.adherence import Resampled, interval_of, subject_weights
 from synthrad.metrics.classification import weighted_auroc
 from synthrad.metrics.features import Standardizer
@@ -116,7 +117,7 @@ class Shortcut:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which knows no NaN; `from_dict` is its inverse."""
-        return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(self).items()}
+        return without_nan(asdict(self))
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Shortcut:

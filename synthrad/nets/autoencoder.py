@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -12,6 +13,7 @@ from monai.networks.nets import AutoencoderKL
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
+from synthrad.nets.attention import Attended
 from synthrad.nets.normalization import quicken
 from synthrad.nets.recompute import computed_again
 
@@ -43,6 +45,7 @@ class ImageAutoencoder(nn.Module):
         if odd := [c for c in channels if c < 8 or c % 8]:
             raise InputError("model.channels", str(odd[0]), "multiples of 8", "choose rounder numbers")
         self.latent_shape = (latent_channels, *(side // self.factor for side in size))
+        self.attended = [Attended(channels[-1], 1, math.prod(self.latent_shape[1:]))] if attention else []
         self.bottleneck, self.recompute = bottleneck, recompute
         self.net = AutoencoderKL(
             2, in_channels, in_channels, res_blocks, tuple(channels), (*[False] * (len(channels) - 1), attention), latent_channels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from monai.networks.nets import ControlNet, DiffusionModelUNet
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
+from synthrad.nets.attention import Attended
 from synthrad.nets.normalization import quicken
 from synthrad.nets.recompute import computed_again
 
@@ -26,7 +28,7 @@ class DiffusionUNet(nn.Module):
         head_channels: of one attention head; must divide the channels of levels with attention and of the last one.
         context_dim: of the tokens that attention also reads; None = no tokens.
         words: a net that reads prompts and is trained along, see nets.text.WordEncoder.
-        flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine.
+        flash: scaled_dot_product_attention instead of the plain product. Which is faster differs by machine, see nets.attention.
         recompute: see nets.recompute.
     """
 
@@ -44,6 +46,8 @@ class DiffusionUNet(nn.Module):
             "attention_levels": tuple(attention), "norm_num_groups": groups, "num_head_channels": head_channels,
             "with_conditioning": context_dim is not None, "cross_attention_dim": context_dim, "num_class_embeds": 1 if c_dim else None,
             "use_flash_attention": flash, "include_fc": True}
+        self.attended = [Attended(c, c // head_channels, math.prod(size) // 4**min(i, len(channels) - 1))
+                         for i, (c, a) in enumerate(zip((*channels, channels[-1]), (*attention, True), strict=True)) if a]
         self.net = DiffusionModelUNet(out_channels=out_channels, **self.shared)
         quicken(self.net)
         if c_dim:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from synthrad.cases import Case
+from synthrad.progress import progress
 
 
 def fit_briefly(net: nn.Module, batches: Iterator[Case], loss: Callable[[Tensor, Case], Tensor], steps: int, lr: float,
@@ -27,7 +26,7 @@ def fit_briefly(net: nn.Module, batches: Iterator[Case], loss: Callable[[Tensor,
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.1)
     with torch.enable_grad():
-        for batch in tqdm(islice(batches, steps), total=steps, desc=title, unit="step", mininterval=0.1 if sys.stderr.isatty() else 20):
+        for batch in progress(islice(batches, steps), total=steps, desc=title, unit="step"):
             image = batch.image.to(device).contiguous(memory_format=torch.channels_last)
             value = loss(net(image).float(), batch)
             optimizer.zero_grad(set_to_none=True)

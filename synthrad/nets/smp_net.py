@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from torch import Tensor, nn
 
-from synthrad.errors import InputError
+from synthrad.errors import InputError, near
 from synthrad.nets.loading import load_into, load_plain, locate
 
 
@@ -36,9 +34,10 @@ class SmpNet(nn.Module):
         weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
         known = {k.lower() for k in smp.MODEL_ARCHITECTURES_MAPPING}
         if arch.lower() not in known:
-            _unknown("model.net.arch", arch, sorted(known))
-        if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
-            _unknown("model.net.encoder", encoder, sorted(smp.encoders.encoders))
+            raise InputError("model.net.arch", repr(arch), f"one of {', '.join(sorted(known))}", near(arch, known))
+        encoders = sorted(smp.encoders.encoders)
+        if not encoder.startswith("tu-") and encoder not in encoders:
+            raise InputError("model.net.encoder", repr(encoder), f"one of {', '.join(encoders)}", near(encoder, encoders))
         state = None
         if weights is not None:
             settings = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
@@ -59,8 +58,3 @@ class SmpNet(nn.Module):
             raise InputError("data.size", f"{height} x {width}", f"multiples of {self.stride} for this net",
                              "change data.size")
         return self.net(image)
-
-
-def _unknown(key: str, found: str, known: list[str]) -> None:
-    near = difflib.get_close_matches(found.lower(), known, n=3)
-    raise InputError(key, repr(found), f"one of {', '.join(known)}", f"did you mean {' or '.join(near)}?" if near else "")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
+from synthrad.nets.kept_tokens import KeptTokens
 
 PAD, UNKNOWN_WORD = 0, 1  # numbers of no word, and of a word that the vocabulary lacks
 READ = ("input_ids", "attention_mask")  # what text encoders take of what tokenizers give
@@ -92,7 +93,7 @@ class WordEncoder(nn.Module):
 
 
 class FrozenEncoder:
-    """A text encoder of the transformers library, never trained; what it gave for a prompt is kept.
+    """A text encoder of the transformers library, never trained; what it gave for a prompt is kept in memory and, if told where, on disk.
 
     It is no torch module: its weights stay in their own files and out of checkpoints, which hold its digest.
 
@@ -126,6 +127,12 @@ class FrozenEncoder:
         self.length = length or most
         self._kept: dict[str, Tensor] = {}  # in float16
         self._bytes = 0
+        self._folder: Path | None = None
+        self._on_disk: dict[str, KeptTokens] = {}  # by the kind of device: what they compute differs a little
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep what is read on disk as well, under this folder, for this encoder's weights and vocabulary alone."""
+        self._folder = folder
 
     @cached_property
     def digest(self) -> str:
@@ -162,9 +169,24 @@ class FrozenEncoder:
 
     def _read(self, prompt: str, device: torch.device | str) -> Tensor:
         self.check([prompt])
+        given, kept = {k: v for k, v in self.tokenizer(prompt, return_tensors="pt").items() if k in READ}, self._tokens_on_disk(device)
+        numbers = given["input_ids"][0].tolist()
+        if kept is not None and (found := kept.read(numbers)) is not None and found.shape[1:] == (self.width,):
+            return found
         self.model.to(device)
-        given = {k: v.to(device) for k, v in self.tokenizer(prompt, return_tensors="pt").items() if k in READ}
-        return self.model(**given).last_hidden_state[0].half().cpu()
+        with torch.autocast(torch.device(device).type, enabled=False):  # the same whatever the precision of the fit
+            tokens = self.model(**{k: v.to(device) for k, v in given.items()}).last_hidden_state[0].half().cpu()
+        if kept is not None:
+            kept.write(numbers, tokens)
+        return tokens
+
+    def _tokens_on_disk(self, device: torch.device | str) -> KeptTokens | None:
+        if self._folder is None:
+            return None
+        kind = torch.device(device).type
+        if kind not in self._on_disk:
+            self._on_disk[kind] = KeptTokens(self._folder / f"prompts-{self.digest[:16]}-{kind}")
+        return self._on_disk[kind]
 
     def _keep(self, known: Mapping[str, Tensor]) -> None:
         """Hold what was read for later, and let go of what was held longest."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from torch import Tensor, nn
 
-from synthrad.errors import InputError
+from synthrad.errors import InputError, near
 from synthrad.nets.loading import load_into, load_plain, locate
 
 
@@ -34,9 +32,7 @@ class TimmNet(nn.Module):
 
         weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
         if not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), n=5)
-            raise InputError("model.net.name", repr(name), "a timm model (timm.list_models())",
-                             f"did you mean {' or '.join(near)}?" if near else "")
+            raise InputError("model.net.name", repr(name), "a timm model (timm.list_models())", near(name, timm.list_models()))
         state = load_plain(locate(weights, "model.net.weights")) if weights is not None else None
         self.net = timm.create_model(
             name, pretrained=False, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate

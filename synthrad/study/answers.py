@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,9 @@ Answer = (
 
 
 def answers_of(
-    rows: pd.DataFrame,
-    metric: str,
-    layer: str,
-    classes: Sequence[str],
-    resamples: int,
-    rng_seed: int,
-    test_to_train: float | None,
-    fewest: int = classification.FEWEST_POSITIVE,
-    fall_back: bool = True,
-) -> tuple[dict[str, Answer], list[str]]:
+    rows: pd.DataFrame, metric: str, layer: str, classes: Sequence[str], resamples: int, rng_seed: int, test_to_train: float | None,
+    fewest: int = classification.FEWEST_POSITIVE, fall_back: bool = True,
+) -> tuple[dict[str, Answer], list[str]]:  # fmt: skip
     """Every arm's metric: a matrix, resamples, or, with `test_to_train`, a value per replicate.
 
     A replicate is a value of the column `replicate`, the mean over its seeds, or, without that column, a seed.
@@ -37,60 +30,46 @@ def answers_of(
     left, `fall_back` takes those that have one (and says so); without it that is an InputError.
     """
     if test_to_train is not None:
-        columns, notes, key = {}, [], "replicate" if "replicate" in rows else "seed"
-        for replicate, mine in rows.groupby(key):
-            found, said = answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest, fall_back)
-            notes += [n for n in said if n not in notes]
-            columns[replicate] = {
-                a: float(x.point.mean()) if isinstance(x, Draws) else float(x.stack().mean())
-                for a, x in found.items()
-            }
-        wide = pd.DataFrame(columns)
-        least = int(rows.groupby(key)["subject"].nunique().min())
-        series = {str(a): wide.loc[a] for a in wide.index}
-        for one in series.values():
-            one.attrs["subjects"] = least
-        return series, notes
+        return _of_replicates(rows, lambda mine: answers_of(mine, metric, layer, classes, 1, rng_seed, None, fewest, fall_back))
     if metric in segmentation.METRICS:
         found = segmentation.subject_matrices(rows, metric, layer, classes)
         if not found:
-            raise InputError(
-                "cases table",
-                "no segmentation rows",
-                f"rows for the metric {metric!r}",
-                "correct endpoint.metric or layer",
-            )
+            raise InputError("cases table", "no segmentation rows", f"rows for the metric {metric!r}", "correct endpoint.metric or layer")
         return found, []
     scores, subjects, seeds = classification.class_scores(rows, classes)
     if not scores:
-        raise InputError(
-            "cases table",
-            "no classification rows",
-            f"rows for the metric {metric!r}",
-            "correct endpoint.metric",
-        )
-    counts = {name: s.subjects_with for name, s in next(iter(scores.values())).items()}
+        raise InputError("cases table", "no classification rows", f"rows for the metric {metric!r}", "correct endpoint.metric")
+    kept, notes = _judged_classes({name: s.subjects_with for name, s in next(iter(scores.values())).items()}, fewest, fall_back)
+    plan = plan_resamples(len(subjects), len(seeds), resamples, rng_seed)
+    return {a: plan.draw(classification.set_metric(metric, [mine[c] for c in kept])) for a, mine in scores.items()}, notes
+
+
+def _of_replicates(rows: pd.DataFrame, answer: Callable[[pd.DataFrame], tuple[dict[str, Answer], list[str]]]
+                   ) -> tuple[dict[str, Answer], list[str]]:
+    """Every arm's mean over the seeds and subjects of each replicate, with the fewest subjects of one; what was noted in any."""
+    columns, notes, key = {}, [], "replicate" if "replicate" in rows else "seed"
+    for replicate, mine in rows.groupby(key):
+        found, said = answer(mine)
+        notes += [n for n in said if n not in notes]
+        columns[replicate] = {a: mean_of(x) for a, x in found.items()}
+    wide = pd.DataFrame(columns)
+    series = {str(a): wide.loc[a] for a in wide.index}
+    for one in series.values():
+        one.attrs["subjects"] = int(rows.groupby(key)["subject"].nunique().min())
+    return series, notes
+
+
+def _judged_classes(counts: Mapping[str, tuple[int, int]], fewest: int, fall_back: bool) -> tuple[list[str], list[str]]:
+    """The classes of a set metric, and what is said of the others; counts: test subjects with and without each."""
     for least in (fewest, 1) if fall_back else (fewest,):
         if kept := [c for c, n in counts.items() if min(n) >= least]:
             break
     else:
-        raise InputError(
-            "cases table",
-            f"subjects with / without a finding: {counts}",
-            "a class with both",
-            "name other classes",
-        )
-    notes = [
-        f"{c} left out of the mean: {n[0]} test subjects with it, {n[1]} without"
-        for c, n in counts.items()
-        if c not in kept
-    ]
+        raise InputError("cases table", f"subjects with / without a finding: {counts}", "a class with both", "name other classes")
+    notes = [f"{c} left out of the mean: {n[0]} test subjects with it, {n[1]} without" for c, n in counts.items() if c not in kept]
     if least < fewest:
         notes.append(f"no class has {fewest} test subjects with it and {fewest} without: {', '.join(kept)} by {least} or more")
-    plan = plan_resamples(len(subjects), len(seeds), resamples, rng_seed)
-    return {
-        a: plan.draw(classification.set_metric(metric, [mine[c] for c in kept])) for a, mine in scores.items()
-    }, notes
+    return kept, notes
 
 
 def nothing_learned(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -13,10 +12,11 @@ from typing import Any
 
 import yaml
 
+from synthrad.class_paths import read_yaml
 from synthrad.data.mask_moves import check_transform
 from synthrad.data.prompts import Prompt
-from synthrad.errors import InputError, InputErrors
-from synthrad.filter import load_filter, read_yaml
+from synthrad.errors import InputError, InputErrors, near
+from synthrad.filter import load_filter
 from synthrad.fusion import Cells
 from synthrad.fusion.pool import check_synthetic
 from synthrad.records import Manifest
@@ -106,7 +106,7 @@ def _check_endpoint(study: Study, manifest: Manifest) -> None:
         known = [c for layer in task.layers or info.layers for c in info.layers.get(layer, ())]
     for name in study.endpoint.classes or ():
         if name not in known:
-            raise InputError("classes", repr(name), f"some of {', '.join(known)}", _near(name, known))
+            raise InputError("classes", repr(name), f"some of {', '.join(known)}", near(name, known))
 
 
 def _check_source(source: Source, manifest: Manifest) -> None:
@@ -132,8 +132,8 @@ def _check_generator(source: Source) -> None:
     """The config is there and names a generator; its other keys are checked by `synthrad fit`."""
     path = Path(source.generator)
     if not path.is_file():
-        near = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise InputError(str(path), "no such file", "a config of a generator fit", _near(str(path), near))
+        beside = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise InputError(str(path), "no such file", "a config of a generator fit", near(str(path), beside))
     config = read_yaml(path, "a config of a generator fit")
     model = config.get("model") if isinstance(config, dict) else None
     named = model.get("class_path") if isinstance(model, dict) else model
@@ -148,7 +148,7 @@ def _check_generator(source: Source) -> None:
         raise InputError(f"{path}: model.class_path", repr(named), expected)
     package, _, name = named.rpartition(".")
     if (not package or package.split(".")[0] == "synthrad") and name not in known:  # a user's own package is the user's affair
-        raise InputError(f"{path}: model.class_path", repr(named), expected, _near(name, list(known)))
+        raise InputError(f"{path}: model.class_path", repr(named), expected, near(name, list(known)))
     if source.truncation != 1 and not getattr(known.get(name), "takes_truncation", True):
         raise InputError("truncation", str(source.truncation), f"1 for a {name}, which has no mean picture", "leave it out")
     drawn = _model_option(source, "masks") != "given" and not getattr(known.get(name), "draws_from_masks", False)
@@ -235,7 +235,7 @@ def _check_starts(study: Study, name: str, manifest: Manifest) -> None:
         taken = [p for p in inspect.signature(_generators().get(_class_of(source), object).__init__).parameters if p != "self"]
         if "args" not in taken and key.removeprefix("model.") not in taken:
             raise InputError(f"starts.{option}", f"no such option of a {_class_of(source)}", ", ".join(f"model.{p}" for p in taken if p in WEIGHTS),
-                             _near(key, [f"model.{p}" for p in taken]))
+                             near(key, [f"model.{p}" for p in taken]))
         if given := [o for o in source.overrides if o.startswith((f"--{key}=", f"--{key.replace('model.', 'model.init_args.')}="))]:
             raise InputError(f"starts.{option}", f"{other!r} and {given[0]!r} in overrides", "one of them", "take it out of overrides")
         if key in STARTED and _class_of(begun) != STARTED[key]:
@@ -316,8 +316,3 @@ def _check_external(folder: str, manifest: Manifest) -> None:
     check_same_shape(manifest, other, folder)
     if not len(other.where(split="test")):
         raise InputError(folder, "no row in split 'test'", "test rows", "prepare it again with --fractions")
-
-
-def _near(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else ""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError, RunError
 from synthrad.locking import Lock, locked
 from synthrad.study import failures
+from synthrad.study.watching import watched
 
 LOG = "snakemake.log"  # in the run folder: pages that nobody needs while all goes well
 
@@ -35,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="run|status|report|board|replicate|pool")
     texts = {
         "run": "do every job that is not done: generators, synthetic sets, fits and tests of all arms, report",
-        "status": "print what is done and what is not",
+        "status": "print a table of all jobs: state, progress, speed, time left, log",
         "report": "write report.html again from the finished fits",
         "board": "open TensorBoard on the fits and the study-level scalars",
     }
@@ -45,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
         if verb == "run":
             sub.add_argument("--dry-run", action="store_true", help="print the jobs and the arms; do nothing")
+            sub.add_argument("--keep-going", action="store_true", help="where a job fails, do those that don't need it")
             sub.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
         if verb == "board":
             sub.add_argument("--port", type=int, default=6006)
@@ -89,7 +88,7 @@ def run(argv: list[str]) -> int:
     with locked(folder / ".lock", f"study {study.name}") as lock:
         plan = _write_graph(study, args.study, folder)
         _print_plan(plan)
-        return _snakemake(folder, args.cores, lock)
+        return _snakemake(folder, args.cores, lock, args.keep_going)
 
 
 def _replicate(path: Path, number: int, out: Path, data: Path) -> int:
@@ -181,13 +180,29 @@ def _write_graph(study: Study, path: Path, folder: Path) -> Plan:
 
     from synthrad.records import write_durably
 
+    said = yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False)
+    if (plan := _plan_checked_before(study, path, folder, said)) is not None:
+        return plan
     manifest, plan = _checked(study, path)  # before the seal: a misspelt endpoint must not be the declared one
     graph = _graph(study, path, manifest, plan)
     seal, declared = _seal(study, path, folder)
     write_durably(seal, f"{declared}\n".encode())
-    write_durably(folder / "study.yaml", yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False).encode())
+    write_durably(folder / "study.yaml", said.encode())
     write_durably(folder / "graph.json", json.dumps(graph, indent=1).encode())
     return plan
+
+
+def _plan_checked_before(study: Study, path: Path, folder: Path, said: str) -> Plan | None:
+    """The plan, where study.yaml and graph.json, which are written after the checks, already say all of this; nets are built in those checks."""
+    from synthrad.study.planning import make_plan
+
+    known = [folder / "study.yaml", folder / "graph.json"]
+    if not all(p.is_file() for p in known) or known[0].read_text() != said:
+        return None
+    manifest = _real(study)
+    plan = make_plan(study, manifest.where(split="train", source="real"))
+    graph = _graph(study, path, manifest, plan)
+    return plan if known[1].read_text() == json.dumps(graph, indent=1) and _seal(study, path, folder)[0].is_file() else None
 
 
 def _report(study: Study, path: Path, folder: Path) -> int:
@@ -229,7 +244,7 @@ def _dry_run(study: Study, path: Path) -> int:
     return 0
 
 
-def _snakemake(folder: Path, cores: int, lock: Lock) -> int:
+def _snakemake(folder: Path, cores: int, lock: Lock, keep_going: bool) -> int:
     """Run the graph. SIGTERM and Ctrl-C go on to Snakemake and its jobs, which save and stop; the next call resumes.
 
     Snakemake holds the study's lock as well: if only this process is killed, it stays the one writer.
@@ -238,49 +253,24 @@ def _snakemake(folder: Path, cores: int, lock: Lock) -> int:
             "--directory", str(folder), "--configfile", str(folder / "graph.json"), "--cores", str(cores)]
     if list((folder / ".snakemake" / "locks").glob("*")):  # ours is held, so Snakemake's is a dead run's
         subprocess.run([*base, "--unlock"], check=False, capture_output=True)
-    call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason"]
+    call = [*base, "--rerun-triggers", "params", "input", "--rerun-incomplete", "--quiet", "rules", "host", "reason",
+            *(["--keep-going"] if keep_going else [])]
     failures.forget(folder)
-    with open(folder / LOG, "wb") as log, told_progress(folder / LOG):  # a session: a signal must reach the jobs too
+    begun = time.time()
+    with open(folder / LOG, "wb") as log, watched(folder, folder / LOG):  # a session: a signal must reach the jobs too
         code, stopped = _wait(lock.start(call, start_new_session=True, stderr=log))
     if code and stopped:
         raise RunError(f"stopped by {signal.Signals(stopped).name}; what is finished or saved is kept: the same command "
                        f"resumes ({folder})")
     if code:
-        messages, bad_input = failures.read(folder)
-        said = "\n".join(messages) or f"a job failed; its message stands above, that of Snakemake in {folder / LOG}"
+        messages, bad_input = failures.read(folder, begun)
+        said = "\n".join(messages) or f"a job failed without a word; what Snakemake says: {folder / LOG}"
         if bad_input:
             print(f"synthrad study: {said}", file=sys.stderr)
             return 2
         raise RunError(f"{said}\n  What is finished is kept: the same command resumes ({folder})")
     print(f"report: {folder / 'report.html'}")
     return 0
-
-
-@contextmanager
-def told_progress(log: Path, every_seconds: float = 1.0) -> Iterator[None]:
-    """Print how many jobs are done, as Snakemake's log says it; the rest of that log is for those who search a fault."""
-    over = threading.Event()
-
-    def follow() -> None:
-        done = 0
-        with open(log, errors="replace") as lines:
-            while True:
-                last = over.is_set()
-                found = re.findall(r"^(\d+) of (\d+) steps", lines.read(), re.M)
-                if found and int(found[-1][0]) > done:
-                    done = int(found[-1][0])
-                    print(f"study: {done} of {found[-1][1]} jobs done", flush=True)
-                if last:
-                    return
-                over.wait(every_seconds)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, int]:
@@ -304,25 +294,17 @@ def _wait(process: subprocess.Popen) -> tuple[int, int]:
 
 
 def _status(study: Study, path: Path, folder: Path) -> int:
-    """Print what is done under the settings that the file has now, and what is stale."""
+    """Print how each job stands under the settings that the file has now."""
     from synthrad.study.planning import make_plan
-    from synthrad.study.standing import report_state, seeds_of, source_state
+    from synthrad.study.status import rows_of, table
 
     if not (folder / "graph.json").exists():
         print(f"{study.name}: not started (synthrad study run {path})")
         return 0
     manifest = _real(study)
     graph = _graph(study, path, manifest, make_plan(study, manifest.where(split="train", source="real")))
-    states = []
-    for source, spec in graph["sources"].items():
-        states.append(source_state(folder, source, spec))
-        print(f"source {source:<28} {states[-1]}")
-    for fit, spec in graph["fits"].items():
-        seeds, stale = seeds_of(folder / fit, spec["identity"], spec["seeds"])
-        states += ["stale"] if stale else []
-        print(f"fit    {fit:<48} {seeds}/{spec['seeds']} seeds{f', {stale} stale' if stale else ''}")
-    states.append(report_state(folder, graph))
-    print("report", states[-1])
-    if "stale" in states:
+    rows = rows_of(folder, graph)
+    print(table(rows))
+    if any("stale" in f"{row.state} {row.progress}" for row in rows):
         print(f"stale: made under other settings than {path} has now; `synthrad study run {path}` does it again")
     return 0

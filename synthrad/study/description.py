@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
+from synthrad.class_paths import read_yaml
 from synthrad.data.mask_moves import check_transform
-from synthrad.errors import InputError, InputErrors
-from synthrad.filter import read_yaml
+from synthrad.errors import InputError, InputErrors, near
 from synthrad.metrics import classification, segmentation
 from synthrad.metrics.classification import FEWEST_POSITIVE
 
@@ -265,11 +265,10 @@ def load_study(path: Path | str) -> Study:
     """
     path = Path(path)
     if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        if path.is_dir():
-            near = sorted(str(p) for p in path.glob("*.yaml"))
+        folder = path if path.is_dir() else path.parent
+        there = sorted(str(p) for p in folder.glob("*.yaml")) if folder.is_dir() else []
         raise InputError(str(path), "a folder" if path.is_dir() else "no such file", "a study file",
-                         f"there are: {', '.join(near)}" if near else "")
+                         f"there are: {', '.join(there)}" if there else "")
     data = read_yaml(path, "a study file")
     if not isinstance(data, dict):
         found = "an empty file" if data is None else f"a {type(data).__name__}"
@@ -312,9 +311,9 @@ def _is_part(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Part)
 
 
-def _meant(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean `{near[0]}`?" if near else ""
+def _meant(word: str, known: Iterable[str]) -> str:
+    said = near(word, known)
+    return f"; {said}" if said else ""
 
 
 def build_strategy(arm: Arm, cells: dict[str, Any], where: str) -> Any:
@@ -324,16 +323,12 @@ def build_strategy(arm: Arm, cells: dict[str, Any], where: str) -> Any:
     names = sorted(n for n in fusion.__all__ if isinstance(getattr(fusion, n), type)
                    and issubclass(getattr(fusion, n), fusion.FusionStrategy) and n != "FusionStrategy")
     if arm.strategy not in names:
-        near = difflib.get_close_matches(arm.strategy, names, 1)
-        raise InputError(f"{where}.strategy", repr(arm.strategy), f"one of {', '.join(names)}",
-                         f"did you mean {near[0]}?" if near else "")
+        raise InputError(f"{where}.strategy", repr(arm.strategy), f"one of {', '.join(names)}", near(arm.strategy, names))
     kind = getattr(fusion, arm.strategy)
     known = list(inspect.signature(kind.__init__).parameters)[1:]
     for key in arm.args:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise InputError(f"{where}.args.{key}", "an unknown key", f"one of {known}",
-                             f"did you mean `{near[0]}`?" if near else "")
+            raise InputError(f"{where}.args.{key}", "an unknown key", f"one of {known}", near(key, known))
     args = dict(arm.args)
     if "cells" in known and cells and "cells" not in args:
         args["cells"] = build_cells(cells, f"{where}: cells")
@@ -354,8 +349,7 @@ def build_cells(cells: dict[str, Any], where: str) -> Any:
     known = list(inspect.signature(Cells).parameters)
     for key in cells:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise InputError(f"{where}.{key}", "an unknown key", f"one of {known}", f"did you mean `{near[0]}`?" if near else "")
+            raise InputError(f"{where}.{key}", "an unknown key", f"one of {known}", near(str(key), known))
     try:
         TypeAdapter(Cells).validate_python(cells)
     except ValidationError as e:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from synthrad.errors import InputError
 from synthrad.records import write_durably
+from synthrad.study.logs import logs
 
 FOLDER = "failed"  # in the run folder; one file a job, of the last run alone
 
@@ -41,7 +42,15 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
-def read(folder: Path) -> tuple[list[str], bool]:
-    """Messages, and whether every one of them is about bad input."""
+def read(folder: Path, since: float = 0.0) -> tuple[list[str], bool]:
+    """Messages, of jobs that were killed since then (seconds since 1970) as well; whether every one is about bad input."""
     entries = [json.loads(p.read_text()) for p in sorted((folder / FOLDER).glob("*.json"))]
-    return [e["message"] for e in entries], bool(entries) and all(e["input"] for e in entries)
+    killed = [x for x in logs(folder).values() if x.state == "killed" and x.begun >= since]
+    words = [f"job {x.job}: killed from outside, or for want of memory. {last_words(folder, x.job)}" for x in killed]
+    return [e["message"] for e in entries] + words, bool(entries) and not killed and all(e["input"] for e in entries)
+
+
+def last_words(folder: Path, job: str) -> str:
+    """The last lines of a job's log, and where the rest is; "" without a log."""
+    log = logs(folder).get(job)
+    return "" if log is None else "\n    ".join(["Its last lines:", *log.last_lines(), f"(the whole log: {log.log})"])

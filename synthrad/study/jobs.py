@@ -23,6 +23,7 @@ from synthrad.locking import locked
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import failures
 from synthrad.study.description import Source, Study, load_study
+from synthrad.study.logs import logged
 from synthrad.study.planning import Plan, fuse_arm, make_plan, planned_fits, steps_of, strategy_of
 from synthrad.study.pools import checkpoint_of, pools_of
 
@@ -73,7 +74,7 @@ def generator(folder: Path, name: str) -> Path:
             process.wait()  # until it has saved
             raise
         if code:
-            raise RunError(f"the fit of generator {name!r} failed; its message stands above")
+            raise RunError(f"the fit of generator {name!r} failed. {failures.last_words(folder, f'generator {name}') or 'Its message stands above.'}")
     return _note_generator(folder, name, home, {"command": "synthrad " + " ".join(argv).replace(f"{Path.cwd()}/", ""),
                                                 "seconds": _spent(home / "seconds")})
 
@@ -337,4 +338,4 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(logged(Path.cwd(), sys.argv[1:], main))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from pathlib import Path
 from typing import Any
 
-from synthrad.errors import InputError
+from synthrad.errors import InputError, near
 from synthrad.study.description import Study, Task
 from synthrad.study.planning import PlannedArm
 
@@ -19,9 +18,7 @@ def build_net(task: Task, name: str, channels: int, outputs: int) -> Any:
     spec, where = task.nets[name], f"nets.{name}"
     class_name = spec.class_path.removeprefix("synthrad.nets.")
     if class_name not in nets.__all__:
-        near = difflib.get_close_matches(class_name, nets.__all__, 1)
-        raise InputError(f"{where}.class_path", repr(spec.class_path), f"one of {', '.join(nets.__all__)}",
-                         f"did you mean {near[0]}?" if near else "")
+        raise InputError(f"{where}.class_path", repr(spec.class_path), f"one of {', '.join(nets.__all__)}", near(class_name, nets.__all__))
     kind = getattr(nets, class_name)
     counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs}
     takes = list(inspect.signature(kind.__init__).parameters)[1:]

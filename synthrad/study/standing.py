@@ -20,8 +20,11 @@ def seeds_of(home: Path, identity: str, seeds: int) -> tuple[int, int]:
 
 def source_state(folder: Path, source: str, spec: Mapping[str, Any]) -> str:
     """done, stale (made under other settings) or open; of one that only others start from, its generator's state."""
-    if "pool" in spec:
-        return pool_state(folder, source, spec["pool"])
+    return pool_state(folder, source, spec["pool"]) if "pool" in spec else generator_state(folder, source, spec)
+
+
+def generator_state(folder: Path, source: str, spec: Mapping[str, Any]) -> str:
+    """done, stale (trained under other settings) or open."""
     if not (folder / "sources" / source / "generator.json").is_file():
         return "open"
     return "done" if checkpoint_of(folder, source).parents[1].name == f"generator-{spec['generator']}" else "stale"

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from synthrad.errors import InputError
 from synthrad.metrics.bias import (
@@ -35,6 +34,7 @@ from synthrad.metrics.bias import (
     segmentation_scores,
     subjects_with,
 )
+from synthrad.progress import progress
 from synthrad.records import Manifest
 from synthrad.statistics.contrasts import contrast, influence_of, range_by_chance
 from synthrad.statistics.layouts import FEWEST_SUBJECTS, Layout
@@ -158,7 +158,7 @@ def subgroups(cases: pd.DataFrame, grouping: pd.DataFrame, margin: float, refere
     gaps: list[Gap] = []
     untested: dict[str, None] = {}
     parts = list(cases.groupby(["kind", "task", "net", "external"]))
-    for (kind, task, net, external), rows in tqdm(parts, desc="subgroups", disable=None):
+    for (kind, task, net, external), rows in progress(parts, desc="subgroups", unit="table"):
         if reference not in set(rows["arm"]):
             continue
         said = {"task": str(task), "net": str(net), "external": str(external)}

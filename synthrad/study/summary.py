@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from synthrad.measurements import Measurement
+from synthrad.measurements import Measurement, without_nan
 from synthrad.records import write_durably
 from synthrad.study.report import ReportFacts
 from synthrad.study.verdicts import Verdict
@@ -73,16 +71,11 @@ def _verdict(v: Verdict, facts: ReportFacts) -> dict[str, Any]:
         "verdict": v.call,
         "why_no_verdict": facts.comparisons.why_silent,
         "p_holm": v.p_holm,
-        "hardest": _finite(hardest),
+        "hardest": without_nan(hardest),
         "detectable_80": v.detectable_80,
         "detectable_90": v.detectable_90,
     }
 
 
 def _plain(m: Measurement, study: str) -> dict[str, Any]:
-    return _finite(asdict(replace(m, study=study)))
-
-
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN and infinity become null: JSON has neither."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return without_nan(asdict(replace(m, study=study)))

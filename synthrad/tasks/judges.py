@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from synthrad.cases import Case
 from synthrad.data.batches import light_batches
@@ -26,6 +25,7 @@ from synthrad.metrics.regions import agreement
 from synthrad.nets.losses import layers_loss
 from synthrad.nets.short_fit import fit_briefly, likeliest
 from synthrad.nets.smp_net import SmpNet
+from synthrad.progress import progress
 from synthrad.records import Manifest, file_digest, write_durably
 
 VERSION = 1  # raise by hand when judges change
@@ -178,7 +178,7 @@ def dice_columns(
     for j, (_, s) in enumerate(names):
         if s in manifest.info.classes:
             asked[:, j] = manifest.column(f"label:{s}") == 1
-    with tqdm(total=len(manifest), desc=title, unit="image", disable=None) as bar:
+    with progress(total=len(manifest), desc=title, unit="image") as bar:
         for k, net in enumerate(nets):
             mine = np.flatnonzero(judge == k)
             for start in range(0, len(mine), 32):

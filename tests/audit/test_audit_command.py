@@ -163,6 +163,9 @@ def test_what_the_lineage_does_not_say_closes_the_gate():
     (["nowhere", "--real", "real"], "nowhere"), (["good", "--real", "real", "--features", "no.yaml"], "--features: found 'no.yaml'"),
     (["good", "--real", "real", "--checkpoint", "nothing.ckpt"], "no such file"),
     (["good", "--real", "real", "--checkpoint", "real/manifest.csv"], "cannot load safely"),
+    (["good", "--real", "real", "--shadows", "8"], "--shadows: found no --checkpoint"),
+    (["good", "--real", "real", "--checkpoint", "nothing.ckpt", "--shadows", "6"], "even number of at least 8"),
+    (["good", "--real", "real", "--shadow-images", "10"], "--shadow-images: found no --shadows"),
 ])
 def test_bad_input_is_one_message(argv, words, capsys):
     assert main(["audit", *argv, "--out", "out/bad"]) == 2

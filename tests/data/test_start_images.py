@@ -17,7 +17,7 @@ from synthrad.data.mask_conditions import mask_conditions
 from synthrad.data.start_images import start_images
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import Manifest, file_digest
+from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest
 
 ASKED = pd.DataFrame({"label:caries": [1.0, 0.0] * 6})
 
@@ -144,6 +144,98 @@ def test_a_structure_that_is_drawn_from_is_laid_into_the_mask_of_the_image(real)
     with pytest.raises(InputError, match="--inside: found no pixel of it in the mask of image 1;"):
         lesion[1] = 0
         starts.under(Condition(masks=lesion), range(12))
+
+
+TEETH = {"tooth": ("tooth",), "abnormality": ("caries",)}
+
+
+def jaws(folder):
+    """28 training images of 16 px with one tooth, left (even) or right; the first 9 have a lesion on it, the tenth at the lower right, beside it.
+
+    The one with number 8 has tooth and lesion in the middle, where no other has one.
+    """
+    for name in ("images", "tooth", "abnormality"):
+        (folder / name).mkdir(parents=True)
+    info = DatasetInfo(name="jaws", id="jaws", classes=("caries",), layers=TEETH, attributes=(), roots={HERE: str(folder)})
+    c = empty_columns(info, 28)
+    for i in range(28):
+        x = 6 if i == 8 else (0, 10)[i % 2]
+        tooth, lesion = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
+        tooth[2:14, x:x + 5] = 1
+        if i < 10:
+            lesion[slice(14, 16) if i == 9 else slice(4, 6), x:x + 4] = 1
+        Image.fromarray(np.full((16, 16), i, np.uint8)).save(folder / f"images/{i}.png")
+        for name, mask in (("tooth", tooth), ("abnormality", lesion)):
+            Image.fromarray(mask).save(folder / f"{name}/{i}.png")
+            c[f"mask:{name}"][i] = f"{name}/{i}.png"
+        c["channel:image"][i], c["digest"][i] = f"images/{i}.png", file_digest(folder / f"images/{i}.png")
+        c["mask_digest"][i] = files_digest([folder / f"tooth/{i}.png", folder / f"abnormality/{i}.png"])
+        c["subject"][i], c["label:caries"][i] = str(i), float(i < 10)
+        c["area:tooth/tooth"][i], c["area:abnormality/caries"][i] = tooth.mean(), lesion.mean()
+    c["source"][:], c["split"][:] = "real", "train"
+    Manifest(pd.DataFrame(c), info).write(folder)
+    return Manifest.read(folder)
+
+
+def laid(real, donors, transform="none"):
+    """Start images for the lesions of some rows, and the masks of those that are kept."""
+    files = pd.DataFrame({f"mask:{x}": [f"{x}/{i}.png" for i in donors] for x in TEETH})
+    given = mask_conditions(files, real, TEETH, (16, 16), 0, transform)
+    asked = pd.DataFrame({"label:caries": [1.0] * len(donors)})
+    made = start_images("without:caries", asked, real, list(TEETH), (16, 16), 0, 1.0, "abnormality/caries", 0, given)
+    return made, given if len(made.kept) == len(donors) else given.take(made.kept)
+
+
+def on_teeth(made, masks):
+    """Share of each lesion that lies on a tooth of the image that it is laid into."""
+    n = len(made.kept)
+    got = made.under(Condition(masks=torch.from_numpy(masks.batch(range(n)))), range(n))
+    return [float((m[0] == 1)[inside].float().mean()) for m, inside in zip(got.masks, got.inside, strict=True)]
+
+
+def test_a_lesion_of_a_tooth_is_laid_onto_a_tooth(tmp_path):
+    real = jaws(tmp_path)
+    made, masks = laid(real, range(8))
+    assert list(made.kept) == list(range(8)) and on_teeth(made, masks) == [1.0] * 8
+    assert {r.labels for r in train_rows(real, made)} == {(0.0,)} and len(set(made.digests)) > 4
+    sides = [int(r.subject) % 2 for r in train_rows(real, made)]
+    assert sides == [0, 1] * 4  # left onto left
+    outside, masks = laid(real, [9] * 12)
+    sides = {int(r.subject) % 2 for r in train_rows(real, outside)}
+    assert sides == {0, 1} and set(on_teeth(outside, masks)) == {0.0}  # it lies on no tooth, and goes wherever
+
+
+def test_a_lesion_that_would_lie_beside_every_tooth_is_left_out_and_said(tmp_path):
+    real = jaws(tmp_path)
+    with pytest.warns(UserWarning, match="2 of 5 conditions are left out: their abnormality/caries lies in its organ"):
+        made, masks = laid(real, [8, 0, 1, 8, 2])
+    assert list(made.kept) == [1, 2, 4] and on_teeth(made, masks) == [1.0] * 3 and len(made.digests) == 3
+    with pytest.raises(InputError, match="--inside: found abnormality/caries of 2 masks"):
+        laid(real, [8, 8])
+
+
+def test_the_command_leaves_out_what_fits_nowhere(tmp_path, capsys):
+    real = jaws(tmp_path / "real")
+    more = ["--data.min_subjects=2", "--model.masks=given"]
+    assert main([*fit_command(tmp_path / "real", tmp_path / "run", "Diffusion", 16), *more]) == 0
+    (tmp_path / "asks.csv").write_text("caries,mask:tooth,mask:abnormality\n" + "".join(f"1,tooth/{i}.png,abnormality/{i}.png\n" for i in (8, 0, 1)))
+    with pytest.warns(UserWarning, match="1 of 3 conditions are left out"):
+        assert main(["sample", "--checkpoint", str(newest_valid(tmp_path / "run")), "--manifest", str(tmp_path / "real"), "--device", "cpu",
+                     "--conditions", str(tmp_path / "asks.csv"), "--start", "without:caries", "--inside", "abnormality/caries",
+                     "--out", str(tmp_path / "set"), "--block-size", "2"]) == 0
+    assert "2 images in" in capsys.readouterr().out
+    for row, donor in zip(Manifest.read(tmp_path / "set"), (0, 1), strict=True):
+        tooth, lesion = (read_mask(p) for p in row.masks)
+        assert lesion.any() and (tooth[lesion > 0] == 1).all()
+        assert np.array_equal(lesion, read_mask(real[donor].masks[1]))
+
+
+def test_what_is_left_out_changes_no_other_mask(tmp_path):
+    real = jaws(tmp_path)
+    given = mask_conditions(pd.DataFrame({f"mask:{x}": [f"{x}/{i}.png" for i in range(8)] for x in TEETH}), real, TEETH, (16, 16), 0, "affine")
+    some = given.take([1, 4, 6])
+    assert np.array_equal(some.batch([0, 1, 2]), given.batch([1, 4, 6])) and not np.array_equal(some.batch([1]), given.batch([1]))
+    assert np.array_equal(some.take([2]).batch([0]), given.batch([6])) and len({str(x.identity) for x in (given, some, some.take([2]))}) == 3
 
 
 @pytest.mark.parametrize(("start", "more", "words"), [

@@ -1,10 +1,13 @@
 import mixture
 import pytest
 import torch
+from full_loops import Table, answer, start
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 
+from synthrad import sample as command
 from synthrad.diffusion.denoisers import denoiser
-from synthrad.diffusion.samplers import ancestral, dpm_multistep, heun, sample
+from synthrad.diffusion.multistep import dpm_multistep, pndm, unipc
+from synthrad.diffusion.samplers import SAMPLERS, ancestral, heun, sample, spacing_of
 from synthrad.diffusion.schedules import NoiseSchedule, times
 
 N = 20_000
@@ -14,14 +17,15 @@ NAMES = ["cosine", "linear", "linear zero", "flow", "shifted"]
 
 
 def drawn(sampler, schedule, steps, n=N, spacing=None):
-    spacing = spacing or ("even" if sampler in ("ddpm", "ddim") else "log_snr")
+    spacing = spacing or spacing_of(sampler)
     random = torch.Generator().manual_seed(3)
     noise = lambda: torch.randn(n, 2, 1, 1, generator=random, dtype=torch.float64)  # noqa: E731
     return sample(sampler, mixture.best(schedule), schedule, noise(), times(steps, spacing, schedule), noise)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=NAMES)
-@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 200), ("ddim", 100), ("dpm_multistep", 30), ("heun", 30)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 200), ("ddim", 100), ("pndm", 50), ("dpm_multistep", 30),
+                                              ("unipc", 20), ("heun", 30)])
 def test_moments_of_a_known_mixture(sampler, steps, schedule):
     found, truth = drawn(sampler, schedule, steps).flatten(1), mixture.draw(N, 9).flatten(1)
     assert torch.allclose(found.mean(0), truth.mean(0), atol=0.04)
@@ -29,14 +33,16 @@ def test_moments_of_a_known_mixture(sampler, steps, schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=NAMES)
-def test_twenty_multistep_steps_do_what_two_hundred_ancestral_ones_do(schedule):
+@pytest.mark.parametrize("sampler", ["dpm_multistep", "unipc"])
+def test_twenty_multistep_steps_do_what_two_hundred_ancestral_ones_do(sampler, schedule):
     floor = mixture.distance(mixture.draw(N, 7))  # of true draws to others
-    few, many = (mixture.distance(drawn(*how)) for how in (("dpm_multistep", schedule, 20), ("ddpm", schedule, 200)))
+    few, many = (mixture.distance(drawn(*how)) for how in ((sampler, schedule, 20), ("ddpm", schedule, 200)))
     assert few < many + 2 * floor, (few, many, floor)
     assert mixture.distance(drawn("ddim", schedule, 3)) > few + floor  # the distance can tell
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("dpm_multistep", 20), ("heun", 20), ("ddpm", 250), ("ddim", 250)])
+@pytest.mark.parametrize(("sampler", "steps"), [("dpm_multistep", 20), ("unipc", 20), ("heun", 20), ("pndm", 100),
+                                              ("ddpm", 250), ("ddim", 250)])
 @pytest.mark.parametrize("schedule", [NoiseSchedule("cosine"), NoiseSchedule("rectified_flow")], ids=["cosine", "flow"])
 def test_the_brightness_of_pictures_varies_as_much_as_that_of_the_data(sampler, steps, schedule):
     """The mean of N x N pixels is N times as clear of noise as one of them: a normal number of deviation 0.2 N under noise of 1."""
@@ -45,7 +51,7 @@ def test_the_brightness_of_pictures_varies_as_much_as_that_of_the_data(sampler, 
         alpha, sigma = (float(a) for a in schedule(torch.tensor(t)))
         return x * alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2)
 
-    spacing = "even" if sampler in ("ddpm", "ddim") else "log_snr"
+    spacing = spacing_of(sampler)
     random = torch.Generator().manual_seed(3)
     noise = lambda: torch.randn(N, 1, 1, 1, generator=random, dtype=torch.float64)  # noqa: E731
     found = sample(sampler, denoise, schedule, noise(), times(steps, spacing, schedule), noise)
@@ -61,27 +67,6 @@ def test_orders_of_convergence(sampler, least):
     exact = drawn("heun", schedule, 2000, 50, "even")
     errors = [float((drawn(sampler, schedule, n, 50, "even") - exact).abs().mean()) for n in (160, 640)]
     assert torch.log2(torch.tensor(errors[0] / errors[1])) / 2 > least
-
-
-class Table:
-    """The thousand steps of a MONAI scheduler as a schedule: its step k is our time (k + 1) / 1000."""
-
-    def __init__(self, scheduler):
-        self.alphas = torch.cat([torch.ones(1, dtype=torch.float64), scheduler.alphas_cumprod.double()]).sqrt()
-
-    def __call__(self, t):
-        alpha = self.alphas[(t * 1000).round().long()]
-        return alpha, (1 - alpha.square()).sqrt()
-
-
-def answer(x, t):
-    """A net that is no net."""
-    k = t.view(-1, 1, 1, 1) * 1000 - 1
-    return x * k / (k + 1)
-
-
-def start():
-    return torch.arange(4 * 3 * 8 * 8, dtype=torch.float64).view(4, 3, 8, 8) / (4 * 3 * 8 * 8)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -136,9 +121,15 @@ def test_calls_and_noise_are_what_they_are_said_to_be():
         counts["noise"] += 1
         return start()
 
-    for walk, calls, draws in ((ancestral, 5, 4), (dpm_multistep, 5, 0), (heun, 9, 0)):
+    for walk, calls, draws in ((ancestral, 5, 4), (dpm_multistep, 5, 0), (unipc, 5, 0), (heun, 9, 0), (pndm, 5, 0)):
         counts.update(denoise=0, noise=0)
         more = (noise,) if walk is ancestral else ()
         out = walk(denoise, schedule, start(), times(5), *more)
         assert counts == {"denoise": calls, "noise": draws}
         assert torch.allclose(out, torch.full_like(out, 0.25))  # ends with the denoiser's last estimate
+
+
+def test_the_command_line_knows_every_sampler():
+    """It names them itself: `synthrad sample --help` must not wait for torch."""
+    known = next(a.choices for a in command.parser()._actions if a.dest == "sampler")
+    assert tuple(known) == SAMPLERS

@@ -98,9 +98,11 @@ def test_samples_of_prompts_by_the_command_line(real, trained, tmp_path):
 def test_a_frozen_encoder_stays_in_its_own_files(real, tmp_path):
     (tmp_path / "bert").mkdir()
     bert = make_bert(tmp_path / "bert")
-    command = [*fit_command(real, tmp_path / "run", "Diffusion", 16, text=str(bert)), "--data.prompt={findings}", "--data.min_subjects=2"]
+    command = [*fit_command(real, tmp_path / "run", "Diffusion", 16, text=str(bert)), "--data.prompt={findings}", "--data.min_subjects=2",
+               f"--data.cache={tmp_path / 'cache'}"]
     assert main(command) == 0
     found = newest_valid(tmp_path / "run")
+    assert len(list((tmp_path / "cache").glob("prompts-*-cpu/*"))) >= 2  # what it read, beside the images
     state = torch.load(found, weights_only=True)
     assert not any("bert" in k or "reader" in k or "words" in k for k in state["state_dict"]) and len(state["synthrad"]["reader"]) == 64
     assert main(sample_command(found, real, tmp_path / "set")) == 0

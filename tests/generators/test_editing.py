@@ -49,7 +49,7 @@ def test_outside_of_the_region_nothing_changes_bit_for_bit(model, real):
     assert not torch.equal(drawn.image, real["image"]) and not torch.equal(drawn.masks, real["masks"])
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm_multistep", "heun"])
+@pytest.mark.parametrize("sampler", ["ddim", "pndm", "dpm_multistep", "unipc", "heun"])
 def test_what_is_drawn_fits_what_is_known(sampler):
     """Pictures of two pixels that are always alike: the second one, drawn, must become the known first one."""
     schedule = NoiseSchedule()

@@ -72,6 +72,33 @@ def test_what_does_not_fit_into_memory_is_read_again(bert, monkeypatch):
         assert len(made._kept) <= 2
 
 
+def test_another_process_reads_from_disk_what_the_same_encoder_gave(bert, tmp_path):
+    prompts, one = ["left effusion", "right", ""], FrozenEncoder(str(bert), "model.text")
+    one.keep_in(tmp_path)
+    with torch.autocast("cpu", torch.bfloat16):  # as in a fit
+        tokens = one(prompts)
+    assert torch.equal(tokens, FrozenEncoder(str(bert), "model.text")(prompts))  # and without it the same
+    [folder] = tmp_path.iterdir()
+    assert len(list(folder.iterdir())) == 2 and folder.name == f"prompts-{one.digest[:16]}-cpu"
+
+    other, computed = FrozenEncoder(str(bert), "model.text"), []
+    run = other.model.forward
+    other.model.forward = lambda **given: computed.append(given) or run(**given)
+    other.keep_in(tmp_path)
+    assert torch.equal(other(prompts), tokens) and not computed
+    for torn in folder.iterdir():
+        torn.write_bytes(torn.read_bytes()[:-1] + b"x")
+    other._kept.clear()
+    assert torch.equal(other(prompts), tokens) and len(computed) == 2  # and written anew
+    other._kept.clear()
+    assert torch.equal(other(prompts), tokens) and len(computed) == 2
+
+    changed = FrozenEncoder(str(bert), "model.text")
+    next(iter(changed.model.parameters())).data += 0.5
+    changed.keep_in(tmp_path)
+    assert not torch.equal(changed(prompts), tokens) and len(list(tmp_path.iterdir())) == 2
+
+
 def test_of_an_encoder_with_a_decoder_the_encoder_reads(tmp_path, bert):
     T5Model(T5Config(vocab_size=10, d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2, decoder_start_token_id=0)).save_pretrained(tmp_path)
     BertTokenizer.from_pretrained(bert).save_pretrained(tmp_path)

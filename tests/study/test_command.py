@@ -14,7 +14,6 @@ from synthrad.data.phantom import draw_dialled, write_phantoms
 from synthrad.errors import RunError
 from synthrad.locking import locked
 from synthrad.measurements import read_measurements
-from synthrad.study.command import told_progress
 
 STUDY = {
     "name": "tiny", "mechanics": True, "manifest": "real", "size": [32, 64], "seeds": 1,
@@ -62,7 +61,8 @@ def test_run_then_again_then_changed(lab, capfd):
     assert any(m.metric == "auroc" and m.arm == "only" for m in read_measurements(run / "measurements.jsonl"))
     capfd.readouterr()
     assert main(["study", "status", "tiny.yaml"]) == 0
-    assert "0/1" not in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "0/1" not in said and "logs/fit-findings-resnet18-only.log" in said
 
     written = json.loads((run / "sources/good/pool.json").read_text())["manifests"]
     assert written == [f"sources/good/pool-{json.loads((run / 'graph.json').read_text())['sources']['good']['pool']}/draw0"]
@@ -74,12 +74,11 @@ def test_run_then_again_then_changed(lab, capfd):
     assert str(lab) not in (run / "summary.jsonl").read_text()
 
     before = {p: p.stat().st_mtime_ns for p in run.glob("findings/*/*/seed0/fit.json")}
-    changed = {**STUDY, "arms": {**STUDY["arms"], "matched": {"strategy": "Matched", "args": {"ratio": 0.5}, "source": "good"}}}
+    changed = {**STUDY, "arms": {**STUDY["arms"], "only": {"strategy": "SyntheticOnly", "args": {"held_out": 0.3}, "source": "good"}}}
     (lab / "tiny.yaml").write_text(yaml.safe_dump(changed))
     assert main(["study", "run", "tiny.yaml"]) == 0
     redone = {p.parts[-3] for p, t in before.items() if p.stat().st_mtime_ns != t}
-    assert {"matched", "matched_duplicate", "matched_augmented"} <= redone
-    assert "real_only" not in redone
+    assert redone == {"only"}
 
     moved = {**changed, "endpoint": {**STUDY["endpoint"], "margin": 0.5}}
     (lab / "tiny.yaml").write_text(yaml.safe_dump(moved))
@@ -114,15 +113,3 @@ def test_missing_manifest_is_one_message(lab, capfd):
     assert main(["study", "run", "tiny.yaml"]) == 2
     err = capfd.readouterr().err
     assert "nowhere" in err and "Traceback" not in err
-
-
-def test_progress_is_told_from_the_log_of_snakemake(tmp_path, capsys):
-    log = tmp_path / "snakemake.log"
-    log.write_text("host: x\n")
-    with told_progress(log, every_seconds=0.01):
-        with open(log, "a") as f:
-            f.write("RuleException\n3 of 14 steps (21%) done\n")
-        time.sleep(0.2)
-        with open(log, "a") as f:
-            f.write("4 of 14 steps (29%) done\n14 of 14 steps (100%) done\n")
-    assert capsys.readouterr().out == "study: 3 of 14 jobs done\nstudy: 14 of 14 jobs done\n"

@@ -1,30 +1,18 @@
-"""Methods and CLAIM: what they say follows from the study file and the run, and what nobody knows is left to the authors."""
+"""Methods: what they say follows from the study file and the run."""
 
 import json
 
 import pytest
+from described import SPEC, compared
 from fake_run import write_images
 
 from synthrad.study.audits import SetAudit
-from synthrad.study.claim import ITEMS, claim, table
 from synthrad.study.description import Study
-from synthrad.study.flow import Flow
 from synthrad.study.methods import methods
-from synthrad.study.verdicts import Comparisons, Endpoint
 
-SPEC = {"name": "s", "manifest": "data/x", "size": [64, 128], "seeds": 5,
-        "sources": {"gan": {"generator": "configs/generators/stylegan2_64_cpu.yaml", "filter": "f.yaml", "overrides": ["--model.max_images=7000"]}, "other": {"manifest": "m"}},
-        "arms": {"real_only": {"strategy": "RealOnly"}, "matched": {"strategy": "Matched", "args": {"ratio": 2}, "source": "gan"}},
-        "tasks": {"t": {"kind": "segmentation", "layers": ["abnormality"], "nets": {"unet": {"class_path": "SmpNet", "init_args": {"arch": "Unet"}}}, "steps": 300}},
-        "endpoint": {"task": "t", "net": "unet", "metric": "dice"}}  # fmt: skip
 ARMS = [{"name": "real_only", "strategy": "RealOnly", "role": "reference", "rows_real": 12, "rows_added": 0},
         {"name": "matched", "strategy": "Matched", "source": "gan", "role": "adding", "rows_real": 12, "rows_added": 24},
         {"name": "matched_duplicate", "strategy": "DuplicateReal", "role": "control", "rows_real": 12, "rows_added": 24}]
-FLOW = Flow((18, 17), {"train": (12, 11), "test": (6, 6)}, [], [], (6, 6), 6, [(2, "test images", "no mask")])
-
-
-def compared(metric="dice", mechanics=False) -> Comparisons:
-    return Comparisons(Endpoint("t", "unet", metric), (), "real_only", "downstream seeds", False, mechanics)
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +73,3 @@ def test_an_audit_is_told_with_its_outcome(run):
     none, done = SetAudit("gan", 0, "x"), SetAudit("gan", 0, "x", record={"images": 8, "trials": 20, "rungs": [], "banner": ""})
     assert told(run, audits=[none])["Privacy"].startswith("No synthetic set was audited")
     assert "the set gan (8 images) is not shown to be safe" in told(run, audits=[done])["Privacy"]
-
-
-def items(**more):
-    study = Study.model_validate(SPEC | more)
-    return {i.number: i for i in claim(study, FLOW, compared(), [SetAudit("gan", 0, "x")], {"dataset": "real", "licence": "CC0"}, {"torch": "2"}, (), "abcd")}
-
-
-def test_claim_has_all_items_of_2024_and_leaves_to_the_authors_what_they_know():
-    found = items()
-    assert list(found) == list(range(1, 45)) == list(ITEMS)
-    assert {n for n, i in found.items() if i.state == "authors"} == {1, 2, 3, 5, 10, 11, 13, 14, 15, 16, 17, 18, 34, 41, 44}
-    assert all(("the authors must say" in i.answer) == (i.state != "filled") for i in found.values())
-    assert len(table(list(found.values())).rows) == 44
-
-
-def test_claim_answers_follow_from_the_artefacts():
-    found = items()
-    assert "18 images of 17 patients" in found[8].answer and "2 test images (no mask)" in found[8].answer
-    assert "gan was not audited" in found[43].answer and found[33].answer == "None." and "one net a task" in found[30].answer
-    two = {"t": {**SPEC["tasks"]["t"], "nets": {n: {"class_path": "SmpNet", "init_args": {"weights": "w"}} for n in ("unet", "b")}}}
-    assert "several nets a task" in items(tasks=two)[30].answer and "weights = w" in items(tasks=two)[24].answer

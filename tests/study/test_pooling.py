@@ -1,4 +1,4 @@
-"""Replicates of the whole pipeline: what is pooled, what is refused, and how files and splits of replicates are made."""
+"""Replicates of the whole pipeline: what is pooled, and what is refused."""
 
 import json
 
@@ -6,33 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from test_subgroups import manifest
+from replicated import STUDY, dataset
 
 from synthrad.__main__ import main
 from synthrad.cases import CASE_COLUMNS, write_cases
 from synthrad.errors import InputError
-from synthrad.records import Manifest
 from synthrad.statistics.corrections import nadeau_bengio
 from synthrad.study.pooling import open_replicates, pool
-from synthrad.study.replicating import resplit, write_replicates
+from synthrad.study.replicating import resplit
 
-STUDY = {
-    "name": "s", "manifest": "real", "size": [32, 32], "seeds": 2,
-    "sources": {"gan": {"generator": "configs/generators/stylegan2_64_cpu.yaml", "overrides": ["--model.max_images=10"]}},
-    "arms": {"real_only": {"strategy": "RealOnly"}, "fused": {"strategy": "Matched", "source": "gan"},
-             "only": {"strategy": "SyntheticOnly", "source": "gan"}},
-    "tasks": {"t": {"kind": "segmentation", "steps": 4, "nets": {"n": {"class_path": "SmpNet"}}}},
-    "endpoint": {"task": "t", "net": "n", "metric": "dice"},
-}
 ARMS = {"real_only": ("RealOnly", "reference", [], 0.0), "fused": ("Matched", "adding", ["d", "a"], 0.08), "d": ("DuplicateReal", "control", [], 0.0),
         "a": ("AugmentedReal", "control", [], 0.0), "only": ("SyntheticOnly", "replacing", [], -0.2), "real_only_longer": ("RealOnly", "longer", [], 0.0)}
-
-
-def dataset(n, images=1):
-    """Real rows of n subjects: 45 % train, 10 % validation, 45 % test."""
-    real = manifest(n, images)
-    order = [("train", "test")[i % 2] if i % 10 else "val" for i in range(n)]
-    return real.with_columns({"split": np.repeat(np.array(order, dtype=object), images)})
 
 
 def segmented(people, arm, seed, effect, rng):
@@ -154,38 +138,3 @@ def test_an_arm_that_adds_nothing_in_one_replicate_is_left_out(tmp_path):
     found = pool(runs)
     assert [v.arm for v in found.comparisons.verdicts] == ["only"] and "fused is left out: it adds no row in s_r2" in found.notes
     assert found.largest is None
-
-
-def test_replicates_are_written_and_their_splits_differ(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    real = dataset(80, images=2)
-    real.write("real")
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(STUDY))
-    assert main(["study", "replicate", "s.yaml", "--number", "3", "--out", "more"]) == 0
-    printed = capsys.readouterr().out
-    assert "synthrad study run more/s_r3.yaml" in printed and "study pool runs/s_r1 runs/s_r2 runs/s_r3 --out runs/s_pooled" in printed
-    splits = []
-    for k in (1, 2, 3):
-        said = yaml.safe_load((tmp_path / f"more/s_r{k}.yaml").read_text())
-        assert said["name"] == f"s_r{k}" and said["sources"]["gan"]["seed"] == k
-        assert said["sources"]["gan"]["overrides"] == ["--model.max_images=10", f"--seed_everything={k}"]
-        mine = Manifest.read(said["manifest"])
-        assert mine.info.id == real.info.id and sorted(mine.column("digest")) == sorted(real.column("digest"))
-        assert mine.table.groupby("subject")["split"].nunique().max() == 1
-        counts = mine.table.groupby("split")["subject"].nunique()
-        assert (counts - real.table.groupby("split")["subject"].nunique()).abs().max() <= 2
-        splits.append(tuple(mine.column("split")))
-    assert len(set(splits)) == 3 and tuple(real.column("split")) not in splits
-    assert main(["study", "replicate", "s.yaml", "--number", "3", "--out", "more"]) == 0  # nothing changes
-
-
-def test_a_file_in_the_way_is_kept(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    dataset(40).write("real")
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(STUDY))
-    (tmp_path / "s_r1.yaml").write_text("mine")
-    with pytest.raises(InputError, match="another file of that name"):
-        write_replicates(tmp_path / "s.yaml", 2, tmp_path, tmp_path / "data")
-    assert (tmp_path / "s_r1.yaml").read_text() == "mine"
-    with pytest.raises(InputError, match="two or more replicates"):
-        write_replicates(tmp_path / "s.yaml", 1, tmp_path, tmp_path / "data")

@@ -1,0 +1,102 @@
+"""Objects that a YAML file names by class_path and init_args, and the strict reading of such files."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from synthrad.errors import InputError, near
+
+KEYS = ("class_path", "init_args")
+Value = Callable[[str, Any, str], Any]
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping whose keys differ."""
+        seen: dict[Hashable, int] = {}
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # <<: *shared
+                continue
+            line, name = key.start_mark.line + 1, self.construct_object(key, deep=True)
+            if not isinstance(name, Hashable):
+                continue  # the base class says so
+            if name in seen:
+                raise InputError(f"{self.name}, line {line}", f"the key {name!r} again, first on line {seen[name]}",
+                                 "each key once", "remove one of the two")
+            seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, expected: str) -> Any:
+    """The data of a YAML file.
+
+    Raises:
+        InputError: no YAML, or a key given twice in one mapping.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, Loader=_OneOfEachKey)  # a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise InputError(str(path), f"no YAML ({' '.join(str(e).split())[:120]})", expected) from e
+
+
+def build(spec: Any, where: str, ours: Mapping[str, type], command: str, value: Value = lambda key, given, where: given) -> Any:
+    """An object from its class_path and init_args.
+
+    Args:
+        spec: {class_path: ..., init_args: {...}}. where: for messages, such as the file.
+        ours: the classes that it may name, by class_path. command: `synthrad COMMAND` reads it.
+        value: what a key, its value and where that stands become, for arguments that are objects themselves.
+
+    Raises:
+        InputError: names the key, and the class or argument that may have been meant.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
+        raise InputError(where, repr(spec)[:80], f"class_path (such as {next(iter(ours))}) and init_args")
+    for key in spec:
+        if key not in KEYS:
+            raise InputError(f"{where}: {key}", "an unknown key", "class_path or init_args", near(str(key), KEYS))
+    kind = _class(spec["class_path"], f"{where}: class_path", ours, command)
+    given, known = spec.get("init_args") or {}, list(inspect.signature(kind).parameters)
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where}: init_args", repr(given), f"a mapping of {', '.join(known)}")
+    for key in given:
+        if key not in known:
+            raise InputError(f"{where}: init_args.{key}", "an unknown key", f"one of {', '.join(known) or '(none)'}", near(str(key), known))
+    try:
+        return kind(**{k: value(k, v, f"{where}: init_args.{k}") for k, v in given.items()})
+    except TypeError as e:
+        raise InputError(f"{where}: init_args", str(e), f"values of {', '.join(known)}") from e
+
+
+def _class(class_path: str, where: str, ours: Mapping[str, type], command: str) -> type:
+    """One of ours, or of a package that the user (never the config) allowed."""
+    if class_path in ours:
+        return ours[class_path]
+    package, _, name = class_path.rpartition(".")
+    if package and package.split(".")[0] in allowed_packages():
+        try:
+            return getattr(importlib.import_module(package), name)
+        except (ImportError, AttributeError) as e:
+            raise InputError(where, f"{class_path!r}: {e}", "a class that can be imported") from e
+    raise InputError(where, repr(class_path), f"one of {', '.join(ours)}",
+                     _meant(name, ours) or f"a class of your own needs `synthrad --allow-import PACKAGE {command} ...`")
+
+
+def _meant(name: str, ours: Mapping[str, type]) -> str:
+    """By the class's own name: the packages before it are alike."""
+    return near(name, [path.rpartition(".")[2] for path in ours])
+
+
+def allowed_packages() -> list[str]:
+    """Packages of the user's own, from SYNTHRAD_ALLOW_IMPORT, which `--allow-import` adds to."""
+    return [p.strip() for p in os.environ.get("SYNTHRAD_ALLOW_IMPORT", "").split(",") if p.strip()]

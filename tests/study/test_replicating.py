@@ -1,0 +1,45 @@
+"""How files and splits of replicates are made."""
+
+import pytest
+import yaml
+from replicated import STUDY, dataset
+
+from synthrad.__main__ import main
+from synthrad.errors import InputError
+from synthrad.records import Manifest
+from synthrad.study.replicating import write_replicates
+
+
+def test_replicates_are_written_and_their_splits_differ(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real = dataset(80, images=2)
+    real.write("real")
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(STUDY))
+    assert main(["study", "replicate", "s.yaml", "--number", "3", "--out", "more"]) == 0
+    printed = capsys.readouterr().out
+    assert "synthrad study run more/s_r3.yaml" in printed and "study pool runs/s_r1 runs/s_r2 runs/s_r3 --out runs/s_pooled" in printed
+    splits = []
+    for k in (1, 2, 3):
+        said = yaml.safe_load((tmp_path / f"more/s_r{k}.yaml").read_text())
+        assert said["name"] == f"s_r{k}" and said["sources"]["gan"]["seed"] == k
+        assert said["sources"]["gan"]["overrides"] == ["--model.max_images=10", f"--seed_everything={k}"]
+        mine = Manifest.read(said["manifest"])
+        assert mine.info.id == real.info.id and sorted(mine.column("digest")) == sorted(real.column("digest"))
+        assert mine.table.groupby("subject")["split"].nunique().max() == 1
+        counts = mine.table.groupby("split")["subject"].nunique()
+        assert (counts - real.table.groupby("split")["subject"].nunique()).abs().max() <= 2
+        splits.append(tuple(mine.column("split")))
+    assert len(set(splits)) == 3 and tuple(real.column("split")) not in splits
+    assert main(["study", "replicate", "s.yaml", "--number", "3", "--out", "more"]) == 0  # nothing changes
+
+
+def test_a_file_in_the_way_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset(40).write("real")
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "s_r1.yaml").write_text("mine")
+    with pytest.raises(InputError, match="another file of that name"):
+        write_replicates(tmp_path / "s.yaml", 2, tmp_path, tmp_path / "data")
+    assert (tmp_path / "s_r1.yaml").read_text() == "mine"
+    with pytest.raises(InputError, match="two or more replicates"):
+        write_replicates(tmp_path / "s.yaml", 1, tmp_path, tmp_path / "data")
