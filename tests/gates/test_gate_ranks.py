@@ -1,7 +1,7 @@
 """Gate: two gloo processes train, test and draw as one does, in float64 within 1e-12; what is random differs between them.
 
 Random numbers are given by row and step where weights are compared. Short forms: tests/generators/test_ranks*.py,
-tests/tasks/test_task_ranks.py, tests/test_world_size.py.
+tests/tasks/test_task_ranks.py, tests/test_processes_asked_for.py.
 """
 
 import contextlib
