@@ -11,7 +11,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
 from synthrad.errors import InputError, near
+from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
 
 PACKAGE = Path(__file__).parent
@@ -221,6 +222,8 @@ class SynthradCLI(LightningCLI):
         kept = {k: v for k, v in config.as_dict().items() if k not in ("ckpt_path", "config", "weights_only")}
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in ("default_root_dir", "logger")}
         if own is not None:
+            plain = {k: v for k, v in config.data.as_dict()["init_args"].items() if k != "num_workers"}
+            kept["data"] = {**kept["data"], "init_args": plain}
             kept["digests"] = digests_of(own)  # the same path may hold another split tomorrow
         self.identity = hashlib.sha256(yaml.safe_dump(_plain(kept)).encode()).hexdigest()[:16]
         if config.trainer.get("default_root_dir") is None:
@@ -250,23 +253,29 @@ class SynthradCLI(LightningCLI):
         return trainer
 
     def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
-        """Fit; what an earlier call of the same command left is resumed from."""
+        """Fit; what an earlier call of the same command left is resumed from. One process writes the folder, with those it starts."""
         root = Path(self.trainer.default_root_dir)
-        mark, newest = root / "identity", newest_valid(root)
-        if ckpt_path == "last" or ckpt_path is None:
-            if newest is None and ckpt_path == "last":
-                raise InputError("ckpt_path", "last", f"a whole checkpoint in {root}", "leave --ckpt_path out to start")
-            other = mark.is_file() and mark.read_text() != self.identity
-            if newest is not None and other and ckpt_path is None:
-                raise InputError("trainer.default_root_dir", f"{root}, which holds another fit", "a folder of its own",
-                                 "give another folder, or --ckpt_path=last to go on from it with changed settings")
-            ckpt_path = newest
-        if ckpt_path is not None:
-            self._check_checkpoint(ckpt_path)
-        write_durably(mark, self.identity.encode())
-        with told_of_other_weights(ckpt_path):
-            self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
+        with locked(root / ".fit.lock", "fit") if self.trainer.is_global_zero else nullcontext():
+            ckpt_path = self._begun(root, ckpt_path)
+            if ckpt_path is not None:
+                self._check_checkpoint(ckpt_path)
+            write_durably(root / "identity", self.identity.encode())
+            with told_of_other_weights(ckpt_path):
+                self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         print(f"synthrad fit: finished; checkpoints in {root / 'checkpoints'}", flush=True)
+
+    def _begun(self, root: Path, ckpt_path: Any) -> Any:
+        """The checkpoint to go on from, None = from the start; refuses a folder with another fit."""
+        if ckpt_path not in ("last", None):
+            return ckpt_path
+        mark, newest = root / "identity", newest_valid(root)
+        if newest is None and ckpt_path == "last":
+            raise InputError("ckpt_path", "last", f"a whole checkpoint in {root}", "leave --ckpt_path out to start")
+        other = mark.is_file() and mark.read_text() != self.identity
+        if newest is not None and other and ckpt_path is None:
+            raise InputError("trainer.default_root_dir", f"{root}, which holds another fit", "a folder of its own",
+                             "give another folder, or --ckpt_path=last to go on from it with changed settings")
+        return newest
 
     def test(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Test a checkpoint and write the cases table."""

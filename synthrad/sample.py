@@ -35,6 +35,7 @@ from synthrad.data.start_images import STARTS, StartImages, region_of, start_ima
 from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
+from synthrad.locking import locked
 from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest, write_durably
 
 MARK = "sampling.json"  # settings of the set, written first
@@ -70,6 +71,7 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
 
     Raises:
         InputError: `out` holds another set, truncation is not in (0, 1], or a class that the generator never saw is asked for.
+        RunError: another process is writing `out`.
     """
     from synthrad.generators.preflight import check_asked  # loads torch
     from synthrad.progress import progress
@@ -96,25 +98,31 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     if starts is not None:
         settings |= starts.identity
         lineage = lineage + starts.lineage
-    if _is_finished(out, settings):
-        return Manifest.read(out)
-    blocks = []
-    with progress(total=len(conditions), desc="sampling", unit="image") as bar:
-        for start in range(0, len(conditions), block_size):
-            mark = out / BLOCKS / f"{start:06d}.json"
-            rows = _finished_block(mark, out)
-            if rows is None:
-                rows = _draw_block(generator, conditions, start, block_size, seed, truncation, out, info, masks, starts)
-                write_durably(mark, json.dumps(rows).encode())
-            blocks += rows
-            bar.update(len(rows))
-    table = _table(blocks, conditions, seed, info, masks, starts)
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
                                          "dtype": "float32", "truncation": truncation, **drawing})
-    made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
-    Manifest(table, made).write(out)
-    _drop_marks(out)
+    with locked(out.parent / f".{out.name}.lock", "sample", out):  # not in it: a resumed set has the files of an uninterrupted one
+        if not _is_finished(out, settings):
+            blocks = []
+            with progress(total=len(conditions), desc="sampling", unit="image") as bar:
+                for start in range(0, len(conditions), block_size):
+                    blocks += _block(generator, conditions, start, block_size, seed, truncation, out, info, masks, starts)
+                    bar.update(len(blocks) - bar.n)
+            table = _table(blocks, conditions, seed, info, masks, starts)
+            made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
+            Manifest(table, made).write(out)
+            _drop_marks(out)
     return Manifest.read(out)
+
+
+def _block(generator: Generator, conditions: pd.DataFrame, start: int, size: int, seed: int, truncation: float, out: Path,
+           info: DatasetInfo, masks: MaskConditions | None, starts: StartImages | None) -> list[dict[str, Any]]:
+    """The rows of a block: found finished, or drawn and marked as finished."""
+    mark = out / BLOCKS / f"{start:06d}.json"
+    rows = _finished_block(mark, out)
+    if rows is None:
+        rows = _draw_block(generator, conditions, start, size, seed, truncation, out, info, masks, starts)
+        write_durably(mark, json.dumps(rows).encode())
+    return rows
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:

@@ -1,6 +1,7 @@
-"""Shared by all tests: one thread (results must not depend on it), and where the real images are, if anywhere."""
+"""Shared by all tests: one thread (results must not depend on it), where the real images are, if anywhere, and the gates' table."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).parents[1]
+TALLY: pytest.StashKey[dict[str, tuple[int, int]]] = pytest.StashKey()  # gate -> tried, lost
 REAL_DATA = Path(os.environ.get("SYNTHRAD_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
@@ -34,3 +36,26 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHRAD_PROJECT", str(folder))
         return fitted(folder)
+
+
+@pytest.fixture
+def tally(request):
+    """tally(gate, tried, lost): note how many attempts a gate made and what each loss was; one loss fails the test."""
+
+    def note(gate: str, tried: int, lost: Sequence[object] = ()) -> None:
+        table = request.config.stash.setdefault(TALLY, {})
+        before = table.get(gate, (0, 0))
+        table[gate] = before[0] + tried, before[1] + len(lost)
+        assert not lost, f"{gate}: {len(lost)} of {tried} lost: " + "; ".join(map(str, lost))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    table = config.stash.get(TALLY, {})
+    if not table:
+        return
+    width = max(map(len, ["gate", *table]))
+    terminalreporter.section("gates")
+    for row in [("gate", "tried", "lost"), *((gate, *counts) for gate, counts in sorted(table.items()))]:
+        terminalreporter.write_line(f"{row[0]:<{width}}  {row[1]:>6}  {row[2]:>6}")

@@ -104,6 +104,7 @@ def test_a_manifest_split_anew_or_another_seed_is_another_run(tmp_path):
     before, data = identity_of(argv)
     assert data.seed == 0
     assert identity_of(argv)[0] == before
+    assert identity_of([*argv, "--data.num_workers=2"])[0] == before  # another machine goes on with it
     # order, augmentation and fusion follow the seed that `synthrad test` writes, unless data.seed is given
     assert identity_of([*argv, "--seed_everything=1"])[1].seed == 1
     assert identity_of([*argv, "--seed_everything=1", "--data.seed=5"])[1].seed == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -40,9 +41,7 @@ class ImageProgress(Callback):
             self._bar.total = most
             self._bar.n = self._bar.initial = max(0, trainer.fit_loop.total_batch_idx) * images
         elif self._bar.total is None and trainer.max_steps > 0:
-            per_step = trainer.global_step / max(1, trainer.fit_loop.total_batch_idx + 1)  # several optimizers: > 1
-            batches = round(trainer.max_steps / per_step) if per_step else trainer.max_steps
-            self._bar.total = batches * images
+            self._bar.total = _batches(trainer, pl_module) * images
             self._bar.n = self._bar.initial = max(0, trainer.fit_loop.total_batch_idx) * images
         self._bar.update(images)
         if self._bar.n == self._bar.last_print_n:  # drawn just now
@@ -61,3 +60,14 @@ class ImageProgress(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _batches(trainer: Trainer, pl_module: LightningModule) -> int:
+    """Batches until max_steps."""
+    if not pl_module.automatic_optimization:  # several optimizers make several steps of a batch
+        return round(trainer.max_steps * (trainer.fit_loop.total_batch_idx + 1) / max(1, trainer.global_step))
+    together, epoch = trainer.accumulate_grad_batches, trainer.num_training_batches
+    if math.isinf(epoch):
+        return trainer.max_steps * together
+    epochs, steps = divmod(trainer.max_steps, -(-int(epoch) // together))  # the last step of an epoch is of what is left
+    return epochs * int(epoch) + steps * together

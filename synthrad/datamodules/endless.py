@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
@@ -86,3 +87,34 @@ class EndlessLoader(DataLoader):
                 f"now there are {own[0]} rows in batches of {own[1]}: resume with the same data"
             )
         self.done = state_dict["done"]
+
+
+class EndlessDataModule(LightningDataModule):
+    """A data module that keeps the place of its training loader in checkpoints by itself.
+
+    Lightning restores a loader's place only where it takes the epoch for unfinished and has not asked for the loader before it
+    reads the checkpoint (`estimated_stepping_batches` does): a fit by max_epochs, or one that goes on after its end, would start
+    again at the first batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loader: EndlessLoader | None = None
+        self._place: dict[str, int] = {}  # of a checkpoint, until there is a loader
+
+    def endless(self, *args: Any, **options: Any) -> EndlessLoader:
+        """The EndlessLoader of these arguments, at the place where the checkpoint left it."""
+        self._loader = EndlessLoader(*args, **options)
+        if self._place:
+            self._loader.load_state_dict(self._place)
+        return self._loader
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of the training loader."""
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there."""
+        self._place = dict(state_dict)
+        if self._loader is not None and self._place:
+            self._loader.load_state_dict(self._place)

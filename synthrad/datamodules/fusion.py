@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from synthrad.cases import Case, collate
 from synthrad.data.cache import ImageCache
 from synthrad.data.transforms import light, move_pair, strong
-from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
+from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
@@ -154,7 +153,7 @@ def _keys(manifest: Manifest) -> list[tuple[str, ...]]:
     return list(zip(*(manifest.column(n) for n in names), strict=True))
 
 
-class FusionDataModule(LightningDataModule):
+class FusionDataModule(EndlessDataModule):
     """Trains on `fusion.fuse(train, synthetic, rng)`; validates and tests on real images.
 
     Args:
@@ -305,8 +304,8 @@ class FusionDataModule(LightningDataModule):
         rows = len(self._data["train"])
         length = self.steps if self.steps is not None else -(-rows // self.batch_size)
         batches = EndlessBatches(rows, self.batch_size, self.seed, length)
-        return EndlessLoader(self._data["train"], batches, collate, num_workers=self.num_workers,
-                             persistent_workers=self.num_workers > 0)
+        return self.endless(self._data["train"], batches, collate, num_workers=self.num_workers,
+                            persistent_workers=self.num_workers > 0)
 
     def val_dataloader(self) -> DataLoader:
         """Real validation images in order."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import torch
@@ -15,7 +14,7 @@ from synthrad.cases import Case, collate
 from synthrad.conditioning import Condition
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.prompts import Prompt
-from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
+from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
 from synthrad.metrics.fidelity import by_turns
@@ -25,7 +24,7 @@ from synthrad.records import HERE, Manifest
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
 
 
-class GenerationDataModule(L.LightningDataModule):
+class GenerationDataModule(EndlessDataModule):
     """Real training images with masks, labels and attributes, as batches of Case.
 
     Args:
@@ -44,11 +43,13 @@ class GenerationDataModule(L.LightningDataModule):
             what it draws. With attributes=[] as well it is unconditional (but for masks that it may be given).
         prompt: template of prompts, for a generator that reads text, see data.prompts.Prompt: "{findings}, {view}, {sex}".
         prompt_words: what is written instead of a class or a value, such as {F: female}.
+        num_workers: processes that read; results do not depend on it. Images below PRELOAD_BYTES are in memory and need none.
     """
 
     def __init__(self, manifest: str, size: tuple[int, int], batch_size: int = 16, layers: list[str] | None = None,
                  seed: int | None = None, cache: str | None = None, attributes: list[str] | None = None, min_subjects: int = 10,
-                 classes: list[str] | None = None, prompt: str | None = None, prompt_words: dict[str, str] | None = None):
+                 classes: list[str] | None = None, prompt: str | None = None, prompt_words: dict[str, str] | None = None,
+                 num_workers: int = 0):
         super().__init__()
         if batch_size < 1:
             raise InputError("data.batch_size", str(batch_size), "at least 1")
@@ -56,7 +57,7 @@ class GenerationDataModule(L.LightningDataModule):
         self.classes = classes
         self.attributes, self.min_subjects = attributes, min_subjects
         self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
-        self.layers, self.seed, self.cache_folder = layers, seed or 0, cache
+        self.layers, self.seed, self.cache_folder, self.num_workers = layers, seed or 0, cache, num_workers
         self.train: Manifest | None = None
 
     def prepare(self) -> None:
@@ -243,7 +244,8 @@ class GenerationDataModule(L.LightningDataModule):
     def train_dataloader(self) -> EndlessLoader:
         """Batches in an order that is a function of seed and draw alone; it can be saved and continued."""
         length = max(1, len(self.train) // self.batch_size)
-        return EndlessLoader(_Rows(self), EndlessBatches(len(self.train), self.batch_size, self.seed, length), collate)
+        return self.endless(_Rows(self), EndlessBatches(len(self.train), self.batch_size, self.seed, length), collate,
+                            num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
 
 
 class _Rows(torch.utils.data.Dataset):

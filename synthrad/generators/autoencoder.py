@@ -26,6 +26,7 @@ from synthrad.lineage import Fitted, Lineage, hash_values, project_key
 from synthrad.nets.autoencoder import Bottleneck, ImageAutoencoder
 from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.loading import locate
+from synthrad.nets.losses import at_least_float
 from synthrad.nets.perceptual import PerceptualDistance, feature_distance
 from synthrad.records import DatasetInfo, file_digest
 
@@ -191,7 +192,7 @@ class Autoencoder(ConditionalGenerator):
         made, cost, latents = self.net(real, noise)
         made = made.to(real.dtype)
         drawn.append((part, made.detach()))
-        flat = latents.detach().float()
+        flat = at_least_float(latents.detach())
         moments.append(torch.stack([flat.mean(), flat.square().mean()]))
         loss = (made - real).abs().mean()
         loss = loss + self.bottleneck_weight * cost / (real[0].numel() if h.bottleneck == "kl" else 1)
@@ -275,4 +276,5 @@ class Autoencoder(ConditionalGenerator):
 
 def _least_squares(opinions: list[Tensor], wanted: float) -> Tensor:
     """Mean squared distance of a patch discriminator's last map from what it should say."""
-    return nn.functional.mse_loss(opinions[-1].float(), torch.full_like(opinions[-1], wanted, dtype=torch.float32))
+    opinion = at_least_float(opinions[-1])
+    return nn.functional.mse_loss(opinion, torch.full_like(opinion, wanted))

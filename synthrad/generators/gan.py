@@ -167,8 +167,9 @@ class StyleGAN2(ConditionalGenerator):
         seed_apart(self.trainer.global_rank)
 
     def state(self) -> dict[str, Any]:
-        """Counters and the start, for a resumed fit."""
-        return {"steps_done": self.steps_done, "ada": self.ada.state_dict(), "start": self.start and asdict(self.start)}
+        """Counters, the start and what is logged between two lazy regularisations, for a resumed fit."""
+        return {"steps_done": self.steps_done, "ada": self.ada.state_dict(), "start": self.start and asdict(self.start),
+                "lazy": {k: float(v) for k, v in self._lazy.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue the counters."""
@@ -176,6 +177,7 @@ class StyleGAN2(ConditionalGenerator):
         self.steps_done = state["steps_done"]
         self._share_condition()
         self.ada.load_state_dict(state["ada"])
+        self._lazy = {k: torch.tensor(v) for k, v in state.get("lazy", {}).items()}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for generator and discriminator, corrected for lazy regularisation."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError, RunError
+from synthrad.locking import Lock, locked
 from synthrad.study import failures
-from synthrad.study.locking import Lock, locked
 from synthrad.study.watching import watched
 
 LOG = "snakemake.log"  # in the run folder: pages that nobody needs while all goes well

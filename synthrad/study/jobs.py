@@ -19,10 +19,10 @@ import numpy as np
 from synthrad import fusion
 from synthrad.data.conditions import ask_less, with_known_masks
 from synthrad.errors import InputError, RunError, told
+from synthrad.locking import locked
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import cluster, failures
 from synthrad.study.description import Source, Study, load_study
-from synthrad.study.locking import locked
 from synthrad.study.logs import logged
 from synthrad.study.planning import Plan, fuse_arm, make_plan, planned_fits, steps_of, strategy_of
 from synthrad.study.pools import checkpoint_of, pools_of

@@ -109,13 +109,13 @@ class ClassificationTask(LightningModule):
         """Keep nets out of the hyperparameters."""
         training.forget_modules(checkpoint)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean binary cross-entropy over the known labels. labels: [B, K] 0, 1 or NaN."""
-        return label_loss(logits, labels, self.pos_weight)
+    def loss(self, logits: Tensor, labels: Tensor, together: bool = False) -> Tensor:
+        """Mean binary cross-entropy over the known labels. labels: [B, K] 0, 1 or NaN; together: see nets.losses."""
+        return label_loss(logits, labels, self.pos_weight, together)
 
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        loss = training.check_finite(self.loss(self(batch.image), batch.labels[:, self._place]), self.global_step)
+        loss = training.check_finite(self.loss(self(batch.image), batch.labels[:, self._place], together=True), self.global_step)
         self.log("train/loss", loss, batch_size=len(batch.image))
         return loss
 
@@ -125,7 +125,7 @@ class ClassificationTask(LightningModule):
 
     def validation_step(self, batch: Case, batch_idx: int) -> None:
         """Keep probabilities; show the first cases, always the same in the same place."""
-        probability, labels = self(batch.image).float().sigmoid(), batch.labels[:, self._place]
+        probability, labels = self(batch.image).sigmoid(), batch.labels[:, self._place]
         self._seen.append((probability.cpu(), labels.cpu()))
         if batch_idx == 0 and self.pictures and not self.trainer.sanity_checking:
             self._show(batch.image[: self.pictures], labels[: self.pictures], probability[: self.pictures])
@@ -155,7 +155,7 @@ class ClassificationTask(LightningModule):
         """Add a row an image and class."""
         external, manifest = self.trainer.datamodule.test_manifests[dataloader_idx]
         facts = training.facts_of(manifest, batch.index.cpu().numpy(), external)
-        probability = self(batch.image).float().sigmoid().cpu().numpy()
+        probability = self(batch.image).sigmoid().cpu().numpy()
         labels = batch.labels[:, self._place].cpu().numpy()
         chosen = self.thresholds.cpu().numpy()
         thresholds = np.where(chosen == NONE, np.nan, chosen)

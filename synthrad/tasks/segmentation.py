@@ -93,13 +93,13 @@ class SegmentationTask(LightningModule):
         """Keep nets out of the hyperparameters."""
         training.forget_modules(checkpoint)
 
-    def loss(self, logits: Sequence[Tensor], masks: Tensor) -> Tensor:
-        """Mean over the layers that some image of the batch knows. masks: int64 [B, L, H, W], -1 unknown."""
-        return layers_loss(logits, masks[:, self._place], self.dice_weight)
+    def loss(self, logits: Sequence[Tensor], masks: Tensor, together: bool = False) -> Tensor:
+        """Mean over the layers that some image of the batch knows. masks: int64 [B, L, H, W], -1 unknown; together: see nets.losses."""
+        return layers_loss(logits, masks[:, self._place], self.dice_weight, together)
 
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        loss = training.check_finite(self.loss(self(batch.image), batch.masks), self.global_step)
+        loss = training.check_finite(self.loss(self(batch.image), batch.masks, together=True), self.global_step)
         self.log("train/loss", loss, batch_size=len(batch.image))
         return loss
 
@@ -127,7 +127,7 @@ class SegmentationTask(LightningModule):
     def validation_step(self, batch: Case, batch_idx: int) -> None:
         """Count pixels; show the first cases, always the same in the same place."""
         logits = self(batch.image)
-        self.log("val/loss", self.loss(logits, batch.masks), batch_size=len(batch.image), on_epoch=True)
+        self.log("val/loss", self.loss(logits, batch.masks), batch_size=len(batch.image), on_epoch=True, sync_dist=True)
         counts = torch.cat([c.clamp(min=0).sum(0) for c in self._count(batch, logits)])
         self._counts += counts[:, :3].double().cpu()
         if batch_idx == 0 and self.pictures and not self.trainer.sanity_checking:

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from synthrad.errors import RunError
+from synthrad.nets.losses import at_least_float
 from synthrad.records import Manifest
 
 
@@ -35,11 +36,11 @@ def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, war
 
 
 def logits(net: nn.Module, image: Tensor) -> Tensor:
-    """What a net says of image [B, C, H, W], in float32 whatever the precision of the fit.
+    """What a net says of image [B, C, H, W], in float32 whatever the precision of the fit (float64 stays what it is).
 
     Channels last: the layout that oneDNN and cuDNN convolve in.
     """
-    return net(image.contiguous(memory_format=torch.channels_last)).float()
+    return at_least_float(net(image.contiguous(memory_format=torch.channels_last)))
 
 
 def check_finite(loss: Tensor, step: int) -> Tensor:

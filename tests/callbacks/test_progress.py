@@ -66,9 +66,9 @@ class Generator(tiny_fit.Noisy):
         return super().training_step(batch, batch_idx)
 
 
-def fit(folder, bar, model=None, max_steps=6, resume=None):
-    loader = EndlessLoader(tiny_fit.Numbers(), EndlessBatches(7, BATCH, 5, 100), torch.stack)
-    made = Trainer(max_steps=max_steps, max_epochs=-1, accelerator="cpu", logger=False, enable_progress_bar=False,
+def fit(folder, bar, model=None, max_steps=6, resume=None, epoch=100, accumulate=1):
+    loader = EndlessLoader(tiny_fit.Numbers(), EndlessBatches(7, BATCH, 5, epoch), torch.stack)
+    made = Trainer(max_steps=max_steps, accumulate_grad_batches=accumulate, max_epochs=-1, accelerator="cpu", logger=False, enable_progress_bar=False,
                    enable_model_summary=False, enable_checkpointing=False, default_root_dir=folder, callbacks=[bar])
     made.fit(model or tiny_fit.Noisy(), loader, ckpt_path=resume, weights_only=True)
     return made
@@ -90,6 +90,12 @@ def test_a_resumed_training_goes_on_where_it_was(tmp_path, bars):
 def test_several_optimizers_make_several_steps_of_one_batch(tmp_path, bars):
     fit(tmp_path, ImageProgress(), TwoOptimizers(), max_steps=8)
     assert bars[0].at == [3, 6, 9, 12] and bars[0].total == 12
+
+
+@pytest.mark.parametrize(("epoch", "batches"), [(100, 10), (5, 9)])  # of 5 batches an epoch makes 3 steps
+def test_several_batches_make_one_step(tmp_path, bars, epoch, batches):
+    fit(tmp_path, ImageProgress(), max_steps=5, epoch=epoch, accumulate=2)
+    assert len(bars[0].at) == batches and bars[0].at[-1] == bars[0].total == BATCH * batches
 
 
 def test_a_generator_ends_at_its_number_of_images(tmp_path, bars):

@@ -92,7 +92,30 @@ def test_saving_draws_nothing():
     assert draws() == expected
 
 
-def test_ranks_draw_different_numbers_and_the_same_after_each_resume():
+def test_each_rank_gets_its_own_state_back(monkeypatch):
+    """Rank 0 writes the file; what the others would draw next is in it."""
+    seeded(5)
+    other = RandomState().state_dict()
+    expected = draws()
+
+    def gather(states, own):
+        states[:] = [own, other]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    seeded(6)
+    state = in_a_checkpoint(RandomState().state_dict())
+    mine = draws()
+    for rank, wanted in enumerate((mine, expected)):
+        callback = RandomState()
+        callback.load_state_dict(state)
+        seeded(99)
+        begin(callback, rank)
+        assert draws() == wanted
+
+
+def test_ranks_that_the_checkpoint_does_not_know_draw_different_numbers_and_the_same_after_each_resume():
     (state, _), before = saved(), itertools.count()
 
     def of(rank, state=state):

@@ -1,11 +1,12 @@
-"""Batches are a function of seed and number alone; resuming a training is tested in callbacks/test_durable_training."""
+"""Batches are a function of seed and number alone; resuming a training is tested in callbacks/test_durable_checkpoint, too."""
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
-from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
+from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 
 
 class Rows(Dataset):
@@ -90,3 +91,40 @@ def test_nothing_is_drawn_from_the_global_generators():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     flat(loader())
     assert torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])
+
+
+class Data(EndlessDataModule):
+    def train_dataloader(self):
+        return self.endless(Rows(), EndlessBatches(7, 3, 5, 4), list)
+
+
+class Noting(LightningModule):
+    """Writes down its draws; asks how many steps there will be, so that Lightning makes the loader before it reads a checkpoint."""
+
+    def __init__(self, stop_after=99):
+        super().__init__()
+        self.weight, self.draws, self.stop_after = torch.nn.Parameter(torch.zeros(())), [], stop_after
+
+    def training_step(self, batch, batch_idx):
+        self.draws += [draw for _, draw in batch]
+        self.trainer.should_stop = len(self.draws) >= 3 * self.stop_after
+        return self.weight
+
+    def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_fit_by_epochs_that_goes_on_after_its_end_sees_what_comes_next(tmp_path, stop):
+    def fit(model, resume=None):
+        trainer = Trainer(max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+                          enable_checkpointing=False, default_root_dir=tmp_path)
+        trainer.fit(model, datamodule=Data(), ckpt_path=resume, weights_only=True)
+        return trainer
+
+    first, second = Noting(stop), Noting()
+    fit(first).save_checkpoint(tmp_path / "end.ckpt")
+    fit(second, tmp_path / "end.ckpt")
+    drawn = [*first.draws, *second.draws]
+    assert drawn == list(range(len(drawn))) and second.draws

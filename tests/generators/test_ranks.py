@@ -117,13 +117,12 @@ def differ(tensors):
 
 
 @forks
-def test_processes_draw_different_pictures_after_a_resume_too(tmp_path):
+def test_processes_draw_different_pictures_and_after_a_resume_the_same_as_without(tmp_path):
     whole = noted(tmp_path / "whole", 24)
     assert [len(z) for z in whole] == [3, 3] and differ([*whole[0], *whole[1]])
     noted(tmp_path / "part", 16)
     again = noted(tmp_path / "again", 24, tmp_path / "part" / "end.ckpt")
-    assert torch.equal(again[0][0], whole[0][2])  # the first process goes on as if nothing had been
-    assert differ([*whole[0], *whole[1][:2], again[1][0]])  # the others go on with new numbers
+    assert all(torch.equal(again[r][0], whole[r][2]) for r in range(2))  # both go on as if nothing had been
 
 
 @forks

@@ -17,15 +17,15 @@ NET = {"channels": (8, 16), "res_blocks": 1, "max_images": 40}
 class Given:
     """Randomness is a function of step and picture: whoever draws picture i draws the same."""
 
-    folder = None
+    folder, rows = None, 8
 
     def training_step(self, batch, batch_idx):
         source = torch.Generator().manual_seed(self.images_seen)
 
         def normal(shape):
-            return torch.empty(8, *shape, dtype=torch.float64).normal_(generator=source)[batch.index]
+            return torch.empty(self.rows, *shape, dtype=torch.float64).normal_(generator=source)[batch.index]
 
-        uniform = torch.empty(8, dtype=torch.float64).uniform_(0.01, 0.99, generator=source)[batch.index]
+        uniform = torch.empty(self.rows, dtype=torch.float64).uniform_(0.01, 0.99, generator=source)[batch.index]
         with patch.object(torch, "randn_like", lambda x: normal(x.shape[1:])), \
                 patch.object(torch, "randn", lambda n, *shape, **_: normal(shape)), \
                 patch.object(diffusion, "spread_times", lambda n, kind: uniform):
@@ -43,10 +43,10 @@ class GivenAutoencoder(Given, Autoencoder):
     pass
 
 
-def final(model, folder, batch_size=8, devices=1):
+def final(model, folder, batch_size=8, devices=1, data=None):
     folder.mkdir()
     model.folder = folder
-    fit(Pictures(batch_size), model, devices=devices, precision="64-true")
+    fit(data or Pictures(batch_size), model, devices=devices, precision="64-true")
     return [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in range(devices)]
 
 
@@ -67,12 +67,12 @@ MODELS = {
 @forks
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_parts_and_processes_give_the_result_of_one_batch(kind, tmp_path):
-    """Five steps in float64: weights and averages agree to 1e-6."""
+    """Five steps in float64: weights and averages agree to 1e-12."""
     (whole,) = final(MODELS[kind](), tmp_path / "whole")
     (halves,) = final(MODELS[kind](accumulate=2), tmp_path / "halves")
     one, two = final(MODELS[kind](), tmp_path / "ranks", 4, devices=2)
     assert next(iter(whole.values())).dtype == torch.float64
-    assert distance(whole, halves) < 1e-6 and distance(whole, one) < 1e-6 and distance(one, two) < 1e-12
+    assert distance(whole, halves) < 1e-12 and distance(whole, one) < 1e-12 and distance(one, two) < 1e-12
     fresh = MODELS[kind]()
     fresh.build(Pictures().spec())
     assert distance({k: v for k, v in fresh.state_dict().items() if k.startswith("net.")},

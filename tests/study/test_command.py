@@ -12,8 +12,8 @@ from synthrad.__main__ import main
 from synthrad.cases import read_cases
 from synthrad.data.phantom import draw_dialled, write_phantoms
 from synthrad.errors import RunError
+from synthrad.locking import locked
 from synthrad.measurements import read_measurements
-from synthrad.study.locking import locked
 
 STUDY = {
     "name": "tiny", "mechanics": True, "manifest": "real", "size": [32, 64], "seeds": 1,
@@ -89,7 +89,7 @@ def test_run_then_again_then_changed(lab, capfd):
 
 
 def test_a_second_writer_is_refused(lab, capfd):
-    other = subprocess.Popen([sys.executable, "-c", "import sys, time; from synthrad.study.locking import locked\n"
+    other = subprocess.Popen([sys.executable, "-c", "import sys, time; from synthrad.locking import locked\n"
                               "from pathlib import Path\n"
                               "with locked(Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)",
                               str(lab / "runs/tiny/.lock")], stdout=subprocess.PIPE)

@@ -16,7 +16,7 @@ from tiny_set import make
 
 from synthrad.callbacks.durable_checkpoint import newest_valid, step_of
 from synthrad.errors import RunError
-from synthrad.study.locking import locked
+from synthrad.locking import locked
 
 pytestmark = [pytest.mark.slow, forks]
 GENERATOR = {

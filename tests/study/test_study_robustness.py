@@ -19,11 +19,11 @@ from synthrad.__main__ import main
 from synthrad.callbacks import DurableCheckpoint
 from synthrad.cases import read_cases
 from synthrad.errors import RunError
+from synthrad.locking import locked
 from synthrad.measurements import read_measurements
 from synthrad.records import Manifest
 from synthrad.study import command, failures, fitting, jobs
 from synthrad.study.description import load_study
-from synthrad.study.locking import locked
 from synthrad.tasks import ClassificationTask
 
 pytestmark = forks
@@ -146,7 +146,7 @@ def test_a_full_disk_in_a_fit(lab, run, monkeypatch, capfd):
 
 
 def test_an_orphan_in_a_job_folder_is_the_only_writer(run, capfd):
-    holder = ("import sys, time\nfrom pathlib import Path\nfrom synthrad.study.locking import locked\n"
+    holder = ("import sys, time\nfrom pathlib import Path\nfrom synthrad.locking import locked\n"
               "with locked(Path(sys.argv[1]), 'x') as lock:\n"
               "    child = lock.start([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
               "    print(child.pid, flush=True)\n    child.wait()")

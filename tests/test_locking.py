@@ -1,5 +1,7 @@
 """One writer a folder; a lock across killed parents is tested in test_study_robustness and test_study_killed."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 from synthrad.errors import RunError
-from synthrad.study.locking import locked
+from synthrad.locking import locked
 
 WAIT = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # until its input is closed
 
@@ -73,3 +75,12 @@ def test_other_children_hold_no_lock(tmp_path):
             pass
     finally:
         child.communicate()
+
+
+def test_a_file_system_without_locks_is_told_and_written(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="has no locks"), locked(tmp_path / ".lock", "x"):
+        pass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,8 +37,11 @@ class Lock:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[Lock]:
+def locked(path: Path, what: str, folder: Path | None = None) -> Iterator[Lock]:
     """Hold an flock on `path`: it ends with the process, so a killed run leaves no stale lock, but its orphan holds it.
+
+    Args:
+        folder: what the lock keeps others from writing; None: the one that holds `path`.
 
     Raises:
         RunError: another process holds it.
@@ -46,7 +51,10 @@ def locked(path: Path, what: str) -> Iterator[Lock]:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            f.seek(0)
-            raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {path.parent}; wait for it "
-                           "or end it, then type the same command") from e
+            if e.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):  # some network file systems, as they are mounted
+                warnings.warn(f"{path.parent}: this file system has no locks; see to it that nobody else writes there", stacklevel=3)
+            else:
+                f.seek(0)
+                raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {folder or path.parent}; wait for it "
+                               "or end it, then type the same command") from e
         yield Lock(f)
