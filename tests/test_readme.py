@@ -26,7 +26,7 @@ def test_strategies_exist():
 
 
 def test_files_exist():
-    paths = set(re.findall(r"(?:scripts|docs|configs|benchmarks|tests)/[\w./]*\w", TEXT))
+    paths = set(re.findall(r"(?:scripts|docs|configs|benchmarks|tests)/[\w./-]*\w", TEXT))
     missing = {p for p in paths if not (ROOT / p).exists()} - {"configs/studies/mine.yaml", "configs/studies/NAME.yaml"}
     assert not missing
     assert "docs/phantoms.png" in paths
