@@ -16,6 +16,7 @@ A mask pixel k >= 1 is the k-th structure of its layer (`DatasetInfo.layers`), 0
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,6 +119,15 @@ def file_digest(path: Path | str) -> str:
     """SHA-256 of a file, hex."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def read_facts(path: Path | str) -> dict[str, Any]:
+    """The object that a JSON file holds; {} where there is none, or where it is not whole."""
+    try:
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_durably(path: Path | str, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from synthrad.errors import InputError
 from synthrad.lineage import project_folder, project_key
-from synthrad.records import Manifest, write_durably
+from synthrad.records import Manifest, read_facts, write_durably
 
 VERSION = 9  # raise by hand when results change
 RECORD, GATE = "audit.json", "gate.json"
@@ -19,7 +19,7 @@ RECORD, GATE = "audit.json", "gate.json"
 
 def known_record(out: Path, identity: str) -> dict[str, Any] | None:
     """The record of this very audit, where `out` has it, unchanged."""
-    known = _read(out / RECORD)
+    known = read_facts(out / RECORD)
     return known if known.get("identity") == identity and known.get("mac") == _mac(known) else None
 
 
@@ -37,7 +37,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: there is none, or it was changed since, or it comes from another project.
     """
-    record = _read(Path(path))
+    record = read_facts(Path(path))
     if not record:
         raise InputError(str(path), "no record of an audit", f"the {RECORD} that `synthrad audit` writes")
     if not hmac.compare_digest(str(record.get("mac")), _mac(record)):
@@ -50,7 +50,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
 def accepted_reasons(path: Path | str) -> dict[str, str]:
     """Rungs that did not pass and were accepted at the gate of this audit, with the reason that was written; {} without a gate."""
-    record, gate = _read(Path(path)), _read(Path(path).with_name(GATE))
+    record, gate = read_facts(Path(path)), read_facts(Path(path).with_name(GATE))
     return dict(gate.get("accepted", {})) if gate and gate.get("identity") == record.get("identity") else {}
 
 
@@ -76,11 +76,3 @@ def _mac(record: Mapping[str, Any]) -> str:
     """Of all that a record says, with the project's key: one that was changed by hand is not believed."""
     said = json.dumps({k: v for k, v in record.items() if k != "mac"}, sort_keys=True).encode()
     return hmac.new(project_key(), said, hashlib.sha256).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from synthrad.lineage import project_folder
 from synthrad.nets import attention
-from synthrad.records import write_durably
+from synthrad.records import read_facts, write_durably
 
 KEPT = "attention.json"  # in the project's folder
 
@@ -46,20 +45,12 @@ def _measured(sizes: tuple[attention.Attended, ...], device: torch.device, preci
     """What was measured in this project on such a device, or is now: two fits of one config must compute alike, however close the times are."""
     own = [torch.cuda.get_device_name(device)] if device.type == "cuda" else [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
     key, path = json.dumps([sizes, precision, device.type, *own, torch.__version__]), project_folder() / KEPT
-    known = _read(path)
+    known = read_facts(path)
     if key in known:
         return attention.Measured(*known[key])
     found = attention.measure(sizes, device, precision)
     write_durably(path, json.dumps({**known, key: found}, indent=1).encode())
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def keep_attention(model: Any, checkpoint: Mapping[str, Any]) -> None:
