@@ -37,6 +37,7 @@ from synthrad.class_paths import allowed_packages
 from synthrad.errors import InputError, near
 from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
+from synthrad.run_log import kept
 
 PACKAGE = Path(__file__).parent
 ALLOWED = ("synthrad", "lightning", "torch", "torchmetrics", "monai", "timm", "segmentation_models_pytorch",
@@ -48,6 +49,7 @@ KINDS = {  # config key -> folders whose classes it may name without a path
     "callbacks": ("callbacks",), "cells": ("fusion/cells.py",),
 }  # fmt: skip
 COMMANDS = ("fit", "validate", "test", "predict")
+LOG = "fit.log"  # in the folder of a fit: all that it said, over resumes
 
 
 def known_classes(folders: tuple[str, ...]) -> dict[str, str]:
@@ -255,7 +257,8 @@ class SynthradCLI(LightningCLI):
     def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Fit; what an earlier call of the same command left is resumed from. One process writes the folder, with those it starts."""
         root = Path(self.trainer.default_root_dir)
-        with locked(root / ".fit.lock", "fit") if self.trainer.is_global_zero else nullcontext():
+        first = self.trainer.is_global_zero
+        with locked(root / ".fit.lock", "fit") if first else nullcontext(), kept(root / LOG) if first else nullcontext():
             ckpt_path = self._begun(root, ckpt_path)
             if ckpt_path is not None:
                 self._check_checkpoint(ckpt_path)
