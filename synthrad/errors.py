@@ -74,6 +74,10 @@ class RunError(RuntimeError):
     """A run that could not be finished (disk full, NaN, a killed worker): printed without a traceback, exit code 1."""
 
 
+class Stopped(RunError):
+    """A signal stopped a run, which has saved what it could."""
+
+
 def told(error: OSError) -> str:
     """What the system says, with the repair where the disk is full."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -36,7 +36,15 @@ from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
 from synthrad.locking import locked
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest, write_durably
+from synthrad.records import (
+    HERE,
+    DatasetInfo,
+    Manifest,
+    empty_columns,
+    file_digest,
+    read_facts,
+    write_durably,
+)
 
 MARK = "sampling.json"  # settings of the set, written first
 BLOCKS = ".blocks"  # one JSON a finished block: file digests and areas
@@ -100,6 +108,8 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         lineage = lineage + starts.lineage
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
                                          "dtype": "float32", "truncation": truncation, **drawing})
+    if (out / "dataset.yaml").is_file() and not (out / BLOCKS).exists() and read_facts(out / MARK) == settings:
+        return Manifest.read(out)  # nothing is written
     with locked(out.parent / f".{out.name}.lock", "sample", out):  # not in it: a resumed set has the files of an uninterrupted one
         if not _is_finished(out, settings):
             blocks = []

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from synthrad.callbacks.preemption import interruptible
 from synthrad.cases import Case, collate
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
@@ -149,7 +150,8 @@ def train_shadow(target: Any, data: ShadowData, images: int, bar: tqdm) -> Any:
         made = type(target)(**{**target.hparams, "max_images": images})
         trainer = L.Trainer(max_epochs=-1, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, callbacks=[_Count(bar)], logger=False,
                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-        trainer.fit(made, datamodule=data)
+        with interruptible():
+            trainer.fit(made, datamodule=data)
     return made.eval().requires_grad_(False).to(device)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from synthrad.callbacks.durable_checkpoint import DurableCheckpoint
-from synthrad.errors import RunError
+from synthrad.errors import Stopped
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
@@ -28,6 +30,15 @@ def as_interrupt(error: SystemExit) -> BaseException:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
     return KeyboardInterrupt()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let signals that Lightning answers with a bare exit be KeyboardInterrupts again, see `as_interrupt`."""
+    try:
+        yield
+    except SystemExit as e:
+        raise as_interrupt(e) from e
 
 
 class Preemption(Callback):
@@ -52,7 +63,7 @@ class Preemption(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._ready:
-            raise RunError(f"stopped by {signal.Signals(number).name} before the first step: nothing is lost. The same command resumes.")
+            raise Stopped(f"stopped by {signal.Signals(number).name} before the first step: nothing is lost. The same command resumes.")
         if self.received == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
@@ -69,7 +80,7 @@ class Preemption(Callback):
         """Save and stop where a signal has come; at a step with a validation, after it: resuming would skip it.
 
         Raises:
-            RunError: stopped; the same command resumes.
+            Stopped: the signal was answered; the same command resumes.
         """
         flag = self._agreed(trainer, pl_module)
         if not flag:
@@ -95,7 +106,7 @@ class Preemption(Callback):
     def _stop(self, trainer: Trainer, flag: int, saved: Path | None) -> None:
         where = f"; saved {saved}" if saved is not None else "; nothing keeps checkpoints here"
         self._restore()
-        raise RunError(
+        raise Stopped(
             f"stopped by {signal.Signals(flag).name} at step {trainer.global_step}{where}. The same command resumes."
         )
 

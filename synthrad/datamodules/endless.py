@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from synthrad.errors import InputError
+
 
 class EndlessBatches(Sampler):
     """Batches of (row, draw): row of the dataset, draw = running number of the draw over the whole training.
@@ -78,14 +80,13 @@ class EndlessLoader(DataLoader):
         """Continue after the batches that were given.
 
         Raises:
-            ValueError: the data changed since.
+            InputError: the data changed since.
         """
         own = (self.batches.rows, self.batches.batch_size)
         if (state_dict["rows"], state_dict["batch_size"]) != own:
-            raise ValueError(
-                f"the checkpoint was made with {state_dict['rows']} training rows in batches of {state_dict['batch_size']}, "
-                f"now there are {own[0]} rows in batches of {own[1]}: resume with the same data"
-            )
+            raise InputError("data.manifest, data.batch_size", f"{own[0]} training rows in batches of {own[1]}",
+                             f"{state_dict['rows']} rows in batches of {state_dict['batch_size']}, as the checkpoint was trained on",
+                             "resume with the same data, or begin in another folder")
         self.done = state_dict["done"]
 
 

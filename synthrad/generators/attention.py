@@ -49,8 +49,9 @@ def _measured(sizes: tuple[attention.Attended, ...], device: torch.device, preci
     if key in known:
         return attention.Measured(*known[key])
     found = attention.measure(sizes, device, precision)
-    write_durably(path, json.dumps({**known, key: found}, indent=1).encode())
-    return found
+    known = read_facts(path)  # another fit may have measured meanwhile: the first counts
+    write_durably(path, json.dumps({key: found, **known}, indent=1).encode())
+    return attention.Measured(*known.get(key, found))
 
 
 def keep_attention(model: Any, checkpoint: Mapping[str, Any]) -> None:

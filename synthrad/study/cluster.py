@@ -203,26 +203,35 @@ def arguments(folder: Path, profile: Profile) -> list[str]:
             "--slurm-init-seconds-before-status-checks", str(profile.status_seconds), "--slurm-logdir", str(folder / LOGS), *status]
 
 
-def generator_options(cluster: Mapping[str, Any], name: str, home: Path, source: Source) -> tuple[list[str], list[str]]:
+def generator_options(cluster: Mapping[str, Any], name: str, source: Source) -> tuple[list[str], list[str]]:
     """Options of `synthrad fit` for a generator on the cluster: those before its config, which may say otherwise, and those after.
 
     The batch of the config is divided among the processes: what is trained does not depend on where.
 
     Raises:
-        InputError: the batch cannot be divided so, or the fit was begun with another number of processes.
+        InputError: the batch cannot be divided so.
     """
     nodes, per_node = cluster["processes"][name]
     world, batch = nodes * per_node, _batch_size(source)
     if batch % world:
         raise InputError(f"sources.{name}", f"{nodes} node(s) x {per_node} process(es) for a batch_size of {batch}",
                          "a number of processes that divides it", f"change nodes or tasks_per_node, or batch_size in {source.generator}")
-    mark = home / "processes"
-    if mark.is_file() and mark.read_text() != str(world) and any(home.glob("checkpoints/*.ckpt")):
-        raise InputError(f"sources.{name}", f"{world} process(es), a fit begun with {mark.read_text()}", "as many as it was begun with",
-                         f"change nodes or tasks_per_node back, or begin again: remove {home}")
-    write_durably(mark, str(world).encode())
     after = [f"--trainer.num_nodes={nodes}", f"--trainer.devices={per_node}", f"--data.batch_size={batch // world}"]
     return ([f"--trainer.strategy={STRATEGY}"], after) if world > 1 else ([], after[:2])
+
+
+def check_processes(name: str, home: Path, world: int) -> None:
+    """Refuse to go on with another number of processes than the fit of a generator was begun with: each has its place in the data.
+
+    Raises:
+        InputError: names both numbers.
+    """
+    mark = home / "processes"
+    begun = mark.read_text() if mark.is_file() else "1"
+    if begun != str(world) and any(home.glob("checkpoints/*.ckpt")):
+        raise InputError(f"sources.{name}", f"{world} process(es), a fit begun with {begun}", "as many as it was begun with",
+                         f"run it where it was begun, change nodes or tasks_per_node back, or begin again: remove {home}")
+    write_durably(mark, str(world).encode())
 
 
 def _batch_size(source: Source) -> int:

@@ -244,7 +244,9 @@ def _plan_checked_before(study: Study, path: Path, folder: Path, said: str) -> P
     manifest = _real(study)
     plan = make_plan(study, manifest.where(split="train", source="real"))
     graph = _graph(study, path, manifest, plan)
-    return plan if known[1].read_text() == json.dumps(graph, indent=1) and _seal(study, path, folder)[0].is_file() else None
+    seal, declared = _seal(study, path, folder)
+    sealed = seal.is_file() and seal.read_text().strip() == declared
+    return plan if sealed and known[1].read_text() == json.dumps(graph, indent=1) else None
 
 
 def _report(study: Study, path: Path, folder: Path, pictures: bool) -> int:

@@ -68,6 +68,8 @@ def _cases_of(study: Study, manifest: Manifest, task_name: str, net_name: str, h
     from lightning.pytorch import Trainer
 
     from synthrad.callbacks import DurableCheckpointIO, newest_valid
+    from synthrad.callbacks.preemption import interruptible
+    from synthrad.callbacks.world_size import cluster_plugins
     from synthrad.datamodules.synthetic import SyntheticCases
     from synthrad.study.one_fit import build_task
 
@@ -78,11 +80,12 @@ def _cases_of(study: Study, manifest: Manifest, task_name: str, net_name: str, h
     net = build_task(task, net_name, SimpleNamespace(num_channels=len(info.channels), layers=dict(info.layers), classes=info.classes))
     net.load_state_dict(DurableCheckpointIO().load_checkpoint(best)["state_dict"])
     trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False,
-                      precision=task.precision, default_root_dir=home)
+                      devices=1, plugins=cluster_plugins(), precision=task.precision, default_root_dir=home)
     found = []
     for source, rows in samples.items():
         try:
-            trainer.test(net, datamodule=SyntheticCases(source, rows, tuple(task.size or study.size), tuple(study.size), task.batch_size), verbose=False)
+            with interruptible():
+                trainer.test(net, datamodule=SyntheticCases(source, rows, tuple(task.size or study.size), tuple(study.size), task.batch_size), verbose=False)
         except InputError as e:
             notes.append(f"{task_name}/{net_name} on {source}: {e.found}; needs {e.expected}")
             continue

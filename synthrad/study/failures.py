@@ -23,6 +23,11 @@ def note(folder: Path, job: str, error: Exception, message: str) -> None:
         pass  # the disk may be what failed; the message is on stderr already
 
 
+def noted(folder: Path, job: str) -> bool:
+    """Whether the last run of a job failed; one that was stopped did not."""
+    return _file(folder, job, ".json").is_file()
+
+
 def keep_traceback(folder: Path, job: str) -> str:
     """Write the traceback of the error at hand to a file; returns where it is, as the end of a message."""
     path = _file(folder, job, ".txt")
@@ -43,9 +48,12 @@ def forget(folder: Path) -> None:
 
 
 def read(folder: Path, since: float = 0.0) -> tuple[list[str], bool]:
-    """Messages, of jobs that were killed since then (seconds since 1970) as well; whether every one is about bad input."""
+    """Messages, of jobs begun since then (seconds since 1970) that ended without a word as well; whether every one is about bad input.
+
+    To be called when no job runs: one of another host counts as killed if it has not said that it ended.
+    """
     entries = [json.loads(p.read_text()) for p in sorted((folder / FOLDER).glob("*.json"))]
-    killed = [x for x in logs(folder).values() if x.state == "killed" and x.begun >= since]
+    killed = [x for x in logs(folder).values() if x.ended is None and x.begun >= since]
     words = [f"job {x.job}: killed from outside, or for want of memory. {last_words(folder, x.job)}" for x in killed]
     return [e["message"] for e in entries] + words, bool(entries) and not killed and all(e["input"] for e in entries)
 

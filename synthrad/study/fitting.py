@@ -113,7 +113,7 @@ def _start_afresh_if_other(folder: Path, identity: str) -> None:
     mark = folder / "identity"
     if folder.is_dir() and (not mark.is_file() or mark.read_text() != identity):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for old in ("fit.json", "cases.parquet", "timing.jsonl"):
+        for old in ("fit.json", "cases.parquet", "synthetic_cases.parquet", "timing.jsonl"):
             (folder / old).unlink(missing_ok=True)
         for events in folder.glob("events.out.tfevents.*"):
             events.unlink()

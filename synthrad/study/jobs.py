@@ -18,7 +18,7 @@ import numpy as np
 
 from synthrad import fusion
 from synthrad.data.conditions import ask_less, with_known_masks
-from synthrad.errors import InputError, RunError, told
+from synthrad.errors import InputError, RunError, Stopped, told
 from synthrad.locking import locked
 from synthrad.records import Manifest, file_digest, write_durably
 from synthrad.study import cluster, failures
@@ -61,7 +61,9 @@ def generator(folder: Path, name: str) -> Path:
     home = begun[0] if begun else folder / "sources" / name / f"generator-{identity}"  # a source may have been renamed or moved
     with locked(home / ".lock", f"generator {name}") as lock, _clock(home / "seconds"):
         place = cluster.read_cluster(folder)
-        before, after = cluster.generator_options(place, name, home, source) if place else ([], [])
+        before, after = cluster.generator_options(place, name, source) if place else ([], [])
+        nodes, per_node = place["processes"][name] if place else (1, 1)
+        cluster.check_processes(name, home, nodes * per_node)
         argv = ["fit", *before, "--config", source.generator, f"--data.manifest={study.manifest}",
                 f"--data.size={list(source.size or study.size)}".replace(" ", ""), f"--trainer.default_root_dir={home}", *source.overrides,
                 *after, *(f"--{option}={checkpoint_of(folder, other)}" for option, other in source.starts.items())]
@@ -334,6 +336,9 @@ def main(argv: list[str]) -> int:
         jobs[argv[0]](folder, *argv[1:])
     except (InputError, RunError, OSError) as e:
         if isinstance(e, RunError) and _requeued(folder, job):
+            return 1
+        if isinstance(e, Stopped):  # no failure: it goes on from here
+            print(f"synthrad study, job {job}: {e}", file=sys.stderr)
             return 1
         message = f"job {job}: {told(e) if isinstance(e, OSError) else e}"
         print(f"synthrad study, {message}", file=sys.stderr)

@@ -52,12 +52,18 @@ class JobLog:
     @property
     def progress(self) -> Said | None:
         """The newest line of progress since it was begun."""
-        found = [s for line in _tail(self.log) if (s := said(line))]
-        return found[-1] if found and self.log.stat().st_mtime >= self.begun else None
+        found = [s for line in self._newest() if (s := said(line))]
+        return found[-1] if found else None
 
     def last_lines(self, number: int = 6) -> list[str]:
         """What it said last, progress left out."""
-        return [line for line in _tail(self.log) if line.strip() and not said(line)][-number:]
+        return [line for line in self._newest() if line.strip() and not said(line)][-number:]
+
+    def _newest(self) -> list[str]:
+        """The last lines of its newest process."""
+        lines = _tail(self.log)
+        begun = [k for k, line in enumerate(lines) if line.startswith(_begun(self.job))]
+        return lines[begun[-1] + 1 :] if begun else lines
 
 
 def log_of(folder: Path, job: str) -> Path:
@@ -75,13 +81,17 @@ def logged(folder: Path, argv: Sequence[str], run: Callable[[list[str]], int]) -
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    print(f"job {job}: begun {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
+    print(f"{_begun(job)} {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
     _note(path, state)
     code = run(list(argv))
     print(f"job {job}: ended with code {code} after {time.time() - state['begun']:.0f} s", flush=True)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     _note(path, {**state, "ended": time.time(), "code": code, "cpu_seconds": sum(u.ru_utime + u.ru_stime for u in used)})
     return code
+
+
+def _begun(job: str) -> str:
+    return f"job {job}: begun"
 
 
 def _note(path: Path, state: dict) -> None:

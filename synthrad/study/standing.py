@@ -64,6 +64,8 @@ def report_state(folder: Path, graph: Mapping[str, Any]) -> str:
         return "open"
     if any(fit_state(folder, key, spec) != "done" for key, spec in graph["fits"].items()):
         return "stale"
+    if any(crossed_state(folder, key, identity) != "done" for key, identity in graph.get("crossed", {}).items()):
+        return "stale"
     newest = max((folder / key / f"seed{s}" / "fit.json").stat().st_mtime_ns
                  for key, spec in graph["fits"].items() for s in range(spec["seeds"]))
     return "done" if report.stat().st_mtime_ns >= newest else "stale"

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from synthrad.study import failures
 from synthrad.study.logs import JobLog, logs
 from synthrad.study.standing import (
     crossed_state,
@@ -34,8 +35,8 @@ class Row:
 
 
 def rows_of(folder: Path, graph: Mapping[str, Any]) -> list[Row]:
-    """All jobs of a graph: done, stale (made under other settings), open, running, failed or killed."""
-    known, rows = logs(folder), []
+    """All jobs of a graph: done, stale (made under other settings), open, running, stopped (by a signal), failed or killed."""
+    known, rows = {job: (log, failures.noted(folder, job)) for job, log in logs(folder).items()}, []
     for source, spec in graph["sources"].items():
         if spec["trained"]:
             rows.append(_row(f"generator {source}", generator_state(folder, source, spec), known))
@@ -49,14 +50,14 @@ def rows_of(folder: Path, graph: Mapping[str, Any]) -> list[Row]:
     return [*rows, _row("report", report_state(folder, graph), known)]
 
 
-def _row(job: str, state: str, known: Mapping[str, JobLog], told: str = "") -> Row:
-    log = known.get(job)
+def _row(job: str, state: str, known: Mapping[str, tuple[JobLog, bool]], told: str = "") -> Row:
+    log, failed = known.get(job, (None, False))
     if log is None or (state == "done" and log.state != "running"):
         return Row(job, state, told, log="" if log is None else _short(log))
     if log.state == "done":  # and yet not under these settings
         return Row(job, state, told, log=_short(log))
     if log.state != "running":
-        return Row(job, log.state, told, log=_short(log))
+        return Row(job, "stopped" if log.state == "failed" and not failed else log.state, told, log=_short(log))
     return row_of_running(log, told)
 
 

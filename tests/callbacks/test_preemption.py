@@ -14,7 +14,7 @@ from tiny_generator import fit_command
 from tiny_set import make
 
 from synthrad.__main__ import main
-from synthrad.callbacks.preemption import SIGNALS, Preemption, Watch, as_interrupt
+from synthrad.callbacks.preemption import SIGNALS, Preemption, Watch, as_interrupt, interruptible
 from synthrad.errors import RunError
 
 
@@ -175,3 +175,9 @@ def test_the_command_line_watches_before_any_callback_of_the_config(tmp_path, mo
     one = [a for a in fit_command(tmp_path / "real", tmp_path / "other") if "callbacks" not in a]
     assert main([*one, "--trainer.callbacks=synthrad.callbacks.image_grid.ImageGrid"]) == 0
     assert [type(c).__name__ for c in found][:2] == ["Watch", "ImageGrid"]
+
+
+@pytest.mark.parametrize("left", [SIGTERMException(), SystemExit(3)])
+def test_a_bare_exit_of_a_signal_is_an_interrupt_and_any_other_exit_is_itself(left):
+    with pytest.raises(KeyboardInterrupt if isinstance(left, SIGTERMException) else SystemExit), interruptible():
+        raise left

@@ -17,6 +17,7 @@ from synthrad.records import Manifest
 from synthrad.study import cluster, jobs
 from synthrad.study.cluster import (
     Profile,
+    check_processes,
     check_tools,
     generator_options,
     load_profile,
@@ -144,24 +145,31 @@ def test_the_snakefile_takes_threads_setup_and_container_from_the_profile(tmp_pa
     assert said["report"] == f"exec {sys.executable} -m synthrad.study.jobs 2>&1 report"
 
 
+def test_a_fit_goes_on_with_as_many_processes_as_it_was_begun_with(tmp_path):
+    home = tmp_path / "home"
+    check_processes("made", home, 8)
+    check_processes("made", home, 4)  # nothing was saved yet
+    (home / "checkpoints").mkdir()
+    (home / "checkpoints" / "last-000000005.ckpt").write_bytes(b"")
+    check_processes("made", home, 4)
+    for world in (1, 2):
+        with pytest.raises(InputError, match=rf"found {world} process\(es\), a fit begun with 4.*\n.*remove .*home"):
+            check_processes("made", home, world)
+    (home / "processes").unlink()
+    check_processes("made", home, 1)  # an earlier version, on one machine
+
+
 def test_the_batch_is_divided_among_the_processes(tmp_path):
     made = study(tmp_path, made={}, five={"overrides": ["--data.batch_size=15"], "nodes": 5})
     write_cluster(tmp_path, made, profile(tmp_path, generator={"nodes": 2, "tasks_per_node": 4}))
-    place, home = read_cluster(tmp_path), tmp_path / "home"
-    before, after = generator_options(place, "made", home, made.sources["made"])
+    place = read_cluster(tmp_path)
+    before, after = generator_options(place, "made", made.sources["made"])
     assert before == ["--trainer.strategy=ddp_find_unused_parameters_true"]
     assert after == ["--trainer.num_nodes=2", "--trainer.devices=4", "--data.batch_size=2"]
     with pytest.raises(InputError, match=r"sources.five: found 5 node\(s\) x 4 process\(es\) for a batch_size of 15"):
-        generator_options(place, "five", home, made.sources["five"])
-    (home / "checkpoints").mkdir()
-    (home / "checkpoints" / "last-000000005.ckpt").write_bytes(b"")
-    write_cluster(tmp_path, made, profile(tmp_path, generator={"tasks_per_node": 2}))
-    with pytest.raises(InputError, match=r"found 2 process\(es\), a fit begun with 8.*\n.*remove .*home"):
-        generator_options(read_cluster(tmp_path), "made", home, made.sources["made"])
-    (home / "checkpoints" / "last-000000005.ckpt").unlink()
-    assert generator_options(read_cluster(tmp_path), "made", home, made.sources["made"])[1][2] == "--data.batch_size=8"
+        generator_options(place, "five", made.sources["five"])
     write_cluster(tmp_path, made, profile(tmp_path))
-    alone = generator_options(read_cluster(tmp_path), "made", tmp_path / "other", made.sources["made"])
+    alone = generator_options(read_cluster(tmp_path), "made", made.sources["made"])
     assert alone == ([], ["--trainer.num_nodes=1", "--trainer.devices=1"])
 
 

@@ -43,6 +43,9 @@ def test_what_a_job_and_its_children_say_and_how_it_ended(tmp_path, how, code, s
     assert log.cpu_seconds is None if state == "killed" else 0 < log.cpu_seconds < 60
     assert {"of the job", "of a child"} <= set(log.last_lines()) and log.progress.done == 900
     assert not [x for x in log.last_lines() if "images/s" in x]
+    path = log.log
+    path.write_text(path.read_text() + "job fit x: begun\n" + f"job fit {how}: begun today\nanew\n")
+    assert log.progress is None and log.last_lines() == ["anew"]  # of the newest process alone
     job(tmp_path, how)
     assert log.log.read_text().count("of a child") == 2  # a resumed job goes on in its file
 

@@ -108,7 +108,7 @@ def fit(monkeypatch, tmp_path):
 
     def call(seed=3, arm="matched", steps=40, strategy="plan", folder=None, **more):
         study = SimpleNamespace(tasks={"find": task(**more)}, manifest="real", size=(32, 64), external={"site": "x"})
-        return fit_seed(study, "find", "n", SimpleNamespace(name=arm), strategy, "pool", steps, seed, folder or tmp_path, "id")
+        return fit_seed(study, "find", "n", SimpleNamespace(name=arm, role="reference" if arm == "real_only" else "adding"), strategy, "pool", steps, seed, folder or tmp_path, "id")
 
     call.calls = calls
     return call

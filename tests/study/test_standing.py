@@ -35,6 +35,8 @@ def run(lab, tmp_path):
             (run / key / f"seed{row['seed']}" / "cases.parquet").write_bytes(b"")
             (run / key / f"seed{row['seed']}" / "fit.json").write_text(json.dumps(row))
         (run / key / "done.json").write_text(json.dumps(rows))
+    for key, identity in graph["crossed"].items():
+        (run / key / "on_synthetic.json").write_text(json.dumps({"identity": identity, "images": {}, "notes": []}))
     (run / "sources/made").mkdir(parents=True)
     pools = [f"sources/made/pool-{graph['sources']['made']['pool']}/draw0"]
     (run / "sources/made/pool.json").write_text(json.dumps({"manifests": pools}))

@@ -5,6 +5,8 @@ import os
 import socket
 import time
 
+from synthrad.errors import RunError
+from synthrad.study import failures
 from synthrad.study.status import Row, rows_of, table
 
 GRAPH = {"sources": {"gan": {"trained": True, "generator": "g", "pool": "p"}, "made": {"trained": False, "pool": "p"}},
@@ -24,6 +26,8 @@ def test_every_job_with_its_state_progress_and_log(tmp_path):
     begun(tmp_path, "generator gan", said="begun\ntraining: 3000 of 20000 images, 25.43 images/s, 11:08 left, loss=0.3\n")
     begun(tmp_path, "pool made")
     begun(tmp_path, "fit t/n/one", ended=time.time(), code=1)
+    assert {r.job: r for r in rows_of(tmp_path, GRAPH)}["fit t/n/one"].state == "stopped"
+    failures.note(tmp_path, "fit t/n/one", RunError("x"), "x")
     rows = {r.job: r for r in rows_of(tmp_path, GRAPH)}
     assert rows["generator gan"] == Row("generator gan", "running", "3,000 of 20,000 images", "25.43 images/s", "11:08", "logs/generator-gan.log")
     assert rows["pool made"].progress == "for 01:15" and rows["fit t/n/one"].state == "failed" and rows["fit t/n/one"].progress == "0/2 seeds"
