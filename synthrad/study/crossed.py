@@ -7,7 +7,7 @@ real images can take one for its own. The unit is the synthetic image: what make
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,11 +105,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Crossed:
-    """One source, task and net.
+    """One source, task and net, and one arm without real rows.
 
     Args:
-        on_synthetic: the reference, which learned from real images, on the source's images. from_synthetic: the arm that learned
-            from these alone, on real test images; None without such an arm. on_real: the reference there.
+        on_synthetic: the reference, which learned from real images, on the source's images. arm, from_synthetic: one that
+            learned from these alone, on real test images; "" and None without such an arm. on_real: the reference there.
     """
 
     source: str
@@ -117,16 +117,17 @@ class Crossed:
     net: str
     metric: str
     on_synthetic: Level
+    arm: str
     from_synthetic: Level | None
     on_real: Level
 
 
-def crossed(folder: Path, graph: Mapping[str, Any], cases: pd.DataFrame, end: Endpoint, seeds: int, reference: str, replacing: Mapping[str, str],
+def crossed(folder: Path, graph: Mapping[str, Any], cases: pd.DataFrame, end: Endpoint, seeds: int, reference: str, replacing: Mapping[str, Sequence[str]],
             fewest: Mapping[str, int]) -> tuple[list[Crossed], list[str]]:
     """Rows of every source, task and net that were answered, and what was not.
 
     Args:
-        graph: as `study run` writes it. cases: tests on real images. replacing: source -> its arm without real rows. fewest: task -> see answers_of.
+        graph: as `study run` writes it. cases: tests on real images. replacing: source -> its arms without real rows. fewest: task -> see answers_of.
     """
     rows, notes = [], []
     for key, identity in graph.get("crossed", {}).items():
@@ -145,9 +146,9 @@ def crossed(folder: Path, graph: Mapping[str, Any], cases: pd.DataFrame, end: En
         metric, layer, classes = _asked(drawn, task, end)
         level = lambda part, task=task, metric=metric, layer=layer, classes=classes: _level(part, metric, layer, classes, fewest[task], end.alpha)  # noqa: E731
         for source in drawn["external"].unique():
-            arm = replacing.get(source)
-            rows.append(Crossed(source, task, net, METRIC_NAMES[metric], level(drawn[drawn["external"] == source]), level(real[real["arm"] == arm]) if arm else None,
-                                level(real[real["arm"] == reference])))
+            on_synthetic, on_real = level(drawn[drawn["external"] == source]), level(real[real["arm"] == reference])
+            for arm in replacing.get(source) or [""]:
+                rows.append(Crossed(source, task, net, METRIC_NAMES[metric], on_synthetic, arm, level(real[real["arm"] == arm]) if arm else None, on_real))
     return rows, list(dict.fromkeys(notes))
 
 
@@ -176,5 +177,5 @@ def table(rows: list[Crossed]) -> Table:
     cells = lambda x: ("–", "–", None) if x is None else (x.value, interval(x.low, x.high), x.n)  # noqa: E731
     return Table("crossed", "Train on real, test on synthetic, and the other way round; mean over seeds",
                  ("source", "task", "net", "metric", "real to synthetic", "real to synthetic: interval", "images",
-                  "synthetic to real", "synthetic to real: interval", "real to real", "real to real: interval"),
-                 [(r.source, r.task, r.net, r.metric, *cells(r.on_synthetic), *cells(r.from_synthetic)[:2], *cells(r.on_real)[:2]) for r in rows])
+                  "arm without real rows", "synthetic to real", "synthetic to real: interval", "real to real", "real to real: interval"),
+                 [(r.source, r.task, r.net, r.metric, *cells(r.on_synthetic), r.arm or "–", *cells(r.from_synthetic)[:2], *cells(r.on_real)[:2]) for r in rows])

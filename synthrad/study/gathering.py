@@ -61,8 +61,8 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
     fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
     longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(cases) < len(every) else None
-    alone = {a.source: a.name for a in plan.fitted() if a.role == "replacing"}
     replacing = [a.name for a in plan.fitted() if a.role == "replacing"]
+    alone = {s: [a.name for a in plan.fitted() if a.name in replacing and a.source == s] for s in study.sources}
     comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, longer=longer,
                           mechanics=study.mechanics, replacing=replacing)
     measurements = [*measure(cases, fewest, prevalences(manifest.where(split="train", source="real"))), *comparisons.measurements()]

@@ -44,7 +44,7 @@ def told(folder, good="p"):
     graph = {"crossed": {KEY: identity_of("id", {"good": good})}, "study_file": "tiny.yaml"}
     cases = read_cases([folder / KEY / f"seed{s}" / "cases.parquet" for s in range(2)])
     alone = cases.assign(arm="only", probability=1 - cases["probability"])
-    return crossed.crossed(folder, graph, pd.concat([cases, alone]), END, 2, "real_only", {"good": "only"}, {"findings": 1})
+    return crossed.crossed(folder, graph, pd.concat([cases, alone]), END, 2, "real_only", {"good": ["only"]}, {"findings": 1})
 
 
 def test_the_reference_answers_every_synthetic_image_in_a_file_of_its_own(fitted):
@@ -64,7 +64,7 @@ def test_the_table_has_both_directions_with_intervals(fitted):
     assert row.from_synthetic.value == pytest.approx(1 - row.on_real.value)  # the other arm says the opposite
     made = table([row])
     assert len(made.columns) == len(made.rows[0]) and "real to synthetic" in made.csv()
-    assert table([crossed.Crossed("a", "t", "n", "Dice", Level(None, None, None, 3), None, row.on_real)]).rows[0][4:9] == (None, "–", 3, "–", "–")
+    assert table([crossed.Crossed("a", "t", "n", "Dice", Level(None, None, None, 3), "", None, row.on_real)]).rows[0][4:10] == (None, "–", 3, "–", "–", "–")
 
 
 def test_other_pools_and_weights_that_are_gone_are_said(fitted, tmp_path):
