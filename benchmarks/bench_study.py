@@ -39,7 +39,7 @@ EVERY_STEP = re.compile(r"batch|step|backward|zero_grad")
 PHASES = ("overhead", "cores", "recheck", "callbacks", "ddp")
 IMPORTS = {"generator": ("synthrad.study.jobs", "synthrad.cli", "synthrad.generators.gan", "synthrad.datamodules.generation", "synthrad.callbacks.fidelity"),
            "pool": ("synthrad.study.jobs", "synthrad.sample", "synthrad.generators.gan"), "arms": ("synthrad.study.jobs",),
-           "fit": ("synthrad.study.one_fit", "synthrad.study.fitting", "synthrad.datamodules.fusion", "synthrad.tasks", "timm"),
+           "crossed": ("synthrad.study.crossed", "synthrad.study.one_fit", "synthrad.tasks", "timm"), "fit": ("synthrad.study.one_fit", "synthrad.study.fitting", "synthrad.datamodules.fusion", "synthrad.tasks", "timm"),
            "report": ("synthrad.study.jobs", "synthrad.study.board", "synthrad.study.gathering", "synthrad.study.report", "synthrad.study.summary")}
 GENERATOR = "configs/generators/stylegan2_phantom_cpu.yaml"
 
@@ -136,6 +136,8 @@ if job == "fit":
         (home / f"seed{{row['seed']}}" / "cases.parquet").touch()
         (home / f"seed{{row['seed']}}" / "fit.json").write_text(json.dumps(row))
     (home / "done.json").write_text(json.dumps(rows))
+elif job == "crossed":
+    (Path(what[0]) / "on_synthetic.json").write_text(json.dumps({{"identity": graph["crossed"][what[0]], "images": {{}}, "notes": []}}))
 else:
     path = Path({{"pool": f"sources/{{what[0] if what else ''}}/pool.json", "arms": "arms.json", "report": "report.html"}}[job])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
         InputError: sets that do not belong together, or too small to say anything.
     """
     from synthrad.audit import likeness
+    from synthrad.audit import membership_lira as lira
     from synthrad.audit.judged import Jury
     from synthrad.audit.membership_weights import load_weights
     from synthrad.audit.rungs import judge
@@ -70,7 +71,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     out, spaces, recipe = Path(out), [load_space(f) for f in features], _recipe(checkpoint, shadows, shadow_images, Path(out))
     digests = {"set_digest": drawn.digest, "whole_draw_digest": unfiltered.digest if unfiltered is not None else "",
                "checkpoint_digest": file_digest(checkpoint) if checkpoint is not None and Path(checkpoint).is_file() else "", "real_digest": real.digest}
-    asked = [VERSION, *digests.values(), seed, trials, [s.identity for s in spaces], *([] if recipe is None else [recipe.number, recipe.images])]
+    asked = [VERSION, *digests.values(), seed, trials, [s.identity for s in spaces], *([] if recipe is None else [lira.VERSION, recipe.number, recipe.images])]
     identity = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     _check_out(out, drawn, real, *([unfiltered] if unfiltered is not None else []))
     generator = None if checkpoint is None else load_weights(str(checkpoint), drawn, real)

@@ -24,6 +24,7 @@ from synthrad.statistics.exchangeability import FEWEST
 from synthrad.statistics.likelihood_ratio import likelihood_ratio
 
 NAME = "membership/lira"
+VERSION = 2  # raise by hand when its results change
 
 
 def lira_rung(weights: Weights, members: Manifest, recipe: Recipe, *, rungs: int, seed: int = 0, trials: int = 50, copies: int = COPIES,
@@ -47,9 +48,14 @@ def lira_rung(weights: Weights, members: Manifest, recipe: Recipe, *, rungs: int
     chosen = _to_plant(patients, copies, seed)
     shown = sum((showings + 1) * int(np.isin(patients.of_image, c).sum()) for c in chosen) + (len(chosen) + 1) * len(rows)
     with progress(total=shown, desc=NAME, unit="image") as bar:
-        made = attack(likelihood_ratio(pool.known(weights.module, bar), shadows, inside), patients.exchange)
+        made = attack(_ratio(pool.known(weights.module, bar), shadows, inside), patients.exchange)
         power = _power(weights, pool, patients, shadows, inside, chosen, ALPHA / rungs, trials, showings, seed, bar)
     return _rung(made, patients, pool, recipe, recipe.images or weights.module.images_seen, power, copies, showings)
+
+
+def _ratio(scores: np.ndarray, shadows: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Likelihood ratios of patients, [n]; each model's scores are taken about their own mean: one that is better with all of them knows none of them."""
+    return likelihood_ratio(scores - scores.mean(), shadows - shadows.mean(1, keepdims=True), inside)
 
 
 def _to_plant(patients: Patients, copies: int, seed: int) -> list[np.ndarray]:
@@ -68,7 +74,7 @@ def _power(weights: Weights, pool: Pool, patients: Patients, shadows: np.ndarray
         pictures = pool.pictures.take(np.flatnonzero(np.isin(patients.of_image, planted)))
         copy = weights.parts[0].learned(pictures, showings, seed + turn, bar.update)
         bar.update(len(pictures))
-        ratio = likelihood_ratio(pool.known(copy.module, bar), shadows, inside)
+        ratio = _ratio(pool.known(copy.module, bar), shadows, inside)
         rng = np.random.default_rng([seed, turn, 6])
         for k in numbers:
             for trial in range(turn, trials, len(chosen)):

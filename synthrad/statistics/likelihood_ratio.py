@@ -15,9 +15,10 @@ OWN_SPREAD = 32  # shadows on each side, from which each subject has deviations 
 
 
 def likelihood_ratio(score: np.ndarray, shadows: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """log p(score | in) - log p(score | out) of each subject, both normal: its own means; its own deviations with many shadows, else common ones.
+    """log p(score | in) - log p(score | out) of each subject, both normal: its own means; its own deviations with many shadows, else one for all.
 
-    A common deviation is pooled over subjects, as the paper does with few shadows (section VI.C).
+    The common deviation is pooled over subjects, as the paper does with few shadows (section VI.C), and over both sides: a model that was trained
+    longer than its shadows lies far from both means, where the smallest difference of two deviations would outweigh that of the means.
 
     Args:
         score: [n], of the model that is attacked. shadows: [k, n], of the shadows. inside: bool [k, n], who was trained on by each.
@@ -33,15 +34,16 @@ def likelihood_ratio(score: np.ndarray, shadows: np.ndarray, inside: np.ndarray)
     if fewest < FEWEST_EACH:
         raise InputError("shadows", f"a subject that {fewest} of {len(shadows)} shadows were trained on, or were not", f"at least {FEWEST_EACH} of each",
                          f"train {2 * FEWEST_EACH} shadows or more, on halves")
-    own = fewest >= OWN_SPREAD
-    return _log_density(score, shadows, inside, own) - _log_density(score, shadows, ~inside, own)
+    sides = [_moments(shadows, chosen) for chosen in (inside, ~inside)]
+    if fewest < OWN_SPREAD:
+        common = sum(squares.sum() for _, squares, _ in sides) / sum(degrees.sum() for *_, degrees in sides)
+        sides = [(mean, common, 1) for mean, *_ in sides]
+    (a, spread_a), (b, spread_b) = ((mean, np.maximum(squares / degrees, np.finfo(float).tiny)) for mean, squares, degrees in sides)
+    return 0.5 * (np.log(spread_b / spread_a) + np.square(score - b) / spread_b - np.square(score - a) / spread_a)
 
 
-def _log_density(score: np.ndarray, shadows: np.ndarray, chosen: np.ndarray, own: bool) -> np.ndarray:
-    """Of a normal law fitted to the chosen shadows, [n], less a constant."""
+def _moments(shadows: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the chosen shadows' scores of each subject [n]: mean, sum of squares about it, and its degrees of freedom."""
     number = chosen.sum(0)
     mean = np.where(chosen, shadows, 0).sum(0) / number
-    squares = np.where(chosen, np.square(shadows - mean), 0).sum(0)
-    variance = squares / (number - 1) if own else np.full(len(score), squares.sum() / (number - 1).sum())
-    variance = np.maximum(variance, np.finfo(float).tiny)
-    return -0.5 * (np.log(variance) + np.square(score - mean) / variance)
+    return mean, np.where(chosen, np.square(shadows - mean), 0).sum(0), number - 1
