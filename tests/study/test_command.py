@@ -38,6 +38,7 @@ def lab(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow  # a dozen jobs, each of which imports everything; test_study_robustness runs jobs in forks
 def test_run_then_again_then_changed(lab, capfd):
     assert main(["study", "run", "tiny.yaml", "--dry-run"]) == 0
     printed = capfd.readouterr().out
