@@ -90,6 +90,22 @@ def write_mask(path: Path | str, mask: np.ndarray) -> None:
         picture.save(path, format="PNG", optimize=False)
 
 
+def write_image(path: Path | str, image: np.ndarray) -> None:
+    """Write a grey PNG of the array's depth, and nothing else: no text, no profile, no date.
+
+    Args:
+        path: of the PNG. image: [H, W] uint8 or uint16.
+
+    Raises:
+        TypeError: another dtype.
+    """
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2:
+        raise TypeError(f"{image.dtype} {image.shape}: write_image takes [H, W] uint8 or uint16")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with naming(path):
+        Image.fromarray(np.ascontiguousarray(image)).save(path, format="PNG")
+
+
 def files_digest(paths: Sequence[Path | str | None]) -> str:
     """Digest of the files of one row: a single file's SHA-256, else the SHA-256 of theirs in order; "" for no file."""
     digests = ["" if p is None else file_digest(p) for p in paths]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from synthrad.data.images import POLICIES, files_digest, read_image, write_mask
+from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
 
@@ -170,6 +170,32 @@ class Draft:
         self.columns["digest"][row] = files_digest(paths)
         return shape
 
+    def store_image(self, row: int, stem: str, channels: Sequence[np.ndarray]) -> tuple[int, int]:
+        """Keep pixels of a format that training does not read (DICOM, NIfTI) as grey PNGs inside the set; returns (height, width).
+
+        Args:
+            row: of the manifest. stem: file name without its ending; it must say nothing of the patient.
+            channels: [H, W] uint8 or uint16 each, in the order of the set's channels, of one size.
+
+        Raises:
+            InputError: channels of different size.
+        """
+        if len({c.shape for c in channels}) != 1 or len(channels) != len(self.info.channels):
+            found = ", ".join(f"{c.shape[1]} x {c.shape[0]}" for c in channels)
+            raise InputError(stem, f"channels of {found} pixels", f"{len(self.info.channels)} of one size",
+                             "resample the channels of a row to one grid")
+        paths = []
+        for name, pixels in zip(self.info.channels, channels, strict=True):
+            relative = f"images/{stem}.png" if len(channels) == 1 else f"images/{name}/{stem}.png"
+            write_image(self.folder / relative, pixels)
+            paths.append(self.folder / relative)
+            self.columns[f"channel:{name}"][row] = relative
+            self._top[row] = max(self._top[row], int(pixels.max(initial=0)))
+            self._deep[row] |= pixels.dtype == np.uint16
+        self.columns["root"][row] = HERE
+        self.columns["digest"][row] = files_digest(paths)
+        return channels[0].shape
+
     def _refuse_links_out(self, path: Path) -> None:
         """Where a link leads out of the root, the set would change with files that the root does not hold."""
         if (target := path.resolve()) != path and self.root not in target.parents:
@@ -232,6 +258,8 @@ class Draft:
         for channel in self.info.channels:
             names = self.columns[f"channel:{channel}"]
             for row, name in enumerate(names):
+                if self.columns["root"][row] == HERE:  # stored here already
+                    continue
                 target = self.folder / "images" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with naming(target):

@@ -1,10 +1,13 @@
 """A set in the making: other people's files are left alone, a failure leaves the older set, sets appear whole."""
 
+import argparse
+
 import numpy as np
 import pytest
 
+from synthrad.data.images import read_image
 from synthrad.data.phantom_files import PhantomFolder
-from synthrad.data.writing import check_splits, open_draft
+from synthrad.data.writing import Draft, check_splits, open_draft
 from synthrad.errors import InputError
 from synthrad.records import DatasetInfo, Manifest
 
@@ -52,3 +55,23 @@ def test_only_folders_of_ours_are_taken(tmp_path):
 def test_names_of_splits():
     (fault,) = check_splits(["train", "holdout", "test"])
     assert fault[0] == 1 and "'holdout'" in fault[1]
+
+
+def test_stored_images_are_plain_pngs_of_the_set(tmp_path):
+    from PIL import Image
+
+    info = DatasetInfo("two", "two", channels=("t1", "flair"))
+    (tmp_path / "raw").mkdir()
+    arguments = argparse.Namespace(fractions=(1.0, 0, 0, 0), seed=0, copy=True, intensity=(0.0, 4095.0))
+    pixels = [np.full((4, 5), 4095, np.uint16), np.arange(20, dtype=np.uint8).reshape(4, 5)]
+    with Draft(tmp_path / "out", tmp_path / "raw", info, 1, "here") as draft:
+        draft.columns["subject"][0] = "a"
+        draft.columns["split"][0] = "train"
+        assert draft.store_image(0, "s0", pixels) == (4, 5)
+        with pytest.raises(InputError, match="of one size"):
+            draft.store_image(0, "s0", [pixels[0], pixels[1].T])
+        made = draft.finish(arguments)
+    assert [p.relative_to(tmp_path / "out").as_posix() for p in made[0].channels] == ["images/t1/s0.png", "images/flair/s0.png"]
+    for path, wanted in zip(made[0].channels, pixels, strict=True):
+        np.testing.assert_array_equal(read_image(path), wanted)
+        assert not Image.open(path).text  # nothing but pixels
