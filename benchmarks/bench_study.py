@@ -119,6 +119,8 @@ def cores(lab: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
         for done in (lab / "runs" / path.stem / "findings").rglob("*"):
             if done.is_file():
                 done.unlink()
+        fits = len(list((lab / "runs" / path.stem).glob("findings/**/done.json")))
+        assert not fits, f"{fits} fits are still there: the second run would measure nothing"
         took[number] = synthrad("study", "run", str(path), "--cores", str(number), cwd=lab)
     return [{"phase": "cores", "one_seconds": took[1], "two_seconds": took[2], "two_over_one": took[2] / took[1]}]
 
