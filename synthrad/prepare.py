@@ -13,6 +13,7 @@ from synthrad.errors import naming
 from synthrad.records import SPLITS, Manifest
 
 READERS = Path(__file__).parent / "data" / "readers"
+COMMANDS = ("check", "export")  # of synthrad.dataset: what is done with a manifest that is there
 MOST = 10  # pairs of near copies printed
 FEW = 10  # subjects: a generator counts a value of fewer as unknown
 MOST_VALUES = 10  # of an attribute of numbers, before it is asked whether they should be groups
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="synthrad prepare",
         description="Read a dataset, check every image and mask, split it by subject, and write a manifest folder.",
-        epilog="`synthrad prepare READER --help` lists the options of each.",
+        epilog="`synthrad prepare READER --help` lists the options of each; check and export take what a reader wrote.",
     )
     commands = made.add_subparsers(dest="reader", metavar="READER", required=True)
     for name, module in readers().items():
@@ -41,12 +42,19 @@ def parser() -> argparse.ArgumentParser:
             help="do not compare all images with each other for near copies (equal files are always found)",
         )
         command.set_defaults(module=module)
+    for name in COMMANDS:
+        module = importlib.import_module(f"synthrad.dataset.{name}")
+        command = commands.add_parser(name, help=module.DESCRIPTION, description=module.DESCRIPTION)
+        module.add_arguments(command)
+        command.set_defaults(module=module)
     return made
 
 
 def run(argv: list[str]) -> int:
     """Read, write, and print what was found."""
     args = parser().parse_args(argv)
+    if args.reader in COMMANDS:
+        return args.module.run(args)
     with naming(args.out):
         manifest = args.module.read(getattr(args, "root", None), args.out, args)
     lines = [*summary(manifest), *warnings(manifest, args), *same_pictures(manifest)]

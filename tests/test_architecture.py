@@ -10,7 +10,7 @@ FLOORS = {
     **dict.fromkeys(["errors", "records", "lineage", "conditioning", "class_paths", "progress", "run_log", "cases", "measurements", "locking"], 0),
     **dict.fromkeys(["data", "fusion", "nets", "gan", "diffusion", "metrics", "statistics"], 1),
     **dict.fromkeys(["generators", "tasks", "datamodules", "callbacks"], 2),
-    **dict.fromkeys(["prepare", "sample", "preview", "score", "filter", "audit", "study", "doctor"], 3),
+    **dict.fromkeys(["prepare", "sample", "preview", "score", "filter", "audit", "study", "doctor", "dataset"], 3),
     **dict.fromkeys(["cli", "__main__", "__init__"], 4),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -169,11 +169,12 @@ def _block(title: str, manifest: Manifest, rows: np.ndarray, drawn: dict[int, Pa
         rows = rows[np.linspace(0, len(rows) - 1, PER_CLASS).round().astype(int)]
     for i in map(int, rows):
         if i not in drawn:
-            drawn[i] = _panel(manifest, i)
+            drawn[i] = panel(manifest, i)
     return Block(f"{title}: {count}", [drawn[int(i)] for i in rows])
 
 
-def _panel(manifest: Manifest, i: int) -> Panel:
+def panel(manifest: Manifest, i: int, caption: str | None = None) -> Panel:
+    """An image of a manifest beside its contours; caption: None = the file's name and its positive labels."""
     record, info = manifest[i], manifest.info
     low, high = info.intensity["low"], info.intensity["high"]
     grey = to_grey((read_image(record.channels[0]).astype(np.float32) - low) / (high - low) * 2 - 1)
@@ -181,7 +182,7 @@ def _panel(manifest: Manifest, i: int) -> Panel:
     present = ", ".join(c for c, v in zip(info.classes, record.labels, strict=True) if v == 1)
     known = any(path is not None for path in record.masks)
     pixels = picture(grey, np.stack(masks) if known else None, [len(s) for s in info.layers.values()])
-    return Panel(pixels, f"{Path(record.channels[0]).stem}  {present}")
+    return Panel(pixels, f"{Path(record.channels[0]).stem}  {present}" if caption is None else caption)
 
 
 def _shown(shape: tuple[int, ...]) -> tuple[int, int]:
