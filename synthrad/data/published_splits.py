@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,8 +24,12 @@ def add_official_split(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def divide(draft: Draft, args: argparse.Namespace) -> None:
+def divide(draft: Draft, args: argparse.Namespace, facts: Sequence[np.ndarray] = ()) -> None:
     """Give a split to the rows that have none, by subject and stratified by labels; call it once digests are noted.
+
+    Args:
+        draft: with subjects, digests, labels and the published splits. args: --fractions and --seed.
+        facts: [rows] of 0 and 1 each, kept as even among the splits as the labels are.
 
     A subject (or the owner of the same picture) that has a published split keeps it in all rows. Where rows are published
     as test, the others go to train, val and audit.
@@ -46,6 +51,6 @@ def divide(draft: Draft, args: argparse.Namespace) -> None:
         shares[3] = 0
         shares /= shares.sum() or 1
     if len(left):
-        facts = [draft.columns[f"label:{c}"][left] for c in draft.info.classes]
-        table = np.array(facts, dtype=float).T if facts else np.zeros((len(left), 0))
+        every = [*(draft.columns[f"label:{c}"] for c in draft.info.classes), *facts]
+        table = np.array([f[left] for f in every], dtype=float).T if every else np.zeros((len(left), 0))
         splits[left] = split_by_subject(owners[left], table, shares, args.seed)
