@@ -40,8 +40,7 @@ def divide(draft: Draft, args: argparse.Namespace, facts: Sequence[np.ndarray] =
     draft.raise_faults()
     splits = draft.columns["split"]
     owners = np.array(picture_owners(draft.columns["subject"], draft.columns["digest"]))
-    for owner in set(owners[splits == "test"]):
-        splits[(owners == owner) & (splits == "")] = "test"
+    splits[np.isin(owners, owners[splits == "test"]) & (splits == "")] = "test"
     left = np.flatnonzero(splits == "")
     shares = np.array(args.fractions or FRACTIONS, dtype=float)
     if len(left) < len(splits):

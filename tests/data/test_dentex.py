@@ -268,6 +268,23 @@ def test_levels_that_are_not_there_are_named(tmp_path, capsys, flags, words):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda d: d["annotations"][0].update(bbox=["a", 1, 2, 3]), "train_3.png"),
+    (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, "x", 5, 6]]), "train_3.png"),
+    (lambda d: d["annotations"][0].update(bbox=[1, 1, float("inf"), 2]), "train_3.png"),
+    (lambda d: d["annotations"].append("text"), "train_quadrant.json"),
+    (lambda d: d["images"][0].pop("file_name"), "train_quadrant.json"),
+    (lambda d: d["images"][0].update(id=[1]), "train_quadrant.json"),
+    (lambda d: d["categories"][0].update(id={}), "train_quadrant.json"),
+])
+def test_strange_json_is_one_message_that_names_a_file(tmp_path, capsys, change, words):
+    path = build_levels(tmp_path / "dentex") / "training_data" / "quadrant" / "train_quadrant.json"
+    change(data := json.loads(path.read_text()))
+    path.write_text(json.dumps(data))
+    assert prepare(tmp_path, "--levels", "quadrant") == 2
+    assert words in capsys.readouterr().err
+
+
 def test_levels_of_the_sample(real_data, tmp_path):
     flags = [str(real_data / "original_layouts" / "dentex_sample"), str(tmp_path / "out"), "--fractions", "0.5", "0", "0", "0.5"]
     assert main(["prepare", "dentex", *flags, "--levels", "diagnosis", "--annotation-size", "2950", "1316"]) == 0

@@ -105,7 +105,8 @@ def test_boxes_become_masks_of_the_stored_size(tmp_path):
     (",No Finding,0,1,", ",Efusion,0,1,", ["row 2, column 'Finding Labels': found 'Efusion'", "did you mean Effusion"]),
     (",No Finding,0,1,", ",No Finding|Mass,0,1,", ["No Finding alone"]),
     (",No Finding,0,1,", ",No Finding,0,2,", ["row 2, column 'Patient ID': found '2' for 00000001_000.png"]),
-    ("Patient Gender", "Gender", ["'Patient Gender' (or 'Patient Sex'): missing"]),
+    ("Patient Gender", "Gender", ["column 'Patient Gender': missing"]),
+    ("Follow-up #", "Patient ID", ["column 'Follow-up #': missing", "column 'Patient ID': twice"]),
     ("00000001_000.png", "00000001_007.png", ["found 0 files", "--skip-missing"]),
 ])
 def test_bad_input_is_named(tmp_path, capsys, old, new, words):

@@ -21,7 +21,7 @@ import numpy as np
 
 from synthrad.data.ages import add_age_bands, note_ages
 from synthrad.data.published_splits import add_official_split, divide
-from synthrad.data.tables import read_table
+from synthrad.data.tables import need_columns, read_table
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors
 from synthrad.records import Manifest
@@ -128,7 +128,7 @@ def _plain_rows(folder: Path) -> Rows:
     parts, lines, paths = [], [], [p for p in (folder / "train.csv", folder / "valid.csv") if p.is_file()]
     for path in paths:
         table = read_table(path)
-        _check_columns(table, [*COLUMNS, *LABELS], path)
+        need_columns(table, [*COLUMNS, *LABELS], path)
         parts.append(table.rename(columns=COLUMNS).assign(split=path.stem))
         lines += [f"{int(i) + 2} of {path.name}" if len(paths) > 1 else str(int(i) + 2) for i in table.index]
     return Rows(pd.concat(parts, ignore_index=True), lines, ", ".join(map(str, paths)))
@@ -137,7 +137,7 @@ def _plain_rows(folder: Path) -> Rows:
 def _plus_rows(root: Path, path: Path, args: argparse.Namespace) -> Rows:
     table, demographics = read_table(path), ["race", "ethnicity"] if args.demographics is None else args.demographics
     attributes = (*demographics, *[f"section_{s}" for s in args.sections or ()])
-    _check_columns(table, [*PLUS_COLUMNS, *attributes], path)
+    need_columns(table, [*PLUS_COLUMNS, *attributes], path)
     lines = [str(int(i) + 2) for i in table.index]
     table = table[[*PLUS_COLUMNS, *attributes]].rename(columns=PLUS_COLUMNS).reset_index(drop=True)
     for name in attributes:
@@ -161,22 +161,17 @@ def _plus_rows(root: Path, path: Path, args: argparse.Namespace) -> Rows:
 def _read_lines(path: Path) -> dict[str, dict[str, str]]:
     """path_to_image -> label -> text, of a file with a JSON object a line."""
     told = {}
-    with open(path, encoding="utf-8") as lines:
+    with open(path, encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 entry = json.loads(line)
                 told[entry["path_to_image"]] = {n: "" if entry[n] is None else f"{entry[n]:g}" for n in LABELS}
-            except (ValueError, KeyError, TypeError) as e:
+            except (ValueError, KeyError, TypeError, RecursionError) as e:
                 raise InputError(f"{path}, line {number}", f"no labels ({e!r})", "JSON with path_to_image and the 14 labels, numbers or null",
                                  "unpack chexbert_labels.zip again") from e
     return told
-
-
-def _check_columns(table: pd.DataFrame, wanted: list[str], path: Path) -> None:
-    if missing := [f"column {c!r}: missing; the table has {', '.join(table.columns)}" for c in wanted if c not in table]:
-        raise InputErrors(str(path), missing)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:

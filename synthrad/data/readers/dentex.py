@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,9 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         return _read_levels(root, Path(out), args)
     where = Path(args.annotations) if args.annotations else _find_json(root)
     data = _load(where)
-    diseases, teeth = _diseases(data), _teeth(data, where)
-    pictures = _pictures(data, _images(root), root, where)
+    with _as_published(where):
+        diseases, teeth = _diseases(data), _teeth(data, where)
+        pictures = _pictures(data, _images(root), root, where)
     names: Names = {"tooth": lambda m: teeth.get((m.get("category_id_1"), m.get("category_id_2")))}
     layers = {"tooth": TEETH}
     if diseases:
@@ -117,7 +119,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         def one(row: int) -> None:
             picture = pictures[row]
             shape = draft.add_image(row, [picture.path.relative_to(root).as_posix()])
-            draft.add_masks(row, stems[row], _masks(picture, shape, layers, names, args))
+            with _as_published(picture.path):
+                draft.add_masks(row, stems[row], _masks(picture, shape, layers, names, args))
             present = {diseases[m["category_id_3"]] for m in picture.marks} if diseases else set()
             for name in diseases.values():
                 draft.columns[f"label:{name}"][row] = float(name in present)
@@ -148,7 +151,8 @@ def _read_levels(root: Path, out: Path, args: argparse.Namespace) -> Manifest:
             shape, masks = draft.add_image(row, [paths[row].relative_to(root).as_posix()]), {}
             for part, picture in rows[row].values():
                 if part:
-                    masks |= _masks(picture, shape, layers, part.names, args)
+                    with _as_published(picture.path):
+                        masks |= _masks(picture, shape, layers, part.names, args)
                     present = {part.diseases.get(m.get("category_id_3")) for m in picture.marks}
                     for name in part.diseases.values():
                         columns[f"label:{name}"][row] = float(name in present)
@@ -176,29 +180,27 @@ def _parts(root: Path, files: Mapping[str, list[Path]], levels: set[str]) -> lis
     """The JSON files of the levels asked for, known by their categories."""
     parts = []
     for where in _jsons(root):
-        try:
+        with _as_published(where):
             data = json.loads(where.read_text())
-        except (OSError, ValueError) as e:
-            raise InputError(str(where), f"no JSON ({e})", "annotations", "unpack the download again, or move the file away") from e
-        level = _level(data)
-        if level not in levels:
-            continue
-        diseases, names = {}, {}
-        if level == "quadrant":
-            called = {c["id"]: str(c["name"]) for c in data["categories"]}
-            names = {"quadrant": lambda m, called=called: called.get(m.get("category_id"))}
-        else:
-            teeth = _teeth(data, where)
-            tooth = lambda m, teeth=teeth: teeth.get((m.get("category_id_1"), m.get("category_id_2")))  # noqa: E731
-            names = {"tooth" if level == "enumeration" else "affected_tooth": tooth}
-        if level == "diagnosis":
-            diseases = _diseases(data)
-            names["abnormality"] = lambda m, diseases=diseases: diseases.get(m.get("category_id_3"))
-        parts.append(Part(level, where, names, diseases, _pictures(data, files, root, where)))
+            if (level := _level(data)) in levels:
+                parts.append(_part(level, data, files, root, where))
     if missing := levels - {part.level for part in parts}:
         raise InputError(str(root), f"no annotations of {', '.join(sorted(missing))}", "the JSON files of a DENTEX download, at any depth",
                          "unpack training_data.zip there, or leave the level out")
     return parts
+
+
+def _part(level: str, data: dict[str, Any], files: Mapping[str, list[Path]], root: Path, where: Path) -> Part:
+    pictures, diseases = _pictures(data, files, root, where), _diseases(data) if level == "diagnosis" else {}
+    if level == "quadrant":
+        quadrants = {c["id"]: str(c["name"]) for c in data["categories"]}
+        return Part(level, where, {"quadrant": lambda m: quadrants.get(m.get("category_id"))}, diseases, pictures)
+    teeth = _teeth(data, where)
+    layer = "tooth" if level == "enumeration" else "affected_tooth"
+    names: Names = {layer: lambda m: teeth.get((m.get("category_id_1"), m.get("category_id_2")))}
+    if level == "diagnosis":
+        names["abnormality"] = lambda m: diseases.get(m.get("category_id_3"))
+    return Part(level, where, names, diseases, pictures)
 
 
 def _level(data: Any) -> str:
@@ -266,6 +268,17 @@ def _images(root: Path) -> dict[str, list[Path]]:
         if path.suffix.lower() in (".png", ".jpg", ".jpeg") and _plain(path, root):
             files.setdefault(path.name, []).append(path)
     return files
+
+
+@contextmanager
+def _as_published(where: Path) -> Iterator[None]:
+    """What goes wrong because JSON holds other things than the published files is one InputError that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e:
+        raise InputError(str(where), f"annotations that are not as expected ({e!r})", "those of a DENTEX download", "unpack it again") from e
 
 
 def _load(where: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from synthrad.data.ages import add_age_bands, note_ages
 from synthrad.data.images import read_image
-from synthrad.data.tables import read_table
+from synthrad.data.tables import need_columns, read_table
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors
 from synthrad.records import Manifest
@@ -93,8 +93,7 @@ def _chosen(root: Path, where: Path, args: argparse.Namespace) -> tuple[pd.DataF
     if not root.is_dir():
         raise InputError(str(root), "no such folder", "a clone of ieee8023/covid-chestxray-dataset")
     table = read_table(where).map(str.strip)
-    if missing := [f"column {c!r}: missing; the table has {', '.join(table.columns)}" for c in COLUMNS if c not in table]:
-        raise InputErrors(str(where), missing)
+    need_columns(table, COLUMNS, where)
     others = Counter(m or "(blank)" for m in table["modality"] if m.lower() != X_RAY.lower())
     said = [f"  modality {m}: {n} of {len(table)} rows left out" for m, n in sorted(others.items())]
     table = table[table["modality"].str.lower() == X_RAY.lower()]
@@ -196,10 +195,12 @@ def _outlines(path: Path) -> Masks:
         for mark in data["annotations"]:
             if mark["category_id"] in lungs:
                 outlines = [np.array(p, dtype=float).reshape(-1, 2) for p in mark["segmentation"]]
+                if not all(len(p) > 2 and np.isfinite(p).all() for p in outlines):
+                    raise ValueError(f"annotation {mark.get('id')} is no outline")
                 parts.setdefault(mark["image_id"], []).extend(outlines)
         named = {Path(images[i]["file_name"]).name: (images[i], found) for i, found in parts.items()}
         sizes = {name: (int(image["width"]), int(image["height"])) for name, (image, _) in named.items()}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise InputError(str(path), f"a file that is not as expected ({e!r})", "COCO JSON with outlines of the category Lung",
                          "name the right file with --v7") from e
     if not named:
@@ -221,8 +222,7 @@ def _outlines(path: Path) -> Masks:
 def _crops(folder: Path) -> Masks:
     """Lungs of structure.csv: coloured crops on black, both lungs of an image or none."""
     table = read_table(folder / "structure.csv")
-    if missing := [f"column {c!r}: missing; the table has {', '.join(table.columns)}" for c in CROP_COLUMNS if c not in table]:
-        raise InputErrors(str(folder / "structure.csv"), missing)
+    need_columns(table, CROP_COLUMNS, folder / "structure.csv")
     rows: dict[str, dict[str, tuple[int, pd.Series]]] = {}
     for line, row in table[table["Template Name"].isin(LUNGS) & (table["Mask"] != "")].iterrows():
         rows.setdefault(Path(row["Filename"]).name, {})[row["Template Name"]] = (int(line) + 2, row)

@@ -18,7 +18,7 @@ import numpy as np
 
 from synthrad.data.ages import add_age_bands, note_ages
 from synthrad.data.published_splits import add_official_split, divide
-from synthrad.data.tables import read_table
+from synthrad.data.tables import need_columns, read_table
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors, near
 from synthrad.records import Manifest
@@ -59,7 +59,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     root = Path(root)
     where = _entries(root, args.entries)
     table = read_table(where)
-    _check_columns(table, where)
+    need_columns(table, (*COLUMNS, next((c for c in SEXES if c in table), SEXES[0])), where)
     table, files, said = _with_images(root, table, where, args.skip_missing)
     boxes = _boxes(root) if args.boxes else {}
     attributes = ("sex", "age", *["age_band"] * bool(args.age_bands), "view", "follow_up")
@@ -94,14 +94,6 @@ def _entries(root: Path, name: str | None) -> Path:
         raise InputError(str(root), ", ".join(p.name for p in found) or "no Data_Entry_2017*.csv", "one table of that name",
                          "give the folder that holds it, or name one with --entries")
     return found[0]
-
-
-def _check_columns(table: pd.DataFrame, where: Path) -> None:
-    faults = [f"column {c!r}: missing; the table has {', '.join(table.columns)}" for c in COLUMNS if c not in table]
-    if not any(c in table for c in SEXES):
-        faults.append(f"column {SEXES[0]!r} (or {SEXES[1]!r}): missing; the table has {', '.join(table.columns)}")
-    if faults:
-        raise InputErrors(str(where), faults)
 
 
 def _with_images(root: Path, table: pd.DataFrame, where: Path, skip: bool) -> tuple[pd.DataFrame, dict[str, Path], list[str]]:
@@ -160,7 +152,7 @@ def _published(draft: Draft, root: Path, names: list[str]) -> None:
         found = sorted(root.rglob(name))
         if len(found) != 1:
             raise InputError(str(root), f"{len(found)} files {name}", "one, for --official-split", "put it beside the table, or drop the option")
-        lists[name] = set(found[0].read_text().split())
+        lists[name] = set(found[0].read_text(errors="replace").split())
     test = np.array([n in lists["test_list.txt"] for n in names])
     both = set(draft.columns["subject"][test]) & set(draft.columns["subject"][~test])
     for row, name in enumerate(names):
@@ -177,8 +169,7 @@ def _boxes(root: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
     if len(found) != 1:
         raise InputError(str(root), f"{len(found)} files BBox_List_2017.csv", "one, for --boxes", "put it beside the table, or drop the option")
     table = read_table(found[0])
-    if missing := [c for c in BOX_COLUMNS if c not in table]:
-        raise InputErrors(str(found[0]), [f"column {c!r}: missing; the table has {', '.join(table.columns)}" for c in missing])
+    need_columns(table, BOX_COLUMNS, found[0])
     boxes: dict[str, list[tuple[str, np.ndarray]]] = {}
     faults = []
     for line, (name, finding, *numbers) in zip(table.index, table[list(BOX_COLUMNS)].to_numpy(), strict=True):
