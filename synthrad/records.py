@@ -9,8 +9,8 @@ its existence means that the set is whole. Column names of the CSV, in this orde
     subject, split, source, augment, digest, mask_digest
     label:<class>         0, 1 or blank (unknown)
     attribute:<name>, area:<layer>/<structure>, score:<name>, origin:<key>
-    soft:<class>          of real training rows: the share in [0, 1] that a classifier is trained towards instead of the
-                          label, which is that share rounded; blank = the label. Readers of uncertain labels write it
+    soft:<class>          of real training rows whose label was uncertain: the share in [0, 1] that a classifier is trained
+                          towards instead of the label, which is that share rounded; blank = the label
 
 A mask pixel k >= 1 is the k-th structure of its layer (`DatasetInfo.layers`), 0 is background.
 """

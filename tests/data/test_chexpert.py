@@ -93,7 +93,12 @@ def test_policies_hold_for_training_rows_alone(tmp_path, policy, value):
     assert np.array_equal(doubtful[split == "train"], np.full((split == "train").sum(), value), equal_nan=True)
     assert np.isnan(doubtful[(split == "val") | (split == "audit")]).all() and (doubtful[split == "test"] == 0).all()
     assert (label(manifest, "Fracture") == 0).all()
-    assert bool(manifest.names("soft")) == (policy == "smoothed")
+    soft = manifest.training_labels[split == "train", CLASSES.index("Cardiomegaly")]
+    if policy == "smoothed":
+        assert (soft >= 0.55).all() and (soft <= 0.85).all()
+    else:  # settled labels are marked, so that another split can take them back
+        assert np.array_equal(soft, doubtful[split == "train"], equal_nan=True)
+    assert bool(manifest.names("soft")) == (policy != "ignore")
 
 
 def test_smoothed_labels_are_drawn_by_seed_and_path(tmp_path):

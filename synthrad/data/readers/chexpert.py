@@ -255,12 +255,12 @@ def _policies(draft: Draft, labels: np.ndarray, names: list[str], args: argparse
         column = columns[f"label:{name}"]
         if args.blank == "zeros":
             column[blank[:, k]] = 0.0
-        if args.uncertain != "ignore":
-            column[doubtful[:, k]] = 0.0 if args.uncertain == "zeros" else 1.0
-        if args.uncertain == "smoothed":
-            soft = columns[f"soft:{name}"] = np.full(len(column), np.nan)
-            for row in np.flatnonzero(doubtful[:, k]):
-                soft[row] = soft_label(args.seed, names[row], name)
+        if args.uncertain == "ignore":
+            continue
+        value = column[doubtful[:, k]] = 0.0 if args.uncertain == "zeros" else 1.0
+        soft = columns[f"soft:{name}"] = np.full(len(column), np.nan)  # marks labels that are a policy's, not the source's
+        for row in np.flatnonzero(doubtful[:, k]):
+            soft[row] = soft_label(args.seed, names[row], name) if args.uncertain == "smoothed" else value
     if not draft.info.classes:
         return []
     kept = int((labels == -1).sum() - doubtful.sum())
