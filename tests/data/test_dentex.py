@@ -285,6 +285,14 @@ def test_strange_json_is_one_message_that_names_a_file(tmp_path, capsys, change,
     assert words in capsys.readouterr().err
 
 
+def test_bytes_that_are_no_text_are_not_printed(tmp_path, capsys):
+    path = build_levels(tmp_path / "dentex") / "training_data" / "quadrant" / "train_quadrant.json"
+    path.write_bytes(path.read_bytes() + b"\xff secret " * 100)
+    for flags in (["--levels", "quadrant"], ["--annotations", str(path)]):
+        assert prepare(tmp_path, *flags) == 2
+        assert "train_quadrant.json" in (said := capsys.readouterr().err) and "secret" not in said and len(said) < 1000
+
+
 def test_levels_of_the_sample(real_data, tmp_path):
     flags = [str(real_data / "original_layouts" / "dentex_sample"), str(tmp_path / "out"), "--fractions", "0.5", "0", "0", "0.5"]
     assert main(["prepare", "dentex", *flags, "--levels", "diagnosis", "--annotation-size", "2950", "1316"]) == 0

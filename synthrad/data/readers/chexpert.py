@@ -169,8 +169,8 @@ def _read_lines(path: Path) -> dict[str, dict[str, str]]:
                 entry = json.loads(line)
                 told[entry["path_to_image"]] = {n: "" if entry[n] is None else f"{entry[n]:g}" for n in LABELS}
             except (ValueError, KeyError, TypeError, RecursionError) as e:
-                raise InputError(f"{path}, line {number}", f"no labels ({e!r})", "JSON with path_to_image and the 14 labels, numbers or null",
-                                 "unpack chexbert_labels.zip again") from e
+                raise InputError(f"{path}, line {number}", f"no labels ({type(e).__name__}: {str(e)[:200]})",
+                                 "JSON with path_to_image and the 14 labels, numbers or null", "unpack chexbert_labels.zip again") from e
     return told
 
 

@@ -278,7 +278,8 @@ def _as_published(where: Path) -> Iterator[None]:
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e:
-        raise InputError(str(where), f"annotations that are not as expected ({e!r})", "those of a DENTEX download", "unpack it again") from e
+        found = f"annotations that are not as expected ({type(e).__name__}: {str(e)[:200]})"
+        raise InputError(str(where), found, "those of a DENTEX download", "unpack it again") from e
 
 
 def _load(where: Path) -> dict[str, Any]:
@@ -290,7 +291,7 @@ def _load(where: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(
             str(where),
-            f"a file that is not as expected ({e!r})",
+            f"a file that is not as expected ({type(e).__name__}: {str(e)[:200]})",
             "JSON with images, annotations, categories_1 (quadrants) and categories_2 (teeth)",
             "name the right file with --annotations",
         ) from e

@@ -201,7 +201,8 @@ def _outlines(path: Path) -> Masks:
         named = {Path(images[i]["file_name"]).name: (images[i], found) for i, found in parts.items()}
         sizes = {name: (int(image["width"]), int(image["height"])) for name, (image, _) in named.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        raise InputError(str(path), f"a file that is not as expected ({e!r})", "COCO JSON with outlines of the category Lung",
+        found = f"a file that is not as expected ({type(e).__name__}: {str(e)[:200]})"
+        raise InputError(str(path), found, "COCO JSON with outlines of the category Lung",
                          "name the right file with --v7") from e
     if not named:
         raise InputError(str(path), "no outline of the category Lung", "at least one", "name the right file with --v7")
