@@ -37,7 +37,7 @@ class Case:
     Args:
         image: float [C, H, W] (batched [B, C, H, W]) in [-1, 1].
         masks: int64 [L, H, W]; 0 background, k structure k - 1; -1 = layer unknown for this image.
-        labels: float [K]: 0, 1, NaN unknown.
+        labels: float [K]: 0, 1, NaN unknown; of a training image a share between them, where its label is soft.
         index: row of the manifest (batched: int64 [B]).
         attributes: float [A] one-hot attribute values in the order the datamodule states; may be empty.
     """

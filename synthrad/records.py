@@ -9,6 +9,8 @@ its existence means that the set is whole. Column names of the CSV, in this orde
     subject, split, source, augment, digest, mask_digest
     label:<class>         0, 1 or blank (unknown)
     attribute:<name>, area:<layer>/<structure>, score:<name>, origin:<key>
+    soft:<class>          of real training rows whose label was uncertain: the share in [0, 1] that a classifier is trained
+                          towards instead of the label, which is that share rounded; blank = the label
 
 A mask pixel k >= 1 is the k-th structure of its layer (`DatasetInfo.layers`), 0 is background.
 """
@@ -35,6 +37,7 @@ Split = Literal["train", "val", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "audit", "test")
 SOURCES = ("real", "synthetic")
 HERE = "here"  # the root that is the manifest's own folder
+NUMBERS = ("area:", "score:", "soft:")  # prefixes of columns that hold a float, blank = unknown
 FORMAT = 1
 
 
@@ -51,6 +54,7 @@ class Record:
     attributes: Mapping[str, str] = field(default_factory=dict)
     areas: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    soft: Mapping[str, float] = field(default_factory=dict)
     augment: int | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
@@ -158,7 +162,7 @@ class Manifest(Sequence[Record]):
     """A frozen table of images of one dataset.
 
     Args:
-        table: pandas table with the columns of the module's docstring; labels, areas and scores as float (NaN unknown),
+        table: pandas table with the columns of the module's docstring; labels, areas, scores and soft as float (NaN unknown),
             augment as nullable Int64, all else str.
         info: what the rows have in common; roots must be absolute here.
     """
@@ -182,6 +186,16 @@ class Manifest(Sequence[Record]):
     def labels(self) -> np.ndarray:
         """[rows, classes] float: 0, 1 or NaN (unknown)."""
         return self._table[[f"label:{c}" for c in self.info.classes]].to_numpy(dtype=float)
+
+    @property
+    def training_labels(self) -> np.ndarray:
+        """[rows, classes] float: the labels, those with a soft label as that share in [0, 1]; NaN (unknown)."""
+        values = self.labels.copy()
+        for k, c in enumerate(self.info.classes):
+            if f"soft:{c}" in self._table:
+                soft = self._table[f"soft:{c}"].to_numpy(dtype=float)
+                values[:, k] = np.where(np.isnan(soft), values[:, k], soft)
+        return values
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """Names behind `prefix:` among the columns, e.g. names("area")."""
@@ -211,6 +225,7 @@ class Manifest(Sequence[Record]):
             attributes=group("attribute", bool),
             areas=group("area", known),
             scores=group("score", known),
+            soft=group("soft", known),
             augment=None if pd.isna(row["augment"]) else int(row["augment"]),
             origin=group("origin", bool),
             digest=row["digest"],
@@ -335,7 +350,7 @@ def _to_csv(table: pd.DataFrame) -> str:
     for column in out.columns:
         if column.startswith("label:"):
             out[column] = ["" if np.isnan(v) else str(int(v)) for v in out[column]]
-        elif column.startswith(("area:", "score:")):
+        elif column.startswith(NUMBERS):
             out[column] = ["" if np.isnan(v) else repr(float(v)) for v in out[column]]
         elif column == "augment":
             out[column] = ["" if pd.isna(v) else str(int(v)) for v in out[column]]
@@ -369,11 +384,13 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
     wanted = empty_columns(info, 0)
     faults = [f"column {c!r}: missing; run `synthrad prepare` again" for c in wanted if c not in raw]
     for c in raw.columns:
-        if c not in wanted and not c.startswith(("score:", "origin:", "area:", "attribute:")):
+        if c.startswith("soft:") and c[5:] not in info.classes:
+            faults.append(f"column {c!r}: soft labels of no class; the classes are {', '.join(info.classes)}")
+        elif c not in wanted and not c.startswith(("score:", "origin:", "area:", "attribute:", "soft:")):
             faults.append(f"column {c!r}: not a column of a manifest; remove it or declare it in dataset.yaml")
     if faults:
         raise InputErrors(where, faults)
-    numbers = {c: _numbers(raw[c]) for c in raw.columns if c.startswith(("area:", "score:"))}
+    numbers = {c: _numbers(raw[c]) for c in raw.columns if c.startswith(NUMBERS)}
     digits = pa.Check.str_matches(r"^\d*$", error="a whole number or blank")
     rules: dict[str, pa.Column] = {
         "subject": pa.Column(str, pa.Check.str_length(min_value=1, error="a subject; a blank one cannot be split")),
@@ -385,7 +402,7 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
     for c in raw.columns:
         if c.startswith("label:"):
             rules[c] = pa.Column(str, pa.Check.isin(["0", "1", ""], error="0, 1 or blank"))
-        elif c.startswith(("area:", "score:")):
+        elif c.startswith(NUMBERS):
             known = (raw[c] == "") | numbers[c].notna()
             rules[c] = pa.Column(str, pa.Check(lambda s, known=known: known, error="a number or blank"))
         elif c.startswith("channel:"):
@@ -396,7 +413,7 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
         for case in e.failure_cases.itertuples():
             row = "" if pd.isna(case.index) else f"row {int(case.index) + 2}, "
             faults.append(f"{row}column {case.column!r}: found {case.failure_case!r}, expected {case.check}")
-    faults += _path_faults(raw, info) + _split_faults(raw)
+    faults += _path_faults(raw, info) + _split_faults(raw) + _soft_faults(raw, numbers)
     if faults:
         raise InputErrors(where, faults)
     out = {}
@@ -422,6 +439,19 @@ def _path_faults(raw: pd.DataFrame, info: DatasetInfo) -> list[str]:
         leaves = r"\x00|(?:^|[/\\])\.\.(?:[/\\]|$)" + (r"|^[/\\]|^.:" if column.startswith("channel:") else "")
         for i, path in raw[column][raw[column].str.contains(leaves)].items():
             faults.append(f"row {i + 2}, column {column!r}: {path!r} leaves its root; use a path inside it")
+    return faults
+
+
+def _soft_faults(raw: pd.DataFrame, numbers: Mapping[str, pd.Series]) -> list[str]:
+    """Soft labels of held-out or synthetic rows, outside [0, 1], or that contradict their label."""
+    faults = []
+    for column in [c for c in numbers if c.startswith("soft:")]:
+        soft = numbers[column]
+        fits = soft.between(0, 1) & (raw[f"label:{column[5:]}"] == np.where(soft >= 0.5, "1", "0"))
+        fits &= (raw["split"] == "train") & (raw["source"] == "real")
+        for i in soft.index[soft.notna() & ~fits]:
+            faults.append(f"row {i + 2}, column {column!r}: found {soft[i]:g}, expected a share in [0, 1] in a real training "
+                          "row whose label is that share rounded, or blank; run `synthrad prepare` again")
     return faults
 
 

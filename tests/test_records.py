@@ -199,3 +199,28 @@ def test_reading_is_linear(tmp_path):
     started = time.process_time()
     assert len(Manifest.read(tmp_path)) == n
     assert time.process_time() - started < 1.0
+
+
+def test_soft_labels_are_trained_towards_and_counted_by_their_label(tmp_path):
+    made = make(tmp_path / "m")  # caries is 0, 1, unknown ...; the last two rows are test
+    soft = np.array([0.3, 0.7, np.nan, np.nan, np.nan, np.nan])
+    back = Manifest.read(made.with_columns({"soft:caries": soft}).write(tmp_path / "m"))
+    assert back[1].labels == (1, None) and back[1].soft == {"caries": 0.7} and back[2].soft == {}
+    assert back.labels[:4, 0].tolist()[:2] == [0, 1] and np.isnan(back.labels[2, 0])
+    assert np.array_equal(back.training_labels[:, 0], [0.3, 0.7, np.nan, 0, 1, np.nan], equal_nan=True)
+    assert np.isnan(back.training_labels[:, 1]).all() and back.labels[1, 0] == 1  # the table itself is as it was
+    both = back + make(tmp_path / "other", name="d", source="synthetic")
+    assert np.isnan(both.column("soft:caries")[6:]).all() and both.training_labels[1, 0] == 0.7
+
+
+def test_soft_labels_elsewhere_are_refused(tmp_path):
+    make(tmp_path / "m").write(tmp_path / "m")
+    edit(tmp_path / "m", lambda t: t.assign(**{"soft:caries": ["0.7", "1.2", "", "", "0.6", ""], "soft:root": ""}))
+    with pytest.raises(InputErrors, match="soft labels of no class"):
+        Manifest.read(tmp_path / "m")
+    make(tmp_path / "n").write(tmp_path / "n")
+    edit(tmp_path / "n", lambda t: t.assign(**{"soft:caries": ["0.7", "1.2", "0.1", "", "0.6", ""]}))
+    with pytest.raises(InputErrors) as caught:
+        Manifest.read(tmp_path / "n")
+    assert len(caught.value.faults) == 4  # label 0, beyond 1, label unknown, test row
+    assert "row 6, column 'soft:caries': found 0.6" in caught.value.faults[3]

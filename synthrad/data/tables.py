@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,14 @@ def read_table(path: Path) -> pd.DataFrame:
     if not len(table):
         raise InputError(str(path), "no rows", "one row an image")
     return table.loc[:, [bool(c) for c in table.columns]]
+
+
+def need_columns(table: pd.DataFrame, columns: Sequence[str], where: Path) -> None:
+    """Raise InputErrors for each of `columns` that a published table lacks or has twice."""
+    names = list(table.columns)
+    faults = [f"column {c!r}: {'twice' if c in names else 'missing'}; the table has {', '.join(names)}" for c in columns if names.count(c) != 1]
+    if faults:
+        raise InputErrors(str(where), faults)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

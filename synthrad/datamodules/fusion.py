@@ -122,7 +122,7 @@ class FusedCases(Dataset):
     """
 
     def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int):
-        self.seed, self.labels, self.layers = seed, manifest.labels, manifest.info.layers
+        self.seed, self.labels, self.layers = seed, manifest.training_labels, manifest.info.layers
         self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
         self.how = manifest.column(AUGMENTED) if AUGMENTED in manifest.table else [""] * len(manifest)
         self.caches = [cache for _, cache in parts]

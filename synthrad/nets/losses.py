@@ -26,7 +26,7 @@ def label_loss(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None,
     """Binary cross-entropy, mean over the known labels; 0 where none is known.
 
     Args:
-        logits: [B, K]. labels: [B, K] of 0, 1 or NaN (unknown). pos_weight: [K], of the positives.
+        logits: [B, K]. labels: [B, K] in [0, 1] (a share is a soft label) or NaN (unknown). pos_weight: [K], of the positives.
         together: see above.
     """
     known, exact = ~torch.isnan(labels), at_least_float(logits)

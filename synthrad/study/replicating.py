@@ -37,7 +37,18 @@ def resplit(manifest: Manifest, seed: int) -> Manifest:
             facts.append(present)
     table = np.array(facts, float).T if facts else np.zeros((len(manifest), 0))
     owners = picture_owners(subjects, manifest.column("digest"))
-    return manifest.with_columns({"split": np.array(split_by_subject(owners, table, shares / shares.sum(), seed), dtype=object)})
+    split = np.array(split_by_subject(owners, table, shares / shares.sum(), seed), dtype=object)
+    return manifest.with_columns({"split": split, **_unsettled(manifest, split != "train")})
+
+
+def _unsettled(manifest: Manifest, held: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns in which labels that were uncertain, and settled for training alone, are unknown in held-out rows."""
+    columns = {}
+    for name in manifest.names("soft"):
+        label, soft = (manifest.column(f"{kind}:{name}").astype(float) for kind in ("label", "soft"))
+        gone = held & ~np.isnan(soft)
+        columns[f"label:{name}"], columns[f"soft:{name}"] = (np.where(gone, np.nan, v) for v in (label, soft))
+    return columns
 
 
 def write_replicates(study_file: Path, number: int, out: Path, data: Path) -> list[Path]:

@@ -110,7 +110,7 @@ class ClassificationTask(LightningModule):
         training.forget_modules(checkpoint)
 
     def loss(self, logits: Tensor, labels: Tensor, together: bool = False) -> Tensor:
-        """Mean binary cross-entropy over the known labels. labels: [B, K] 0, 1 or NaN; together: see nets.losses."""
+        """Mean binary cross-entropy over the known labels. labels: [B, K] in [0, 1] or NaN; together: see nets.losses."""
         return label_loss(logits, labels, self.pos_weight, together)
 
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:

@@ -1,6 +1,8 @@
 import json
+import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
@@ -178,3 +180,122 @@ def test_teeth_without_diseases(real_data, tmp_path):
     numbers = np.array([0, *map(int, manifest.info.layers["tooth"])])[drawn]
     assert ((numbers > 0) & (source > 0)).sum() / ((numbers > 0) | (source > 0)).sum() > 0.95
     assert (numbers == source).mean() > 0.97
+
+
+def build_levels(root):
+    """The published tree of all parts; train_0.png is another picture in each folder, but for one that is in two under two names."""
+    folder = build(root, MARKS, images=8)
+    rng = np.random.default_rng(1)
+
+    def part(path, number, name="train"):
+        (path / "xrays").mkdir(parents=True, exist_ok=True)
+        for i in range(number):
+            Image.fromarray(rng.integers(0, 255, (40, 80)).astype(np.uint8)).save(path / "xrays" / f"{name}_{i}.png")
+        return [{"id": i, "file_name": f"{name}_{i}.png", "height": 40, "width": 80} for i in range(number)]
+
+    training = root / "training_data"
+    quadrants = {"images": part(training / "quadrant", 8), "annotations": [
+        {"id": 1, "image_id": 3, "category_id": 0, "bbox": [40, 0, 40, 20], "segmentation": []}],
+        "categories": [{"id": 0, "name": "2"}, {"id": 1, "name": "1"}, {"id": 2, "name": "3"}, {"id": 3, "name": "4"}]}
+    (training / "quadrant" / "train_quadrant.json").write_text(json.dumps(quadrants))
+    teeth = {"images": part(training / "quadrant_enumeration", 8),
+             "annotations": [{k: v for k, v in mark(5, 0, t, 0, [10 * t, 5, 8, 10], t).items() if k != "category_id_3"} for t in range(8)]}
+    teeth["categories_1"] = [{"id": j, "name": j + 1} for j in range(4)]  # integers, as published
+    teeth["categories_2"] = [{"id": j, "name": str(j + 1)} for j in range(8)]
+    (training / "quadrant_enumeration" / "train_quadrant_enumeration.json").write_text(json.dumps(teeth))
+    shutil.copy(folder / "xrays" / "train_0.png", training / "quadrant_enumeration" / "xrays" / "train_5.png")
+    part(training / "unlabelled", 4)
+    (training / "unlabelled" / "xrays" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(training / "unlabelled" / "xrays" / "train_0.png", training / "unlabelled" / "xrays" / ".ipynb_checkpoints" / "x.png")
+    data = json.loads((folder / "train_quadrant_enumeration_disease.json").read_text())
+    data |= {"images": part(root / "validation_data" / "quadrant_enumeration_disease", 3, "val"), "annotations": [mark(1, 2, 2, 2, [4, 6, 9, 9])]}
+    (root / "validation_triple.json").write_text(json.dumps(data))
+    part(root / "test_data" / "disease", 2, "test")
+    (root / "test_data" / "disease" / "label").mkdir()
+    (root / "test_data" / "disease" / "label" / "test_0.json").write_text(json.dumps({"shapes": [{"label": "1-cekim-31", "points": []}]}))
+    return root
+
+
+def test_levels_become_layers_and_equal_pictures_one_row(tmp_path, capsys):
+    build_levels(tmp_path / "dentex")
+    levels = ["--levels", "quadrant", "enumeration", "diagnosis", "unlabelled"]
+    assert prepare(tmp_path, *levels, "--boxes", "--skip-near-copies") == 0
+    said = capsys.readouterr().out
+    assert "diagnosis 11, enumeration 8, quadrant 8, unlabelled 4; 1 are of several, 0 twice" in said
+    assert "2 image files belong to no level" in said
+    manifest = Manifest.read(tmp_path / "out")
+    assert list(manifest.info.layers) == ["quadrant", "tooth", "affected_tooth", "abnormality"] and len(manifest) == 30
+    rows = {r.subject: r for r in manifest}
+    both = rows["training_data_quadrant-enumeration-disease_xrays_train_0"]
+    assert both.origin == {"level": "diagnosis,enumeration"} and both.labels == (0, 1, 0, 1)
+    assert [m is not None for m in both.masks] == [False, True, True, True]
+    assert {k for k, v in both.areas.items() if v and k.startswith("tooth/")} == {f"tooth/1{t}" for t in range(1, 9)}
+    assert {k for k, v in both.areas.items() if v and k.startswith("affected")} == {"affected_tooth/18"}
+    quadrant = rows["training_data_quadrant_xrays_train_3"]
+    assert quadrant.labels == (None,) * 4 and quadrant.areas == {"quadrant/1": 0, "quadrant/2": 0.25, "quadrant/3": 0, "quadrant/4": 0}
+    bare = rows["training_data_unlabelled_xrays_train_2"]
+    assert bare.labels == (None,) * 4 and bare.masks == (None,) * 4 and bare.origin == {"level": "unlabelled"}
+    assert rows["validation_data_quadrant_enumeration_disease_xrays_val_1"].labels == (0, 0, 1, 0)
+    split = {level: set(manifest.column("split")[manifest.column("origin:level") == level]) for level in ("quadrant", "diagnosis")}
+    assert all("train" in s and "test" in s for s in split.values())  # every level is in every large split
+
+
+def test_the_published_validation_part_is_test(tmp_path):
+    root = build_levels(tmp_path / "dentex")
+    shutil.copy(root / "validation_data/quadrant_enumeration_disease/xrays/val_2.png", root / "training_data/quadrant/xrays/train_1.png")
+    assert prepare(tmp_path, "--levels", "diagnosis", "quadrant", "--official-split", "--skip-near-copies") == 0
+    manifest = Manifest.read(tmp_path / "out")
+    test = manifest.where(split="test")
+    assert {r.channels[0].name for r in test} == {"val_0.png", "val_1.png", "val_2.png"}
+    assert {r.channels[0].name: r.origin["level"] for r in test}["val_2.png"] == "diagnosis,quadrant"
+    assert set(manifest.column("split")) == {"train", "val", "audit", "test"} and len(manifest) == 18
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--levels", "enumeration", "--annotations", "x.json"], "--annotations"),
+    (["--official-split"], "--levels"),
+    (["--levels", "enumeration"], "no annotations of enumeration"),
+    (["--levels", "unlabelled"], "training_data/unlabelled/xrays"),
+    (["--levels", "quadrant"], "annotation 1: found {'category_id': 9}"),
+])
+def test_levels_that_are_not_there_are_named(tmp_path, capsys, flags, words):
+    root = build_levels(tmp_path / "dentex")
+    shutil.rmtree(root / "training_data" / "quadrant_enumeration")
+    shutil.rmtree(root / "training_data" / "unlabelled")
+    path = root / "training_data" / "quadrant" / "train_quadrant.json"
+    path.write_text(path.read_text().replace('"category_id": 0', '"category_id": 9'))
+    assert prepare(tmp_path, *flags) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda d: d["annotations"][0].update(bbox=["a", 1, 2, 3]), "train_3.png"),
+    (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, "x", 5, 6]]), "train_3.png"),
+    (lambda d: d["annotations"][0].update(bbox=[1, 1, float("inf"), 2]), "train_3.png"),
+    (lambda d: d["annotations"].append("text"), "train_quadrant.json"),
+    (lambda d: d["images"][0].pop("file_name"), "train_quadrant.json"),
+    (lambda d: d["images"][0].update(id=[1]), "train_quadrant.json"),
+    (lambda d: d["categories"][0].update(id={}), "train_quadrant.json"),
+])
+def test_strange_json_is_one_message_that_names_a_file(tmp_path, capsys, change, words):
+    path = build_levels(tmp_path / "dentex") / "training_data" / "quadrant" / "train_quadrant.json"
+    change(data := json.loads(path.read_text()))
+    path.write_text(json.dumps(data))
+    assert prepare(tmp_path, "--levels", "quadrant") == 2
+    assert words in capsys.readouterr().err
+
+
+def test_bytes_that_are_no_text_are_not_printed(tmp_path, capsys):
+    path = build_levels(tmp_path / "dentex") / "training_data" / "quadrant" / "train_quadrant.json"
+    path.write_bytes(path.read_bytes() + b"\xff secret " * 100)
+    for flags in (["--levels", "quadrant"], ["--annotations", str(path)]):
+        assert prepare(tmp_path, *flags) == 2
+        assert "train_quadrant.json" in (said := capsys.readouterr().err) and "secret" not in said and len(said) < 1000
+
+
+def test_levels_of_the_sample(real_data, tmp_path):
+    flags = [str(real_data / "original_layouts" / "dentex_sample"), str(tmp_path / "out"), "--fractions", "0.5", "0", "0", "0.5"]
+    assert main(["prepare", "dentex", *flags, "--levels", "diagnosis", "--annotation-size", "2950", "1316"]) == 0
+    manifest = Manifest.read(tmp_path / "out")
+    assert list(manifest.info.layers) == ["affected_tooth", "abnormality"] and len(manifest) == 2
+    assert all(sum(v for k, v in r.areas.items() if k.startswith("abnormality/")) > 0.005 for r in manifest)

@@ -1,13 +1,15 @@
 """How files and splits of replicates are made."""
 
+import numpy as np
 import pytest
 import yaml
 from replicated import STUDY, dataset
+from tiny_set import make
 
 from synthrad.__main__ import main
 from synthrad.errors import InputError
 from synthrad.records import Manifest
-from synthrad.study.replicating import write_replicates
+from synthrad.study.replicating import resplit, write_replicates
 
 
 def test_replicates_are_written_and_their_splits_differ(tmp_path, monkeypatch, capsys):
@@ -43,3 +45,18 @@ def test_a_file_in_the_way_is_kept(tmp_path, monkeypatch):
     assert (tmp_path / "s_r1.yaml").read_text() == "mine"
     with pytest.raises(InputError, match="two or more replicates"):
         write_replicates(tmp_path / "s.yaml", 1, tmp_path, tmp_path / "data")
+
+
+def test_labels_settled_for_training_are_unknown_again_in_held_out_rows(tmp_path):
+    made = make(tmp_path / "real", rows=60)
+    train = made.column("split") == "train"
+    soft = np.where(train, 0.7, np.nan)
+    label = np.where(train, 1.0, made.column("label:caries").astype(float))
+    made = made.with_columns({"label:caries": label, "soft:caries": soft})
+    again = resplit(made, 3)
+    held, moved = again.column("split") != "train", (again.column("split") != "train") & train
+    assert moved.any() and np.isnan(again.column("label:caries")[moved].astype(float)).all()
+    assert np.isnan(again.column("soft:caries")[held].astype(float)).all()
+    assert (again.column("soft:caries")[train & ~held] == 0.7).all() and (again.column("label:caries")[train & ~held] == 1).all()
+    assert np.array_equal(again.column("label:caries")[held & ~train], made.column("label:caries")[held & ~train])
+    Manifest.read(again.write(tmp_path / "again"))

@@ -127,3 +127,36 @@ def test_fit_and_test_once(tmp_path, kind):
     bytes_before = (run / "cases.parquet").read_bytes()
     fit_and_test(*parts(), run, 6, 3, 0, names, "two")  # another identity: done again, with the same result
     assert (run / "cases.parquet").read_bytes() == bytes_before
+
+
+def test_a_soft_label_is_what_the_loss_aims_at():
+    task = ClassificationTask(nn.Flatten(), ["a"])
+    logits = torch.tensor([[0.0]], requires_grad=True)
+    task.loss(logits, torch.tensor([[0.7]])).backward()
+    assert logits.grad.item() == pytest.approx(0.5 - 0.7)
+
+
+def test_a_classifier_trained_on_soft_labels_tells_that_share(tmp_path):
+    real = make(tmp_path / "real")
+    train = (real.column("split") == "train").nonzero()[0]
+    soft = torch.full((len(real),), float("nan")).numpy()
+    soft[train] = 0.7
+    real.with_columns({"label:caries": [1.0 if i in train else v for i, v in enumerate(real.labels[:, 0])], "soft:caries": soft}).write(
+        tmp_path / "real")
+    data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=150)
+    task = ClassificationTask(OnlyBias(), list(data.classes), lr=0.05)
+    fit_and_test(task, data, tmp_path / "run", 150, 150, 0, {"task": "t", "net": "n", "arm": "a"}, "one")
+    cases = read_cases([tmp_path / "run" / "cases.parquet"])
+    told = cases[cases["class_name"] == "caries"]
+    assert abs(told["probability"].mean() - 0.7) < 0.03 and set(told["target"]) == {0.0, 1.0}
+
+
+class OnlyBias(nn.Module):
+    """The same logits for every image."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, image):
+        return self.bias.expand(len(image), 2)

@@ -3,12 +3,20 @@
 `category_id_1` is the quadrant, `_2` the tooth in it, `_3` the disease. Only teeth that the JSON annotates are in the
 masks: the disease file of DENTEX lists diseased teeth only, so there an image's other teeth are background.
 The JSON names no patients: each image is its own subject.
+
+With --levels the parts of the download become one set, a layer a level: outlines of quadrants (693 images), all teeth (634),
+diseases and the teeth they affect (705 and 50), and images without any (1,571). What a part does not annotate is unknown to its
+images. File names repeat among the parts for other pictures, and pictures under other names: equal files are joined to one row.
+Categories go by their names: id 0 of the quadrants' file is quadrant 2. The labels of test_data are codes of treatment, not
+diagnoses, and are not read.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +24,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from synthrad.data.published_splits import add_official_split, divide
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import Manifest
+from synthrad.records import Manifest, file_digest
 
 DESCRIPTION = "DENTEX: panoramic radiographs, JSON with quadrant, tooth number and disease"
 TEETH = tuple(str(10 * q + t) for q in (1, 2, 3, 4) for t in range(1, 9))  # FDI two-digit notation
+QUADRANTS = ("1", "2", "3", "4")
+LEVELS = ("diagnosis", "enumeration", "quadrant", "unlabelled")  # a row's file is that of the first that has it
+VALIDATION = "validation"  # how the file of the published validation part begins
+LICENCE = "CC BY-NC-SA 4.0"
 SLACK = 2.0  # pixels that an outline may pass the edge by rounding
 
 
@@ -34,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="which JSON file (default: the one with diseases, else the only one)",
     )
+    parser.add_argument(
+        "--levels",
+        nargs="+",
+        choices=LEVELS,
+        metavar="LEVEL",
+        help=f"several parts of the download as one set, of {', '.join(LEVELS)} (default: one JSON file)",
+    )
+    add_official_split(parser, "with --levels, the images of validation_triple.json")
     parser.add_argument("--boxes", action="store_true", help="draw boxes instead of outlines")
     parser.add_argument(
         "--annotation-size",
@@ -45,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
+Names = dict[str, Callable[[dict[str, Any]], str | None]]  # layer -> the structure of an annotation, None = of no category
+
+
 @dataclass
 class Picture:
     """One image of the JSON and its annotations."""
@@ -54,6 +78,17 @@ class Picture:
     marks: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass
+class Part:
+    """One JSON file: its level, the layers that it fills, its images."""
+
+    level: str
+    where: Path
+    names: Names
+    diseases: dict[int, str]
+    pictures: list[Picture]
+
+
 def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifest:
     """Read the JSON, draw a tooth layer and (where diseases are given) an abnormality layer.
 
@@ -61,13 +96,20 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         InputErrors: all faults at once: missing images, unknown categories, outlines beyond the picture.
     """
     root = Path(root)
+    _check_flags(args)
+    if args.levels:
+        return _read_levels(root, Path(out), args)
     where = Path(args.annotations) if args.annotations else _find_json(root)
     data = _load(where)
-    diseases = {c["id"]: c["name"].strip().lower().replace(" ", "_") for c in data.get("categories_3") or []}
-    teeth = _teeth(data, where)
-    pictures = _pictures(data, root, where)
-    layers = {"tooth": TEETH} | ({"abnormality": tuple(diseases.values())} if diseases else {})
-    info = describe(args, root, classes=tuple(diseases.values()), layers=layers, licence="CC BY-NC-SA 4.0")
+    with _as_published(where):
+        diseases, teeth = _diseases(data), _teeth(data, where)
+        pictures = _pictures(data, _images(root), root, where)
+    names: Names = {"tooth": lambda m: teeth.get((m.get("category_id_1"), m.get("category_id_2")))}
+    layers = {"tooth": TEETH}
+    if diseases:
+        names["abnormality"] = lambda m: diseases.get(m.get("category_id_3"))
+        layers["abnormality"] = tuple(diseases.values())
+    info = describe(args, root, classes=tuple(diseases.values()), layers=layers, licence=LICENCE)
     with Draft(Path(out), root, info, len(pictures), str(where)) as draft:
         stems = [p.path.stem for p in pictures]
         if len(set(stems)) < len(stems):  # the same file name in two folders
@@ -77,7 +119,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         def one(row: int) -> None:
             picture = pictures[row]
             shape = draft.add_image(row, [picture.path.relative_to(root).as_posix()])
-            draft.add_masks(row, stems[row], _masks(picture, shape, teeth, diseases, args))
+            with _as_published(picture.path):
+                draft.add_masks(row, stems[row], _masks(picture, shape, layers, names, args))
             present = {diseases[m["category_id_3"]] for m in picture.marks} if diseases else set()
             for name in diseases.values():
                 draft.columns[f"label:{name}"][row] = float(name in present)
@@ -86,10 +129,118 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         return draft.finish(args)
 
 
+def _read_levels(root: Path, out: Path, args: argparse.Namespace) -> Manifest:
+    """Rows of all levels asked for, equal files joined; what a level does not annotate is unknown to its rows."""
+    files = _images(root)
+    parts = _parts(root, files, set(args.levels) - {"unlabelled"})
+    bare = _unlabelled(files, root) if "unlabelled" in args.levels else []
+    rows = _joined(parts, bare)
+    diseases = tuple(dict.fromkeys(name for part in parts for name in part.diseases.values()))
+    structures = {"quadrant": QUADRANTS, "tooth": TEETH, "affected_tooth": TEETH, "abnormality": diseases}
+    layers = {layer: s for layer, s in structures.items() if any(layer in part.names for part in parts)}
+    info = describe(args, root, classes=diseases, layers=layers, licence=LICENCE)
+    with Draft(out, root, info, len(rows), str(root)) as draft:
+        columns, paths = draft.columns, [found[min(found, key=LEVELS.index)][1].path for found in rows]
+        stems = ["_".join(p.relative_to(root).with_suffix("").parts) for p in paths]
+        columns["subject"][:] = stems
+        columns["origin:level"] = np.array([",".join(sorted(found, key=LEVELS.index)) for found in rows], dtype=object)
+        if args.official_split:
+            columns["split"][:] = ["test" if _is_validation(found) else "" for found in rows]
+
+        def one(row: int) -> None:
+            shape, masks = draft.add_image(row, [paths[row].relative_to(root).as_posix()]), {}
+            for part, picture in rows[row].values():
+                if part:
+                    with _as_published(picture.path):
+                        masks |= _masks(picture, shape, layers, part.names, args)
+                    present = {part.diseases.get(m.get("category_id_3")) for m in picture.marks}
+                    for name in part.diseases.values():
+                        columns[f"label:{name}"][row] = float(name in present)
+            draft.add_masks(row, stems[row], masks)
+
+        draft.each(one, line=False)
+        divide(draft, args, [np.array([level in found for found in rows], float) for level in args.levels])
+        manifest = draft.finish(args)
+    told = [f"{level} {sum(level in found for found in rows)}" for level in LEVELS if level in args.levels]
+    used = {picture.path for part in parts for picture in part.pictures} | set(bare)
+    twice = sum(len(part.pictures) for part in parts) + len(bare) - sum(len(found) for found in rows)
+    print(f"  images of each level: {', '.join(told)}; {sum(len(found) > 1 for found in rows)} are of several, {twice} twice in one "
+          f"(equal files: the first counts)\n  {sum(len(f) for f in files.values()) - len(used)} image files belong to no level asked for")
+    return manifest
+
+
+Found = dict[str, tuple["Part | None", Picture]]  # level -> the part that annotates a picture at it; None for unlabelled
+
+
+def _is_validation(found: Found) -> bool:
+    return any(part and part.where.name.startswith(VALIDATION) for part, _ in found.values())
+
+
+def _parts(root: Path, files: Mapping[str, list[Path]], levels: set[str]) -> list[Part]:
+    """The JSON files of the levels asked for, known by their categories."""
+    parts = []
+    for where in _jsons(root):
+        with _as_published(where):
+            data = json.loads(where.read_text())
+            if (level := _level(data)) in levels:
+                parts.append(_part(level, data, files, root, where))
+    if missing := levels - {part.level for part in parts}:
+        raise InputError(str(root), f"no annotations of {', '.join(sorted(missing))}", "the JSON files of a DENTEX download, at any depth",
+                         "unpack training_data.zip there, or leave the level out")
+    return parts
+
+
+def _part(level: str, data: dict[str, Any], files: Mapping[str, list[Path]], root: Path, where: Path) -> Part:
+    pictures, diseases = _pictures(data, files, root, where), _diseases(data) if level == "diagnosis" else {}
+    if level == "quadrant":
+        quadrants = {c["id"]: str(c["name"]) for c in data["categories"]}
+        return Part(level, where, {"quadrant": lambda m: quadrants.get(m.get("category_id"))}, diseases, pictures)
+    teeth = _teeth(data, where)
+    layer = "tooth" if level == "enumeration" else "affected_tooth"
+    names: Names = {layer: lambda m: teeth.get((m.get("category_id_1"), m.get("category_id_2")))}
+    if level == "diagnosis":
+        names["abnormality"] = lambda m: diseases.get(m.get("category_id_3"))
+    return Part(level, where, names, diseases, pictures)
+
+
+def _level(data: Any) -> str:
+    """The level of a file's categories; "" for other JSON, such as the codes of treatment in test_data."""
+    if not (isinstance(data, dict) and data.get("images") and isinstance(data.get("annotations"), list)):
+        return ""
+    if data.get("categories_1") and data.get("categories_2"):
+        return "diagnosis" if data.get("categories_3") else "enumeration"
+    names = {str(c.get("name")) for c in data.get("categories") or []}
+    return "quadrant" if names and names <= set(QUADRANTS) else ""
+
+
+def _unlabelled(files: Mapping[str, list[Path]], root: Path) -> list[Path]:
+    found = sorted(p for paths in files.values() for p in paths
+                   if any(part.lower().startswith("unlabel") for part in p.relative_to(root).parts[:-1]))
+    if not found:
+        raise InputError(str(root), "no image below a folder `unlabelled`", "training_data/unlabelled/xrays", "leave the level out")
+    return found
+
+
+def _joined(parts: list[Part], unlabelled: list[Path]) -> list[Found]:
+    """Pictures by the digest of their files, in order of paths; annotated twice at one level, validation counts, else the first."""
+    rows: dict[str, Found] = {}
+    for part in sorted(parts, key=lambda p: not p.where.name.startswith(VALIDATION)):
+        for picture in part.pictures:
+            rows.setdefault(file_digest(picture.path), {}).setdefault(part.level, (part, picture))
+    for path in unlabelled:
+        rows.setdefault(file_digest(path), {}).setdefault("unlabelled", (None, Picture(path, None)))
+    return sorted(rows.values(), key=lambda found: found[min(found, key=LEVELS.index)][1].path)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if args.levels and args.annotations:
+        raise InputError("--levels, --annotations", "both", "one of them", "drop --annotations: the levels' files are found")
+    if args.official_split and not args.levels:
+        raise InputError("--official-split", "given without --levels", "both", "add --levels diagnosis")
+
+
 def _find_json(root: Path) -> Path:
-    if not root.is_dir():
-        raise InputError(str(root), "no such folder", "the folder of a DENTEX download")
-    found = sorted(p for p in root.rglob("*.json") if not p.name.startswith("."))
+    found = _jsons(root)
     if len(found) > 1:  # the download has a file for quadrants, one for teeth and one with diseases
         diseased = [p for p in found if '"category_id_3"' in p.read_text(errors="replace")]
         found = diseased or found
@@ -97,6 +248,38 @@ def _find_json(root: Path) -> Path:
         names = ", ".join(p.relative_to(root).as_posix() for p in found) or "no JSON file"
         raise InputError(str(root), names, "one JSON file with annotations", "name it with --annotations")
     return found[0]
+
+
+def _jsons(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise InputError(str(root), "no such folder", "the folder of a DENTEX download")
+    return [p for p in sorted(root.rglob("*.json")) if _plain(p, root)]
+
+
+def _plain(path: Path, root: Path) -> bool:
+    """Not in a hidden folder: the download holds copies in .ipynb_checkpoints."""
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _images(root: Path) -> dict[str, list[Path]]:
+    """Image files under root by their names."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg") and _plain(path, root):
+            files.setdefault(path.name, []).append(path)
+    return files
+
+
+@contextmanager
+def _as_published(where: Path) -> Iterator[None]:
+    """What goes wrong because JSON holds other things than the published files is one InputError that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e:
+        found = f"annotations that are not as expected ({type(e).__name__}: {str(e)[:200]})"
+        raise InputError(str(where), found, "those of a DENTEX download", "unpack it again") from e
 
 
 def _load(where: Path) -> dict[str, Any]:
@@ -108,11 +291,15 @@ def _load(where: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(
             str(where),
-            f"a file that is not as expected ({e!r})",
+            f"a file that is not as expected ({type(e).__name__}: {str(e)[:200]})",
             "JSON with images, annotations, categories_1 (quadrants) and categories_2 (teeth)",
             "name the right file with --annotations",
         ) from e
     return data
+
+
+def _diseases(data: dict[str, Any]) -> dict[int, str]:
+    return {c["id"]: c["name"].strip().lower().replace(" ", "_") for c in data.get("categories_3") or []}
 
 
 def _teeth(data: dict[str, Any], where: Path) -> dict[tuple[int, int], str]:
@@ -129,12 +316,8 @@ def _teeth(data: dict[str, Any], where: Path) -> dict[tuple[int, int], str]:
     return teeth
 
 
-def _pictures(data: dict[str, Any], root: Path, where: Path) -> list[Picture]:
+def _pictures(data: dict[str, Any], files: Mapping[str, list[Path]], root: Path, where: Path) -> list[Picture]:
     """Images of the JSON with their files and annotations; a file is looked for by its name, the nearest to the JSON first."""
-    files: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            files.setdefault(path.name, []).append(path)
     faults, pictures = [], {}
     for entry in data["images"]:
         name = Path(entry["file_name"]).name
@@ -158,35 +341,27 @@ def _pictures(data: dict[str, Any], root: Path, where: Path) -> list[Picture]:
 
 
 def _masks(
-    picture: Picture, shape: tuple[int, int], teeth: dict, diseases: dict, args: argparse.Namespace
+    picture: Picture, shape: tuple[int, int], layers: Mapping[str, tuple[str, ...]], names: Names, args: argparse.Namespace
 ) -> dict[str, np.ndarray]:
-    """Layers of one image, drawn from large to small so that a small structure stays on top of a large one."""
+    """The layers in `names` of one image, drawn from large to small so that a small structure stays on top of a large one."""
     height, width = shape
-    layers = {"tooth": Image.new("L", (width, height))} | (
-        {"abnormality": Image.new("L", (width, height))} if diseases else {}
-    )
-    names = list(diseases.values())
+    drawn = {layer: Image.new("L", (width, height)) for layer in names}
     outlines = [(m, _outlines(m, picture.path, args.boxes)) for m in picture.marks]
     scale = _scale(picture, shape, [p for _, parts in outlines for p in parts], args.annotation_size)
     faults = []
     for mark, parts in sorted(outlines, key=lambda o: -sum(np.ptp(p, axis=0).prod() for p in o[1])):
-        tooth = teeth.get((mark.get("category_id_1"), mark.get("category_id_2")))
-        disease = diseases.get(mark.get("category_id_3"))
-        if tooth is None or (diseases and disease is None):
+        called = {layer: name(mark) for layer, name in names.items()}
+        if None in called.values():
             found = {k: v for k, v in mark.items() if k.startswith("category_id")}
-            faults.append(
-                f"{picture.path}: annotation {mark.get('id')}: found {found}, expected ids of categories_1, _2"
-                + ", _3" * bool(diseases)
-            )
+            faults.append(f"{picture.path}: annotation {mark.get('id')}: found {found}, expected ids of the file's categories")
             continue
         for points in parts:
             line = [tuple(p) for p in (points * scale)]
-            ImageDraw.Draw(layers["tooth"]).polygon(line, fill=TEETH.index(tooth) + 1)
-            if diseases:
-                ImageDraw.Draw(layers["abnormality"]).polygon(line, fill=names.index(disease) + 1)
+            for layer, name in called.items():
+                ImageDraw.Draw(drawn[layer]).polygon(line, fill=layers[layer].index(name) + 1)
     if faults:
         raise InputErrors(str(picture.path), faults)
-    return {k: np.array(v) for k, v in layers.items()}
+    return {k: np.array(v) for k, v in drawn.items()}
 
 
 def _outlines(mark: dict[str, Any], path: Path, boxes: bool) -> list[np.ndarray]:
