@@ -9,6 +9,7 @@ openjpeg (JPEG 2000); lossless JPEG (process 14) has none that is both pip-insta
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -224,7 +225,8 @@ def _transfer_syntax(path: Path | str, stream: BinaryIO) -> str:
 
 
 def _quiet() -> None:
-    """Silence pydicom's warnings: they quote what is in the header."""
+    """Silence pydicom's warnings and log: they quote what is in the header."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     quiet = r"pydicom|synthrad\.data\.dicom"
     if not any(getattr(f[3], "pattern", "") == quiet for f in warnings.filters):
         warnings.filterwarnings("ignore", module=quiet)

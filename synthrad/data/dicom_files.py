@@ -10,16 +10,21 @@ import argparse
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synthrad.data.dicom import Facts, check_burned_in, is_dicom, read_dicom, read_header
 from synthrad.data.dicom_greys import WINDOWS
 from synthrad.data.readers.table import age_band
+from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options
 from synthrad.errors import Fault, InputError, InputErrors
 from synthrad.lineage import hash_subjects, project_key
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 ATTRIBUTES = ("sex", "age", "view", "modality")
@@ -190,3 +195,79 @@ def store_picture(draft: Draft, row: int, path: Path, args: argparse.Namespace) 
 def stem(row: int) -> str:
     """Name of a row's files: it says nothing of the patient, while names of DICOM files often do."""
     return f"{row:06d}"
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """The options of readers of a published table that names DICOM files, after those of every reader of DICOM."""
+    parser.add_argument("root", metavar="ROOT", help="folder of the download: tables and DICOM files, any depth")
+    parser.add_argument("out", metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "--skip-missing", action="store_true", help="leave out rows whose picture is not there (a part of the download) instead of refusing them"
+    )
+    add_dicom_options(parser)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Pictures that a table names: their ids in it, lines, files and headers, in the table's order."""
+
+    ids: list[str]
+    lines: list[int]
+    paths: list[Path]
+    facts: list[Facts]
+    notes: list[str]  # what was left out, for the summary
+
+
+def listed_pictures(lines: Mapping[str, int], files: Sequence[Path], args: argparse.Namespace, where: str, column: str) -> Listed:
+    """The files of a table's ids. A name is looked up among the files that are there, so an id can lead nowhere else.
+
+    Args:
+        lines: id, which is a file's name without its ending -> its first line in the table. files: of the download.
+        args: with skip_missing. where, column: the table and its column, for messages.
+
+    Raises:
+        InputErrors: ids without a picture, names that two files have, or what find_pictures refuses.
+    """
+    named: dict[str, Path] = {}
+    faults = []
+    for path in files:
+        name = path.name[: -len(path.suffix)] if path.suffix.lower() in ENDINGS else path.name
+        if name in lines and named.setdefault(name, path) != path:
+            faults.append(f"row {lines[name]}, column {column!r}: found two files of that name, {named[name]} and {path}; remove one")
+    if faults:
+        raise InputErrors(where, faults)
+    there = {i: named[i] for i in lines if i in named}
+    found = find_pictures(list(there.values()), args)
+    facts = dict(zip(found.paths, found.facts, strict=True))
+    missing = [line for i, line in lines.items() if there.get(i) not in facts]
+    if missing and (not args.skip_missing or not facts):
+        raise InputErrors(where, [f"row {n}, column {column!r}: found no DICOM picture of that name, expected one; "
+                                  "unpack all images, or add --skip-missing" for n in missing])
+    ids = [i for i in lines if there.get(i) in facts]
+    notes = [f"  left out: {len(missing)} of {len(lines)} listed pictures, which are not there"] if missing else []
+    return Listed(ids, [lines[i] for i in ids], [there[i] for i in ids], [facts[there[i]] for i in ids], notes)
+
+
+def find_table(files: Sequence[Path], names: Sequence[str], root: Path) -> Path:
+    """The one table of a download that has one of the names (any case).
+
+    Raises:
+        InputError: none, or several.
+    """
+    found = [p for p in files if p.name.lower() in {n.lower() for n in names}]
+    if len(found) != 1:
+        said = ", ".join(str(p.relative_to(root)) for p in found) or "no such table"
+        raise InputError(str(root), said, f"one {' or '.join(names)}", "give the folder that holds it")
+    return found[0]
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A published table with at least these columns, all cells without outer blanks; its index is the line, less 2.
+
+    Raises:
+        InputErrors: columns that are missing.
+    """
+    table = read_table(path)
+    if missing := [c for c in columns if c not in table]:
+        raise InputErrors(str(path), [f"column {c!r}: missing; the table has {', '.join(map(repr, table.columns))}" for c in missing])
+    return table[list(columns)].apply(lambda cells: cells.str.strip())
