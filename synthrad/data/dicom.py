@@ -26,8 +26,9 @@ from synthrad.errors import InputError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-MOST_BYTES = 1 << 30  # of a file: one picture of the most pixels at 16 bit is a third of it
-MOST_RATIO, SMALL = 1000, 1 << 26  # a picture over 64 MiB that is packed tighter than 1000 to 1 is a bomb
+MOST_PIXELS = 50_000_000  # of a picture, as for PNG and JPEG: a digitised film mammogram has 35 million
+MOST_BYTES = 1 << 28  # of a file: a picture of the most pixels has 150 million in colour, 100 million in grey
+MOST_RATIO, SMALL = 1000, 1 << 24  # a picture over 16 MiB that is packed tighter than 1000 to 1 is a bomb
 BURNED_IN = ("no", "unstated", "yes")  # what a file says of text in its pixels; `yes` is also all that is not NO
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
@@ -120,7 +121,7 @@ def read_dicom(path: Path | str, window: str = "none", burned_in: str = "no") ->
             it holds, truncated, or that may have text in its pixels.
     """
     where = str(path)
-    with _opened(path) as stream:
+    with _opened(path, MOST_BYTES) as stream:
         header = _parsed(path, stream, pixels=True)
     facts = _facts(header, window, where)
     if facts.kind != "image":
@@ -168,8 +169,8 @@ class _Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def _opened(path: Path | str) -> BinaryIO:
-    """The file, of a size that can be read.
+def _opened(path: Path | str, most: int | None = None) -> BinaryIO:
+    """The file, of at most so many bytes.
 
     Raises:
         InputError: no file, or too large.
@@ -179,8 +180,8 @@ def _opened(path: Path | str) -> BinaryIO:
         if not path.is_file():
             raise InputError(str(path), "no such file", "a DICOM file")
         size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise InputError(str(path), f"a file of {size:,} bytes", f"at most {MOST_BYTES:,}", "split it into single frames")
+        if most is not None and size > most:
+            raise InputError(str(path), f"a file of {size:,} bytes", f"at most {most:,}", "split it into single frames")
         return _Bounded(io.FileIO(path), size)
     except (OSError, ValueError) as e:
         if isinstance(e, InputError):
@@ -204,7 +205,7 @@ def _parsed(path: Path | str, stream: BinaryIO, pixels: bool) -> Dataset:
     try:
         return dcmread(stream, stop_before_pixels=not pixels, specific_tags=[*_WANTED, *["PixelData"] * pixels])
     except Exception as e:  # pydicom raises what the bytes lead it to; its words may quote them
-        raise InputError(str(path), f"a header that cannot be read ({type(e).__name__})", "a DICOM file", _AGAIN) from None
+        raise InputError(str(path), f"a file that cannot be taken apart ({type(e).__name__})", "a DICOM file", _AGAIN) from None
 
 
 def _transfer_syntax(path: Path | str, stream: BinaryIO) -> str:
@@ -303,9 +304,8 @@ def _check_kind(header: Dataset, window: str, where: str) -> GreyTable:
     rows, columns, frames = (int(number(header, k, where) or 0) for k in ("Rows", "Columns", "NumberOfFrames"))
     if rows < 1 or columns < 1:
         raise InputError(where, f"Rows {rows} x Columns {columns}", "a picture of at least 1 x 1", _AGAIN)
-    most = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 62)  # as for PNG and JPEG
-    if rows * columns > most:
-        raise InputError(where, f"a picture of {rows * columns:,} pixels", f"at most {most:,}", "shrink it, or cut out what the task needs")
+    if rows * columns > MOST_PIXELS:
+        raise InputError(where, f"a picture of {rows * columns:,} pixels", f"at most {MOST_PIXELS:,}", "shrink it, or cut out what the task needs")
     if frames > 1:
         raise InputError(where, f"{frames} frames", "a single frame", "write each frame that the task needs as a file of its own")
     allocated, stored, high = (int(number(header, k, where) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))

@@ -49,6 +49,14 @@ class GreyTable:
         Raises:
             InputError: levels beyond 16 bit, or levels that rounding would merge.
         """
+        if self.low < 0 or self.high > 65535 or self.merging:
+            self._check(codes, where)
+        kind = np.uint8 if self.low >= 0 and self.high <= 255 else np.uint16
+        if np.array_equal(self.levels, np.arange(len(self.levels))):
+            return codes.astype(kind, copy=False)
+        return np.clip(self.levels, 0, 65535).astype(kind)[codes]
+
+    def _check(self, codes: np.ndarray, where: str) -> None:
         used = np.zeros(len(self.levels), dtype=bool)
         used[codes] = True
         levels = self.levels[used]
@@ -58,8 +66,6 @@ class GreyTable:
         if self.merging and len(np.unique(levels)) < len(levels):
             raise InputError(where, "a rescale slope that makes one whole number of several stored values",
                              "values that whole numbers can hold", "take the display window: --window window")
-        small = self.low >= 0 and self.high <= 255
-        return np.clip(self.levels, 0, 65535).astype(np.uint8 if small else np.uint16)[codes]
 
 
 def grey_table(header: Dataset, window: str, where: str) -> GreyTable:
