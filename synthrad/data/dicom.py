@@ -307,7 +307,7 @@ def _check_kind(header: Dataset, window: str, where: str) -> GreyTable:
     if rows * columns > MOST_PIXELS:
         raise InputError(where, f"a picture of {rows * columns:,} pixels", f"at most {MOST_PIXELS:,}", "shrink it, or cut out what the task needs")
     if frames > 1:
-        raise InputError(where, f"{frames} frames", "a single frame", "write each frame that the task needs as a file of its own")
+        raise InputError(where, "several frames", "a single one", "write each frame that the task needs as a file of its own")
     allocated, stored, high = (int(number(header, k, where) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
     if allocated not in (8, 16) or not 1 <= stored <= allocated or high != stored - 1:
         raise InputError(where, f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}",
@@ -342,7 +342,7 @@ def _check_size(header: Dataset, data: bytes, where: str) -> int:
     rows, columns, samples = (int(number(header, k, where) or 0) for k in ("Rows", "Columns", "SamplesPerPixel"))
     depth = int(number(header, "BitsAllocated", where) or 0) // 8
     size = rows * columns * samples * depth
-    syntax = str(header.file_meta.TransferSyntaxUID)
+    syntax = _text(header.file_meta, "TransferSyntaxUID")
     if syntax in UNCOMPRESSED:
         if _text(header, "PhotometricInterpretation").upper() == "YBR_FULL_422":
             size = size * 2 // 3
@@ -400,7 +400,7 @@ def _decoded(header: Dataset, data: bytes, where: str) -> np.ndarray:
     from openjpeg import decode
     from pydicom.pixels import pixel_array
 
-    family, plugin = CODECS.get(str(header.file_meta.TransferSyntaxUID), ("", ""))
+    family, plugin = CODECS.get(_text(header.file_meta, "TransferSyntaxUID"), ("", ""))
     try:
         if family != "JPEG 2000":
             return pixel_array(header, index=0, decoding_plugin=plugin)

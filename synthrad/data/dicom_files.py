@@ -117,23 +117,30 @@ def find_pictures(files: Sequence[Path], args: argparse.Namespace) -> Pictures:
 
     paths, facts, skipped, faults = [], [], Counter(), []
     for path in progress(files, desc="reading headers", unit="file"):
-        try:
-            if path.suffix.lower() not in ENDINGS and not is_dicom(path):
-                skipped["not DICOM"] += 1
-                continue
-            found = read_header(path, args.window)
-            if found.kind != "image":
-                skipped[found.kind] += 1
-                continue
-            check_burned_in(found, accepted(args), str(path))
-        except InputError as e:
-            faults.append(Fault.of("", e, numbered=True))
-            continue
-        paths.append(path)
-        facts.append(found)
+        found = _sorted_out(path, args)
+        if isinstance(found, Fault):
+            faults.append(found)
+        elif found.kind != "image":
+            skipped[found.kind] += 1
+        else:
+            paths.append(path)
+            facts.append(found)
     if faults:
         raise InputErrors("DICOM headers", faults)
     return Pictures(paths, facts, skipped)
+
+
+def _sorted_out(path: Path, args: argparse.Namespace) -> Facts | Fault:
+    """The facts of a file, of kind "not DICOM" where it does not claim to be, or why it is refused."""
+    try:
+        if path.suffix.lower() not in ENDINGS and not is_dicom(path):
+            return Facts("not DICOM")
+        facts = read_header(path, args.window)
+        if facts.kind == "image":
+            check_burned_in(facts, accepted(args), str(path))
+        return facts
+    except InputError as e:
+        return Fault.of("", e, numbered=True)
 
 
 def accepted(args: argparse.Namespace) -> str:

@@ -27,15 +27,15 @@ class GreyTable:
 
     Args:
         levels: [2 ** BitsStored] float64, the grey level of each code, rounded; it may lie beyond 16 bit.
-        low, high: the lowest and the highest of them.
-        shifted: whether SHIFT was added. merging: whether rounding made one level of several stored values.
+        low, high: the lowest and the highest of them within 16 bit.
+        shifted: whether SHIFT was added. doubtful: some level is beyond 16 bit, or rounding may have made one of two.
     """
 
     levels: np.ndarray
     low: int
     high: int
     shifted: bool = False
-    merging: bool = False
+    doubtful: bool = False
 
     def apply(self, codes: np.ndarray, where: str) -> np.ndarray:
         """Grey levels of pixels.
@@ -49,9 +49,9 @@ class GreyTable:
         Raises:
             InputError: levels beyond 16 bit, or levels that rounding would merge.
         """
-        if self.low < 0 or self.high > 65535 or self.merging:
+        if self.doubtful:
             self._check(codes, where)
-        kind = np.uint8 if self.low >= 0 and self.high <= 255 else np.uint16
+        kind = np.uint8 if self.high <= 255 else np.uint16
         if np.array_equal(self.levels, np.arange(len(self.levels))):
             return codes.astype(kind, copy=False)
         return np.clip(self.levels, 0, 65535).astype(kind)[codes]
@@ -63,7 +63,7 @@ class GreyTable:
         if levels.min() < 0 or levels.max() > 65535:
             raise InputError(where, "grey levels beyond 16 bit after the rescale slope and intercept", "0 to 65535",
                              "take the display window: --window window")
-        if self.merging and len(np.unique(levels)) < len(levels):
+        if len(np.unique(levels)) < len(levels):
             raise InputError(where, "a rescale slope that makes one whole number of several stored values",
                              "values that whole numbers can hold", "take the display window: --window window")
 
@@ -88,11 +88,13 @@ def grey_table(header: Dataset, window: str, where: str) -> GreyTable:
         shares = _voi(header, values, where)
         return GreyTable(np.rint(255 * (1 - shares if inverted else shares)), 0, 255)
     levels = np.floor(values + 0.5)
-    low, high = int(levels.min()), int(levels.max())
+    low, high = levels.min(), levels.max()
     shift = SHIFT if low < 0 else 0
     if inverted:
         levels = low + high - levels
-    return GreyTable(levels + shift, low + shift, high + shift, low < 0, not exact)
+    doubtful = not exact or low + shift < 0 or high + shift > 65535
+    low, high = (int(np.clip(v + shift, 0, 65535)) for v in (low, high))
+    return GreyTable(levels + shift, low, high, shift > 0, doubtful)
 
 
 def is_inverted(header: Dataset) -> bool:
@@ -145,7 +147,7 @@ def _voi(header: Dataset, values: np.ndarray, where: str) -> np.ndarray:
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise InputError(where, "a VOILUTFunction that the standard does not have", "LINEAR, LINEAR_EXACT or SIGMOID", "take --window none")
     if width < (1 if function == "LINEAR" else 1e-6):
-        raise InputError(where, f"a WindowWidth of {width:g}", "1 or more", "take the values as they are: --window none")
+        raise InputError(where, "a WindowWidth that is too small", "1 or more", "take the values as they are: --window none")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -500, 500)))
     if function == "LINEAR":

@@ -218,7 +218,7 @@ def test_other_transfer_syntaxes(tmp_path):
 
 
 def test_frames_and_depths(tmp_path):
-    refused(write(tmp_path / "a", square(), bits=12, NumberOfFrames=2), "2 frames")
+    refused(write(tmp_path / "a", square(), bits=12, NumberOfFrames=2), "several frames")
     read_dicom(write(tmp_path / "b", square(), bits=12, NumberOfFrames=1))
     refused(write(tmp_path / "c", square(), bits=12, HighBit=15), "HighBit 15")
     refused(write(tmp_path / "d", square(), bits=12, BitsStored=17), "BitsStored 17")

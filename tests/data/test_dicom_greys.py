@@ -14,7 +14,7 @@ def table(window="none", bits=8, kind=np.uint8, **tags):
 
 def test_rescale():
     made = table(RescaleSlope=2, RescaleIntercept=3)
-    assert made.levels[[0, 1, 255]].tolist() == [3, 5, 513] and (made.low, made.high, made.merging) == (3, 513, False)
+    assert made.levels[[0, 1, 255]].tolist() == [3, 5, 513] and (made.low, made.high, made.doubtful) == (3, 513, False)
     assert made.apply(np.array([[0, 255]], np.uint8), "file").tolist() == [[3, 513]]
     assert table().apply(np.array([[7]], np.uint8), "file").dtype == np.uint8
 
@@ -23,6 +23,10 @@ def test_negative_slope_and_sign():
     assert table(kind=np.int8).levels[[0, 127, 128, 255]].tolist() == [32768, 32895, 32640, 32767]
     made = table(RescaleSlope=-1, RescaleIntercept=255)
     assert made.levels[[0, 255]].tolist() == [255, 0]
+    made = table(RescaleSlope=300, RescaleIntercept=-40000)
+    with pytest.raises(InputError, match="beyond 16 bit"):
+        made.apply(np.array([[0]], np.uint8), "file")
+    assert made.apply(np.array([[200]], np.uint8), "file").tolist() == [[20000 + 32768]]
 
 
 def test_a_slope_that_merges_levels_is_refused():
@@ -34,6 +38,7 @@ def test_a_slope_that_merges_levels_is_refused():
 
 def test_levels_beyond_16_bit_are_refused():
     made = table(RescaleSlope=1000, RescaleIntercept=0)
+    assert (made.low, made.high) == (0, 65535)  # what is printed has five digits, whatever the header holds
     assert made.apply(np.array([[60]], np.uint8), "file").tolist() == [[60000]]
     with pytest.raises(InputError, match="beyond 16 bit"):
         made.apply(np.array([[66]], np.uint8), "file")
@@ -87,7 +92,7 @@ def test_lookup_tables():
     [
         ({}, "neither a window nor a VOI LUT"),
         ({"WindowCenter": 1}, "neither a window"),
-        ({"WindowCenter": 1, "WindowWidth": 0}, "WindowWidth of 0"),
+        ({"WindowCenter": 1, "WindowWidth": 0}, "WindowWidth that is too small"),
         ({"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "VOILUTFunction"),
     ],
 )
