@@ -205,7 +205,7 @@ def _parsed(path: Path | str, stream: BinaryIO, pixels: bool) -> Dataset:
     try:
         return dcmread(stream, stop_before_pixels=not pixels, specific_tags=[*_WANTED, *["PixelData"] * pixels])
     except Exception as e:  # pydicom raises what the bytes lead it to; its words may quote them
-        raise InputError(str(path), f"a file that cannot be taken apart ({type(e).__name__})", "a DICOM file", _AGAIN) from None
+        raise InputError(str(path), f"a file that is broken or cut off ({type(e).__name__})", "a whole DICOM file", _AGAIN) from None
 
 
 def _transfer_syntax(path: Path | str, stream: BinaryIO) -> str:

@@ -164,7 +164,7 @@ def _nih_names(where: Path, ids: Sequence[str]) -> list[str]:
         found = [names[i] for i in ids]
         if not all(isinstance(n, str) and n.split("_")[0].isdigit() for n in found):
             raise ValueError("img_id")
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         found = "no entry for some image" if isinstance(e, KeyError) else f"a file that is not as expected ({type(e).__name__})"
         raise InputError(str(where), found, "JSON entries with subset_img_id and img_id for every image",
                          "get pneumonia-challenge-dataset-mappings_2018.json from RSNA's page of the challenge") from None
