@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthrad.data.inside import inside
 from synthrad.data.pixel_values import declared_layers
+from synthrad.data.subject_names import subject_names
 from synthrad.data.volume_slices import (
     PLANES,
     SCALINGS,
@@ -129,15 +130,14 @@ def find_cases(root: Path, channels: Mapping[str, str], mask: str | None, subjec
         there = ", ".join(p.relative_to(root).as_posix() for p in files[:5]) or "no .nii or .nii.gz file"
         raise InputError(str(root), f"no file that fits {' or '.join(channels.values())} ({there}{' ...' if len(files) > 5 else ''})",
                          "volumes of that name", "correct --channels; put patterns in quotes, or the shell replaces them")
-    subject_of = _subjects(subject_pattern)
+    names = [_name(key) for key in keys]
+    subjects = subject_names(names, subject_pattern, str(root)) if subject_pattern else names
     faults, cases = [], []
-    for key in keys:
-        name = _name(key)
+    for key, name, subject in zip(keys, names, subjects, strict=True):
         of_case = {c: paths.get(key, []) for c, paths in found.items()} | ({"mask": masks[key]} if key in masks else {})
         faults += [f"{name}: no file for channel {c} ({channels[c]})" for c, p in of_case.items() if not p]
         faults += [f"{name}: {len(p)} files for {c}: {', '.join(map(str, p))}; write patterns with their folders" for c, p in of_case.items() if len(p) > 1]
         try:
-            subject = subject_of(name)
             paths = {c: inside(root, p[0].relative_to(root)) for c, p in of_case.items() if p}
         except InputError as e:
             faults.append(str(e))
@@ -162,26 +162,6 @@ def _matches(root: Path, files: Sequence[Path], pattern: str) -> dict[tuple[str,
 
 def _name(key: tuple[str, ...]) -> str:
     return "_".join(dict.fromkeys(part for part in key if part)) or "case"
-
-
-def _subjects(pattern: str | None) -> Callable[[str], str]:
-    """A function from a case's name to its subject."""
-    if pattern is None:
-        return lambda name: name
-    try:
-        compiled = re.compile(pattern)
-        if compiled.groups < 1:
-            raise re.error("no group")
-    except re.error as e:
-        raise InputError("--subject-pattern", f"{pattern!r} ({e})", "a regular expression with a group", "e.g. '(sub-\\d+)'") from e
-
-    def subject(name: str) -> str:
-        match = compiled.search(name)
-        if not match or not match[1]:
-            raise InputError(name, f"a name that {pattern!r} does not fit", "one with a subject in it", "correct --subject-pattern")
-        return match[1]
-
-    return subject
 
 
 def _hashed(case: Case, dataset: str) -> Case:
