@@ -5,6 +5,7 @@ pycocotools allocates and writes what coordinates and counts ask for, so all of 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from synthrad.errors import InputError
 
 SLACK = 2.0  # pixels that an outline may pass the edge by rounding
+LONGEST = 2_000_000  # pixels along an outline; pycocotools holds 40 bytes for each
 _DIGITS = 13  # characters of five bits that a 64-bit count can have
 
 
@@ -63,7 +65,7 @@ def _numbers(values: Any, where: str) -> np.ndarray:
         if numbers.ndim != 1 or not np.isfinite(numbers).all():
             raise ValueError
     except (TypeError, ValueError, OverflowError) as e:
-        raise InputError(where, f"{str(values)[:60]}", "a list of finite numbers", "export the annotations again") from e
+        raise InputError(where, reprlib.repr(values), "a list of finite numbers", "export the annotations again") from e
     return numbers
 
 
@@ -77,7 +79,7 @@ def _outline(part: Any, where: str) -> np.ndarray:
 def _box(values: Any, where: str) -> np.ndarray:
     box = _numbers(values if values is not None else [], where)
     if len(box) != 4 or (box[2:] < 0).any():
-        raise InputError(where, f"the bbox {values}", "x, y, width, height", "leave --boxes out, or export the annotations again")
+        raise InputError(where, f"the bbox {reprlib.repr(values)}", "x, y, width, height", "leave --boxes out, or export the annotations again")
     x, y, w, h = box
     return np.array([x, y, x + w, y, x + w, y + h, x, y + h])
 
@@ -92,14 +94,17 @@ def _outlined(parts: list[np.ndarray], shape: tuple[int, int], where: str) -> Re
         if x.min() < -SLACK or y.min() < -SLACK or x.max() > width + SLACK or y.max() > height + SLACK:
             raise InputError(where, f"an outline from x, y = {x.min():g}, {y.min():g} to {x.max():g}, {y.max():g}", f"one inside {width} x {height}",
                              "if the image was shrunk after it was annotated, give --annotation-size W H")
+        length = np.maximum(np.abs(np.diff(x, append=x[0])), np.abs(np.diff(y, append=y[0]))).sum()
+        if length > LONGEST:
+            raise InputError(where, f"an outline that is {length:,.0f} pixels long", f"at most {LONGEST:,}", "export the region as run lengths")
     clipped = [np.clip(p, 0, np.tile([width, height], len(p) // 2)).tolist() for p in parts]
     packed = coco.merge(coco.frPyObjects(clipped, height, width))
     return Region(_unpacked(packed["counts"].decode(), where), shape)
 
 
 def _run_lengths(found: Mapping[str, Any], shape: tuple[int, int], where: str) -> Region:
-    if list(found.get("size") or []) != list(shape):
-        raise InputError(where, f"run lengths of the size {found.get('size')}", f"[height, width] = {list(shape)}, of the annotated picture",
+    if found.get("size") != list(shape):
+        raise InputError(where, f"run lengths of the size {reprlib.repr(found.get('size'))}", f"[height, width] = {list(shape)}, of the annotated picture",
                          "if the image was shrunk after it was annotated, give --annotation-size W H")
     given = found.get("counts")
     if isinstance(given, str):

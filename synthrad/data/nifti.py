@@ -94,6 +94,8 @@ def read_volume(path: Path | str, orientation: str = "LPS", largest: int = LARGE
     if orientation not in ORIENTATIONS:
         raise InputError("orientation", repr(orientation), f"one of {', '.join(ORIENTATIONS)}")
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(str(path), "no regular file", "a NIfTI volume", _REPAIR)  # a pipe has no end
     try:
         with open(path, "rb") as raw:
             size, packed = os.fstat(raw.fileno()).st_size, raw.read(2) == b"\x1f\x8b"

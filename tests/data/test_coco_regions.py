@@ -51,7 +51,7 @@ HOSTILE = {
     "none": None, "empty": [], "flat": [1, 2, 3, 4, 5, 6], "two points": [[1, 1, 5, 5]], "box for pycocotools": [[1, 1, 5, 5.0]], "odd": [[1, 1, 5, 5, 2, 2, 3]],
     "far": [[0, 0, 1e12, 0, 0, 1e12]], "farther": [[0, 0, 1e308, 0, 0, -1e308]], "NaN": [[0, 0, float("nan"), 3, 4, 5]], "text": [["0", "0", "5", "5", "2", "2"]],
     "nested": [[[0, 0], [1, 1], [2, 2]]], "truth": [[True, 0, 5, 5, 2, 2]], "number": 7, "word": "0;31",
-    "other size": {"size": [31, 23], "counts": [PIXELS]}, "no size": {"counts": [PIXELS]}, "huge size": {"size": [2**31, 2**31], "counts": [4]},
+    "other size": {"size": [31, 23], "counts": [PIXELS]}, "no size": {"counts": [PIXELS]}, "number as size": {"size": 5, "counts": [PIXELS]}, "zigzag": [[0, 0, 30, 22] * 50_000], "huge size": {"size": [2**31, 2**31], "counts": [4]},
     "no counts": {"size": list(SHAPE)}, "sum too large": {"size": list(SHAPE), "counts": [0, PIXELS + 1]}, "sum too small": {"size": list(SHAPE), "counts": [5]},
     "below 0": {"size": list(SHAPE), "counts": [-5, PIXELS + 5]}, "fraction": {"size": list(SHAPE), "counts": [0.5, PIXELS - 0.5]},
     "huge": {"size": list(SHAPE), "counts": [2**63]}, "huger": {"size": list(SHAPE), "counts": [10**400]}, "letters": {"size": list(SHAPE), "counts": "é~~"},

@@ -1,6 +1,7 @@
 """Volumes: what is read equals what nibabel reads, turned; every broken or hostile file is one message, before memory is spent."""
 
 import gzip
+import os
 import struct
 import tracemalloc
 
@@ -189,6 +190,10 @@ def test_other_files(tmp_path):
         (tmp_path / "a.nii").write_bytes(content)
         with pytest.raises(InputError, match="a.nii"):
             read_volume(tmp_path / "a.nii")
+    os.mkfifo(tmp_path / "pipe.nii")
+    for path in (tmp_path, tmp_path / "pipe.nii"):
+        with pytest.raises(InputError, match="no regular file"):
+            read_volume(path)
     with pytest.raises(InputError, match="no such file"):
         read_volume(tmp_path / "none.nii")
     with pytest.raises(InputError, match="orientation"):

@@ -99,6 +99,8 @@ def _find_json(root: Path) -> Path:
 
 def _load(where: Path) -> dict[str, Any]:
     expected = "JSON with lists of images, annotations and categories"
+    if not where.is_file():
+        raise InputError(str(where), "no such file", expected, "name the right file with --annotations")
     try:
         data = json.loads(where.read_text(encoding="utf-8-sig"))
         wrong = [k for k in ("images", "annotations", "categories") if not isinstance(data[k], list) or not all(isinstance(v, dict) for v in data[k])]
