@@ -54,6 +54,22 @@ def parse_values(spec: str) -> tuple[str, dict[int, str]]:
     return layer, values
 
 
+def declared_layers(specs: Sequence[str]) -> list[Layer]:
+    """The layers of `--mask-classes`, all of one mask: `tumour:1=core,2=oedema`, perhaps several.
+
+    Raises:
+        InputError: a spec of another form, a layer twice, or more than 254 structures.
+    """
+    layers: list[Layer] = []
+    for name, values in map(parse_values, specs):
+        structures = tuple(dict.fromkeys(values.values()))
+        if name in [layer.name for layer in layers] or len(structures) > 254:
+            found = f"{name}: {len(structures)} structures" if len(structures) > 254 else f"layer {name} twice"
+            raise InputError("--mask-classes", found, "each layer once, with at most 254 structures", "join the values with a comma")
+        layers.append(Layer(name, "", structures, lookup_table(values, structures)))
+    return layers
+
+
 def lookup_table(values: Mapping[int, str], structures: Sequence[str]) -> np.ndarray:
     """[65536] int32: the structure number (from 1) of each pixel value, 0 for 0, -1 where none is declared."""
     table = np.full(65536, -1, np.int32)
