@@ -7,7 +7,7 @@ import pytest
 
 from synthrad.data.images import read_image
 from synthrad.data.phantom_files import PhantomFolder
-from synthrad.data.writing import Draft, check_splits, open_draft
+from synthrad.data.writing import Draft, check_splits, draft_folder
 from synthrad.errors import InputError
 from synthrad.records import DatasetInfo, Manifest
 
@@ -44,12 +44,15 @@ def test_a_failure_leaves_the_older_set(tmp_path):
 
 def test_only_folders_of_ours_are_taken(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="a file"):
-        open_draft(tmp_path / "file")
-    with pytest.raises(InputError, match="other files"):
-        open_draft(tmp_path)
+    with pytest.raises(InputError, match="a file"), draft_folder(tmp_path / "file"):
+        pass
+    with pytest.raises(InputError, match="other files"), draft_folder(tmp_path):
+        pass
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    assert open_draft(tmp_path / "new") != open_draft(tmp_path / "new")  # ours from the first call on
+    for _ in range(2):  # ours from the first call on
+        with draft_folder(tmp_path / "new") as folder:
+            assert folder.is_dir()
+        assert not folder.exists()
 
 
 def test_names_of_splits():

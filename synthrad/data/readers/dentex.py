@@ -68,7 +68,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     pictures = _pictures(data, root, where)
     layers = {"tooth": TEETH} | ({"abnormality": tuple(diseases.values())} if diseases else {})
     info = describe(args, root, classes=tuple(diseases.values()), layers=layers, licence="CC BY-NC-SA 4.0")
-    with Draft(Path(out), root, info, len(pictures), str(where)) as draft:
+    with Draft(Path(out), root, info, len(pictures), str(where), args=args) as draft:
         stems = [p.path.stem for p in pictures]
         if len(set(stems)) < len(stems):  # the same file name in two folders
             stems = ["_".join(p.path.relative_to(root).with_suffix("").parts) for p in pictures]
