@@ -38,6 +38,7 @@ class Journal:
                 except (ValueError, KeyError, TypeError):
                     continue
         self._file = open(self.path, "ab")
+        self.path.chmod(0o600)  # it holds names of source files, in which a patient may be named
         if self._file.tell():
             self._file.write(b"\n")  # ends a line that a kill cut off
 

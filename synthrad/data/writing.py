@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,9 @@ class Draft:
         if self._faults:
             raise InputErrors(self.where, [text for _, text in sorted(self._faults, key=lambda f: f[0])])
 
-    def each(self, work: Callable[[int], Any], title: str = "reading images", line: bool = True) -> list[Any]:
+    def each(
+        self, work: Callable[[int], Any], title: str = "reading images", line: bool = True, together: Sequence[Any] | None = None
+    ) -> list[Any]:
         """Call work(row) for all rows, on all cores, with a progress bar; its InputErrors become faults of their rows.
 
         Args:
@@ -155,6 +158,7 @@ class Draft:
                 the draft. Whatever else it changes is lost; what it returns (plain JSON values) comes back.
             title: of the bar.
             line: faults start with the row's line in the file (not for formats without lines).
+            together: a value a row; neighbours of one value (slices of one volume) are done by one process, one after the other.
 
         Returns:
             What work returned, by row.
@@ -164,36 +168,43 @@ class Draft:
         self._passes += 1
         total = len(self._top)
         results: list[Any] = [None] * total
-        attempt = lambda row: self._attempt(row, work, line)  # noqa: E731
+        groups = [list(g) for _, g in groupby(range(total), key=together.__getitem__ if together is not None else None)]
+        attempt = lambda k: self._attempt(groups[k], work, line)  # noqa: E731
         with progress(desc=title, total=total, unit="image") as bar:
-            for found in shared_out(attempt, range(total), self._workers):
-                self._take(found)
-                results[found["row"]] = found["result"]
-                if not found["faults"]:  # what is repaired is read again
-                    self._journal.add(found)
-                bar.update()
+            for group in shared_out(attempt, range(len(groups)), self._workers):
+                for found in group:
+                    self._take(found)
+                    results[found["row"]] = found["result"]
+                    if not found["faults"]:  # what is repaired is read again
+                        self._journal.add(found)
+                bar.update(len(group))
         return results
 
-    def _attempt(self, row: int, work: Callable[[int], Any], line: bool) -> dict[str, Any]:
+    def _attempt(self, rows: Sequence[int], work: Callable[[int], Any], line: bool) -> list[dict[str, Any]]:
         """What work(row) changed, as plain values; as a killed run left it where that still holds."""
-        before = self._values(row)
-        given = zlib.crc32(repr(before).encode())
-        kept = self._journal.kept.get(f"{self._passes}/{row}")
-        if kept and kept["given"] == given and self._stands(kept):
-            return kept
+        found = []
+        with noting_files() as names:  # of all rows up to each: the first of a volume opens it for the others, too
+            for row in rows:
+                before = self._values(row)
+                given = zlib.crc32(repr(before).encode())
+                kept = self._journal.kept.get(f"{self._passes}/{row}")
+                if kept is None or kept["given"] != given or not self._stands(kept):
+                    kept = self._worked(row, work, line, before) | {"given": given, "read": states(names, but=self.folder)}
+                found.append(kept)
+        return found
+
+    def _worked(self, row: int, work: Callable[[int], Any], line: bool, before: dict[str, Any]) -> dict[str, Any]:
         earlier, self._faults, self._wrote, result = self._faults, [], {}, None
-        with noting_files() as names:
-            try:
-                result = work(row)
-            except InputErrors as e:
-                self._faults += [(row, Fault.of(self._place(row) * line, f, numbered=True)) for f in e.faults]
-            except InputError as e:
-                self._faults.append((row, Fault.of(self._place(row) * line, e, numbered=True)))
+        try:
+            result = work(row)
+        except InputErrors as e:
+            self._faults += [(row, Fault.of(self._place(row) * line, f, numbered=True)) for f in e.faults]
+        except InputError as e:
+            self._faults.append((row, Fault.of(self._place(row) * line, e, numbered=True)))
         faults, self._faults = [(r, str(f), getattr(f, "kind", None)) for r, f in self._faults], earlier
         columns = {c: v for c, v in self._values(row).items() if v != before[c] and not (v != v and before[c] != before[c])}
-        return {"id": f"{self._passes}/{row}", "row": row, "given": given, "columns": columns, "top": int(self._top[row]),
-                "deep": bool(self._deep[row]), "faults": faults, "result": result, "wrote": self._wrote,
-                "read": states(names, but=self.folder)}
+        return {"id": f"{self._passes}/{row}", "row": row, "columns": columns, "top": int(self._top[row]),
+                "deep": bool(self._deep[row]), "faults": faults, "result": result, "wrote": self._wrote}
 
     def _values(self, row: int) -> dict[str, Any]:
         values = {name: column[row] for name, column in self.columns.items()}
