@@ -1,3 +1,5 @@
+import ast
+import inspect
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
+from synthrad.data.writing import Draft
 from synthrad.prepare import READERS, parser, readers
 
 
@@ -31,6 +34,15 @@ def test_readers_are_the_files_of_the_folder():
         assert (
             isinstance(module.DESCRIPTION, str) and callable(module.read) and callable(module.add_arguments)
         )
+
+
+@pytest.mark.parametrize("name", sorted(readers()))
+def test_a_killed_run_of_every_reader_is_known_by_its_options(name):
+    parameters = list(inspect.signature(Draft).parameters)
+    for call in ast.walk(ast.parse(inspect.getsource(readers()[name]))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Draft":
+            given = [*parameters[: len(call.args)], *(k.arg for k in call.keywords)]
+            assert "args" in given, f"{name}: Draft(..., args=args), else a killed run starts again and --workers does nothing"
 
 
 def test_help_lists_readers_fast_and_without_torch():
@@ -97,7 +109,7 @@ def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("synthrad.records.Manifest.write", stop)
         assert main(words) == 1
-    assert "interrupted; the same command starts again" in capsys.readouterr().err
+    assert "interrupted; the same command resumes" in capsys.readouterr().err
     assert not (tmp_path / "out" / "dataset.yaml").exists()
     assert main(words) == 0
     assert (tmp_path / "out" / "dataset.yaml").exists()

@@ -11,12 +11,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthrad.data.dicom import Facts, check_burned_in, is_dicom, read_dicom, read_header
 from synthrad.data.dicom_greys import WINDOWS
+from synthrad.data.processes import cores, shared_out
 from synthrad.data.readers.table import age_band
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options
@@ -115,19 +116,23 @@ def find_pictures(files: Sequence[Path], args: argparse.Namespace) -> Pictures:
     """
     from synthrad.progress import progress
 
-    paths, facts, skipped, faults = [], [], Counter(), []
-    for path in progress(files, desc="reading headers", unit="file"):
-        found = _sorted_out(path, args)
-        if isinstance(found, Fault):
-            faults.append(found)
-        elif found.kind != "image":
-            skipped[found.kind] += 1
-        else:
-            paths.append(path)
-            facts.append(found)
-    if faults:
+    def look(i: int) -> list[Any]:
+        found = _sorted_out(files[i], args)
+        return [i, "", [str(found), found.kind]] if isinstance(found, Fault) else [i, found.kind, asdict(found)]
+
+    read = shared_out(look, range(len(files)), getattr(args, "workers", None) or cores())
+    seen = sorted(progress(read, desc="reading headers", total=len(files), unit="file"), key=lambda s: s[0])
+    if faults := [_fault(*told) for _, kind, told in seen if not kind]:
         raise InputErrors("DICOM headers", faults)
-    return Pictures(paths, facts, skipped)
+    pictures = [(files[i], Facts(**told)) for i, kind, told in seen if kind == "image"]
+    skipped = Counter(kind for _, kind, _ in seen if kind != "image")
+    return Pictures([path for path, _ in pictures], [facts for _, facts in pictures], skipped)
+
+
+def _fault(text: str, kind: str) -> Fault:
+    made = Fault(text)
+    made.kind = kind
+    return made
 
 
 def _sorted_out(path: Path, args: argparse.Namespace) -> Facts | Fault:

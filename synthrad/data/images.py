@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from synthrad.data.png import encode_png
 from synthrad.errors import InputError, naming
 from synthrad.records import file_digest
 
@@ -91,7 +92,7 @@ def write_mask(path: Path | str, mask: np.ndarray) -> None:
 
 
 def write_image(path: Path | str, image: np.ndarray) -> None:
-    """Write a grey PNG of the array's depth, and nothing else: no text, no profile, no date.
+    """Write a grey PNG of the array's depth, and nothing else, see `encode_png`.
 
     Args:
         path: of the PNG. image: [H, W] uint8 or uint16.
@@ -99,11 +100,10 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
     Raises:
         TypeError: another dtype.
     """
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2:
-        raise TypeError(f"{image.dtype} {image.shape}: write_image takes [H, W] uint8 or uint16")
+    data = encode_png(image)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with naming(path):
-        Image.fromarray(np.ascontiguousarray(image)).save(path, format="PNG")
+        Path(path).write_bytes(data)
 
 
 def files_digest(paths: Sequence[Path | str | None]) -> str:

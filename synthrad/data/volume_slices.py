@@ -334,7 +334,7 @@ def fill(draft: Draft, cases: Sequence[Case], chosen: Sequence[tuple[int, list[i
         for key, value in {"slice": str(index), **pictures.origin}.items():
             draft.columns[f"origin:{key}"][row] = value
 
-    draft.each(one, "reading slices", line=False)
+    draft.each(one, "reading slices", line=False, together=[k for k, _ in rows])
     draft.raise_faults()
     print(_told([draft.columns["origin:kept"][row] for row, (_, place) in enumerate(rows) if place == 0], chosen))
 

@@ -60,7 +60,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     info = describe(args, root, layers={n.name: n.structures for n in layers}, channels=CHANNELS, attributes=("grade",) * bool(grades),
                     licence="terms of use of the BraTS challenge")
     chosen = choose_slices(cases, how, root)
-    with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root)) as draft:
+    with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root), args=args) as draft:
         fill(draft, cases, chosen, how, layers)
         return draft.finish(args)
 

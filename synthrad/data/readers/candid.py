@@ -92,7 +92,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     findings = tuple(dict.fromkeys(args.findings))
     attributes = (*attribute_names(args), *["report"] * args.reports)
     info = describe(args, root, classes=findings, layers={f: (f,) for f in findings}, attributes=attributes)
-    with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines) as draft:
+    with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines, args=args) as draft:
         draft.columns["subject"][:] = hashed(info.id, [studies[i].patient for i in listed.ids])
         if args.reports:
             draft.columns["attribute:report"][:] = [" ".join(studies[i].report.split()) for i in listed.ids]

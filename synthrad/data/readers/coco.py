@@ -69,7 +69,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     pictures = _pictures(data, root, where)
     structures = [s for names in layers.values() for s in names]
     info = describe(args, root, layers={k: tuple(v) for k, v in layers.items()}, classes=tuple(structures) if args.labels else ())
-    with Draft(Path(out), root, info, len(pictures), str(where)) as draft:
+    with Draft(Path(out), root, info, len(pictures), str(where), args=args) as draft:
         names = [p.name for p in pictures]
         draft.columns["subject"][:] = subject_names(names, args.subject, str(where))
         stems = _stems(names)

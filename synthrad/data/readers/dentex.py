@@ -110,7 +110,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         names["abnormality"] = lambda m: diseases.get(m.get("category_id_3"))
         layers["abnormality"] = tuple(diseases.values())
     info = describe(args, root, classes=tuple(diseases.values()), layers=layers, licence=LICENCE)
-    with Draft(Path(out), root, info, len(pictures), str(where)) as draft:
+    with Draft(Path(out), root, info, len(pictures), str(where), args=args) as draft:
         stems = [p.path.stem for p in pictures]
         if len(set(stems)) < len(stems):  # the same file name in two folders
             stems = ["_".join(p.path.relative_to(root).with_suffix("").parts) for p in pictures]
@@ -139,7 +139,7 @@ def _read_levels(root: Path, out: Path, args: argparse.Namespace) -> Manifest:
     structures = {"quadrant": QUADRANTS, "tooth": TEETH, "affected_tooth": TEETH, "abnormality": diseases}
     layers = {layer: s for layer, s in structures.items() if any(layer in part.names for part in parts)}
     info = describe(args, root, classes=diseases, layers=layers, licence=LICENCE)
-    with Draft(out, root, info, len(rows), str(root)) as draft:
+    with Draft(out, root, info, len(rows), str(root), args=args) as draft:
         columns, paths = draft.columns, [found[min(found, key=LEVELS.index)][1].path for found in rows]
         stems = ["_".join(p.relative_to(root).with_suffix("").parts) for p in paths]
         columns["subject"][:] = stems

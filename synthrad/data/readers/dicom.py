@@ -53,7 +53,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         raise InputError(str(root), f"no DICOM picture{pictures.said().replace('  left out:', ';')}", "one or more", "name the folder that holds them")
     args = intensity(pictures.facts, args, str(root))
     info = describe(args, root, attributes=attribute_names(args))
-    with Draft(Path(out), root, info, len(pictures.paths), str(root)) as draft:
+    with Draft(Path(out), root, info, len(pictures.paths), str(root), args=args) as draft:
         draft.columns["subject"][:] = hashed(info.id, _patients(pictures, root, args.subject))
 
         def one(row: int) -> None:

@@ -60,7 +60,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     classes = [] if layers else _classes(root, names, splits, args.normal)
     masks = [_mask_files(root, folder, args, splits, names) for folder in args.masks]
     info = describe(args, root, classes=tuple(c for c in classes if c != args.normal), layers={n.name: n.structures for n in layers})
-    with Draft(Path(out), root, info, len(names), str(root)) as draft:
+    with Draft(Path(out), root, info, len(names), str(root), args=args) as draft:
         _fill(draft, names, splits, args)
         stems = _stems(names)
 

@@ -83,7 +83,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         cases = [_hashed(case, info.id) for case in cases]
     one_case_a_stem(cases, root)
     chosen = choose_slices(cases, how, root)
-    with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root)) as draft:
+    with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root), args=args) as draft:
         fill(draft, cases, chosen, how, layers)
         return draft.finish(args)
 

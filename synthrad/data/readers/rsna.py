@@ -79,7 +79,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     args = intensity(listed.facts, args, str(root))
     layers = {OPACITY: (OPACITY,)} if args.boxes == "masks" else {}
     info = describe(args, root, classes=(OPACITY, *[NORMAL] * bool(kinds)), layers=layers, attributes=attribute_names(args))
-    with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines) as draft:
+    with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines, args=args) as draft:
         draft.columns["subject"][:] = hashed(info.id, [n.split("_")[0] for n in nih] if nih else listed.ids)
         if nih:
             draft.columns["origin:nih_chestxray14"] = np.array(nih, dtype=object)

@@ -64,7 +64,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     facts = listed.facts + (others.facts if others else [])
     args = intensity(facts, args, str(root))
     info = describe(args, root, classes=(FINDING,), layers={FINDING: (FINDING,)}, attributes=attribute_names(args))
-    with Draft(Path(out), root, info, len(paths), str(where)) as draft:
+    with Draft(Path(out), root, info, len(paths), str(where), args=args) as draft:
         draft.columns["subject"][:] = hashed(info.id, [f.patient or p.stem for f, p in zip(facts, paths, strict=True)])
 
         def one(row: int) -> None:

@@ -128,10 +128,11 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     sizes = _sizes(args.size_bins, info)
     info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
     lines = [int(i) + 2 for i in table.index]
-    with Draft(Path(out), folder, info, len(table), str(path), lines) as draft:
+    with Draft(Path(out), folder, info, len(table), str(path), lines, args) as draft:
         _fill_columns(draft, table, args)
         stems = _stems(table[args.image[0]])
-        draft.each(lambda row: _read_row(draft, row, table, args, layers, folder, stems[row]))
+        cells = {c: table[c].tolist() for c in {*args.image, *(layer.column for layer in layers)}}
+        draft.each(lambda row: _read_row(draft, row, cells, args, layers, folder, stems[row]))
         for structure, edges in sizes.items():
             draft.columns[f"attribute:{size_attribute(structure)}"][:] = size_bins(
                 draft.columns[f"area:{structure}"], edges
@@ -379,7 +380,7 @@ def _stems(names: pd.Series) -> list[str]:
 def _read_row(
     draft: Draft,
     row: int,
-    table: pd.DataFrame,
+    cells: dict[str, list[str]],
     args: argparse.Namespace,
     layers: list[Layer],
     folder: Path,
@@ -388,13 +389,13 @@ def _read_row(
     faults: list[str] = []
     shape = None
     try:
-        names = [_inside(folder, table[c].iat[row], c) for c in args.image]
+        names = [_inside(folder, cells[c][row], c) for c in args.image]
         shape = draft.add_image(row, names)
     except InputError as e:
         faults.append(Fault.of(f"column {args.image[0]!r}: ", e))
     masks: dict[str, np.ndarray | None] = {}
     for layer in layers:
-        value = table[layer.column].iat[row].strip()
+        value = cells[layer.column][row].strip()
         try:
             blank = value in ("", *args.unknown)
             masks[layer.name] = (
