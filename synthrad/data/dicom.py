@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import struct
 import warnings
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from synthrad.data.ages import parse_age
 from synthrad.data.dicom_greys import GreyTable, grey_table, number
 from synthrad.errors import InputError
 
@@ -274,11 +274,11 @@ def _term(value: str, known: tuple[str, ...]) -> str:
 
 def _age(text: str) -> str:
     """Whole years of an age string (PS3.5: 058Y, 004M, 010D), also of a bare number, as some public sets have it."""
-    found = re.fullmatch(r"(\d{1,3})([DWMY]?)", text.upper())
-    if not found:
+    try:
+        years = parse_age(text.upper())
+    except ValueError:
         return ""
-    years = int(found[1]) // {"D": 365, "W": 52, "M": 12}.get(found[2], 1)
-    return str(min(years, 90))
+    return "" if years is None else str(min(int(years), 90))
 
 
 def _kind(header: Dataset) -> str:

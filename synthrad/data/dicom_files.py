@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthrad.data.ages import add_age_bands, age_band
 from synthrad.data.dicom import Facts, check_burned_in, is_dicom, read_dicom, read_header
 from synthrad.data.dicom_greys import WINDOWS
 from synthrad.data.processes import cores, shared_out
-from synthrad.data.readers.table import age_band
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options
 from synthrad.errors import Fault, InputError, InputErrors
@@ -54,13 +54,7 @@ def add_dicom_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="of the headers: sex; age in years (90 for all above 89); view; modality",
     )
-    parser.add_argument(
-        "--age-bands",
-        nargs="+",
-        type=float,
-        metavar="EDGE",
-        help="add the attribute age_band: 40 60 gives <40, 40-59, 60+",
-    )
+    add_age_bands(parser)
     add_options(parser)
     parser.set_defaults(copy=True)  # pictures are decoded into OUT anyway
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthrad.conditioning import size_attribute, size_bins
+from synthrad.data.ages import age_band
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
@@ -347,15 +348,6 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
                 draft.fault(
                     row, f"column 'age': found {value!r}, expected a number or blank; add --unknown={value}"
                 )
-
-
-def age_band(age: float, edges: list[float]) -> str:
-    """The band of an age: edges 40, 60 give <40, 40-59 and 60+."""
-    edges = sorted(edges)
-    k = int(np.searchsorted(edges, age, side="right"))
-    if k == 0:
-        return f"<{edges[0]:g}"
-    return f"{edges[-1]:g}+" if k == len(edges) else f"{edges[k - 1]:g}-{edges[k] - 1:g}"
 
 
 def _check_crossing(draft: Draft) -> None:
