@@ -35,7 +35,7 @@ SHADING = 1 / 8  # deviation of the blur that is taken away, as a share of the s
 BORDER = 2  # compared pixels that are left out on each side
 SOFT = 1.75  # half width of the kernel that a picture is laid on another with, in compared pixels
 TAIL = 3.75  # distances from median to upper quartile, beyond the median, that pictures without a link do not reach
-LEAST, MOST = 0.85, 0.96  # bounds of the threshold, for small sets and for sets with many copies
+LEAST, MOST = 0.9, 0.96  # bounds of the threshold, for small sets and for sets with many copies
 SCALE, SHIFT = (0.7, 1.3), 0.2  # limits of the fit
 
 

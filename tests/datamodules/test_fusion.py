@@ -38,7 +38,7 @@ def test_no_worker_count_and_no_resume_changes_a_batch(tmp_path):
 def test_every_other_split_is_real(tmp_path):
     make(tmp_path / "real")
     make(tmp_path / "made", 20, "synthetic", 5)
-    with pytest.warns(UserWarning, match="no lineage"):
+    with pytest.warns(UserWarning, match="lineage unknown"):
         data = opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched(ratio=1))
     data.setup("test")
     assert (data.train.column("source") == "synthetic").sum() == 12
