@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from synthrad.data.leaks import Copies, add_leak_options, read_copies
 from synthrad.errors import naming
 from synthrad.records import SPLITS, Manifest
 
@@ -35,12 +36,9 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="reader", metavar="READER", required=True)
     for name, module in readers().items():
         command = commands.add_parser(name, help=module.DESCRIPTION, description=module.DESCRIPTION)
+        if not getattr(module, "DRAWN", False):
+            add_leak_options(command)
         module.add_arguments(command)
-        command.add_argument(
-            "--skip-near-copies",
-            action="store_true",
-            help="do not compare all images with each other for near copies (equal files are always found)",
-        )
         command.set_defaults(module=module)
     for name in COMMANDS:
         module = importlib.import_module(f"synthrad.dataset.{name}")
@@ -58,8 +56,8 @@ def run(argv: list[str]) -> int:
     with naming(args.out):
         manifest = args.module.read(getattr(args, "root", None), args.out, args)
     lines = [*summary(manifest), *warnings(manifest, args), *same_pictures(manifest)]
-    if not args.skip_near_copies and (manifest.column("source") == "real").all():
-        lines += near_copy_lines(manifest)
+    if not getattr(args, "skip_near_copies", True) and (manifest.column("source") == "real").all():
+        lines += near_copy_lines(manifest, read_copies(args.out))
     print("\n".join([*lines, f"wrote {args.out}"]))
     return 0
 
@@ -140,23 +138,19 @@ def same_pictures(manifest: Manifest) -> list[str]:
     ]
 
 
-def near_copy_lines(manifest: Manifest) -> list[str]:
+def near_copy_lines(manifest: Manifest, copies: Copies) -> list[str]:
     """Lines on pictures that look alike under different subjects, those that cross splits first."""
-    from synthrad.data.splits import near_copies
-
-    subjects, splits, digests = (manifest.column(c) for c in ("subject", "split", "digest"))
-    pairs = [
-        (i, j) for i, j in near_copies(manifest) if subjects[i] != subjects[j] and digests[i] != digests[j]
-    ]
-    crossing = [(i, j) for i, j in pairs if splits[i] != splits[j]]
-    if not pairs:
+    subjects, splits = manifest.column("subject"), manifest.column("split")
+    crossing = [p for p in copies.pairs if splits[p[0]] != splits[p[1]]]
+    if not copies.pairs:
         return ["  near copies under two subjects: none"]
+    kept = f"{len(crossing)} of them cross splits" if crossing else "each in one split"
     lines = [
-        f"  warning: {len(pairs)} pair(s) of near copies under two subjects, {len(crossing)} of them cross splits; "
+        f"  warning: {len(copies.pairs)} pair(s) of near copies under two subjects, {kept}; "
         "look at them, and give both one subject if they are one picture (rows of manifest.csv)"
     ]
-    for i, j in (crossing or pairs)[:MOST]:
+    for i, j, likeness in (crossing or copies.pairs)[:MOST]:
         lines.append(
-            f"    row {i + 2} {subjects[i]} ({splits[i]})  ~  row {j + 2} {subjects[j]} ({splits[j]})"
+            f"    row {i + 2} {subjects[i]} ({splits[i]})  ~  row {j + 2} {subjects[j]} ({splits[j]})  likeness {likeness:.3f}"
         )
     return lines

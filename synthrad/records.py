@@ -18,6 +18,7 @@ A mask pixel k >= 1 is the k-th structure of its layer (`DatasetInfo.layers`), 0
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import tempfile
@@ -31,7 +32,7 @@ import pandas as pd
 import yaml
 
 from synthrad.errors import InputError, InputErrors
-from synthrad.lineage import Lineage
+from synthrad.lineage import Lineage, key_id, known_key, project_key, seal_of
 
 Split = Literal["train", "val", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "audit", "test")
@@ -106,7 +107,7 @@ class DatasetInfo:
         """
         if not isinstance(data, dict):
             raise InputError(where, "no mapping", "a dataset.yaml written by synthrad", "run `synthrad prepare` again")
-        data = {k: v for k, v in data.items() if k not in ("digest", "rows")}
+        data = {k: v for k, v in data.items() if k not in ("digest", "rows", "seal")}
         if data.pop("format", None) != FORMAT:
             raise InputError(where, "no `format: 1`", "a dataset.yaml written by synthrad", "run `synthrad prepare` again")
         try:
@@ -315,6 +316,8 @@ class Manifest(Sequence[Record]):
         write_durably(folder / "manifest.csv", text.encode())
         info = replace(self.info, roots=roots)
         meta = {**info.to_dict(), "rows": len(self), "digest": hashlib.sha256(text.encode()).hexdigest()}
+        if info.lineage.fitted:
+            meta["seal"] = seal_of(_sealed(info, meta["digest"]), project_key())
         write_durably(folder / "dataset.yaml", yaml.safe_dump(meta, sort_keys=False).encode())
         return folder
 
@@ -339,10 +342,44 @@ class Manifest(Sequence[Record]):
         if hashlib.sha256(text).hexdigest() != meta.get("digest"):
             raise InputError(str(csv_path), "bytes that differ from the digest in dataset.yaml", "the file as written",
                              "run `synthrad prepare` again rather than editing manifest.csv")
+        info = replace(info, lineage=_checked_lineage(info, meta, str(yaml_path)))
         roots = {n: str((folder / p).resolve()) for n, p in info.roots.items()}
         info = replace(info, roots=roots)
         raw = pd.read_csv(csv_path, dtype=str, keep_default_na=False)
         return cls(check_table(raw, info, str(csv_path)), info)
+
+
+def _sealed(info: DatasetInfo, digest: str) -> bytes:
+    """What a seal is over: rows and info, without roots."""
+    plain = {k: v for k, v in info.to_dict().items() if k != "roots"}
+    return f"{digest}\n{yaml.safe_dump(plain, sort_keys=True)}".encode()
+
+
+def seal_says(folder: Path | str) -> str:
+    """Who sealed the rows and the lineage of a set on disk: this project, another one or, in sets of older versions and edited ones, "nobody"."""
+    meta, key = yaml.safe_load((Path(folder) / "dataset.yaml").read_text()) or {}, known_key()
+    seal = str(meta.get("seal") or "")
+    return "nobody" if not seal else "this project" if key and seal.startswith(f"{key_id(key)}:") else "another project"
+
+
+def _checked_lineage(info: DatasetInfo, meta: Mapping[str, Any], where: str) -> Lineage:
+    """The lineage as far as this project can check it: one that another project sealed, or nobody, is of unknown origin.
+
+    Raises:
+        InputError: this project's seal over something else, or a seal and no lineage.
+    """
+    key = known_key()
+    lineage, seal, own = info.lineage, str(meta.get("seal") or ""), key_id(key) if key else ""
+    if not lineage.fitted and not seal:
+        return lineage
+    repair = "run the command that made the set again; a set made elsewhere enters by `synthrad prepare table --synthetic`"
+    if key and seal.startswith(f"{own}:"):
+        if hmac.compare_digest(seal, seal_of(_sealed(info, str(meta.get("digest"))), key)):
+            return lineage
+        raise InputError(where, "a lineage, rows or classes that differ from what this project sealed", "the files as written", repair)
+    if not lineage.fitted:
+        raise InputError(where, "a seal and no lineage", "the lineage that was sealed", repair)
+    return replace(lineage, fitted=tuple(replace(f, origin="unknown") for f in lineage.fitted))
 
 
 def _to_csv(table: pd.DataFrame) -> str:

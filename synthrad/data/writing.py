@@ -19,6 +19,7 @@ import pandas as pd
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
+from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, write_copies
 from synthrad.data.processes import cores, shared_out
 from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.lineage import project_folder
@@ -28,7 +29,7 @@ from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
 )
-NOT_OF_ROWS = ("out", "workers", "skip_near_copies")  # options that change no row
+NOT_OF_ROWS = ("out", "workers", "skip_near_copies", "allow_near_copies")  # options that change no row
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -312,14 +313,27 @@ class Draft:
                 "an explicit range of intensity",
                 f"add e.g. --intensity 0 {self._top.max()}",
             )
+        copies = self._leaks(args)
         if (self.columns["split"] == "").any():
-            self.columns["split"][:] = self._split(args)
+            self.columns["split"][:] = self._split(args, [(i, j) for i, j, _ in copies.pairs])
         self._check_pictures()
+        refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
+        write_copies(self.out, copies)
         if args.copy:
             self._copy()
         return settle(self.folder, self.out, self.columns, self.info)
 
-    def _split(self, args: argparse.Namespace) -> list[str]:
+    def _leaks(self, args: argparse.Namespace) -> Copies:
+        """Subjects under one spelling, and the near copies of real images."""
+        if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
+            one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
+        if getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any():
+            return Copies()
+        base = {"images": self.root, HERE: self.folder}
+        files = lambda row: [base[self.columns["root"][row]] / self.columns[f"channel:{c}"][row] for c in self.info.channels]  # noqa: E731
+        return find_copies(self.columns, files)
+
+    def _split(self, args: argparse.Namespace, copies: Sequence[tuple[int, int]] = ()) -> list[str]:
         from synthrad.data.splits import picture_owners, split_by_subject
 
         facts = [self.columns[f"label:{c}"] for c in self.info.classes]
@@ -327,7 +341,7 @@ class Draft:
             present = np.where(np.isnan(self.columns[name]), np.nan, self.columns[name] > 0)
             if 0.02 <= np.nan_to_num(present).mean() <= 0.98:
                 facts.append(present)
-        owners = picture_owners(self.columns["subject"], self.columns["digest"])
+        owners = picture_owners(self.columns["subject"], self.columns["digest"], copies)
         table = np.array(facts, dtype=float).T if facts else np.zeros((len(owners), 0))
         return split_by_subject(owners, table, args.fractions or (0.55, 0.1, 0.1, 0.25), args.seed)
 

@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from synthrad.cases import Case, collate
 from synthrad.data.cache import ImageCache
+from synthrad.data.overlaps import corpus_of, meeting
 from synthrad.data.transforms import light, move_pair, strong
 from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
-from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import Manifest
+from synthrad.lineage import Lineage, hash_subjects, key_id, project_key
+from synthrad.records import Manifest, seal_says
 
 UNKNOWN = 255  # an unknown layer in cached masks
 
@@ -52,13 +53,40 @@ def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
                                  "train the generator on split train of this very manifest, then sample again")
 
 
+def refuse_overlaps(real: Manifest, lineage: Lineage, where: str) -> None:
+    """Refuse a synthetic set whose making saw another public dataset that holds images of this one's, by what is known of both ids.
+
+    Subjects of datasets with one id are compared one by one instead (`refuse_leaks`).
+
+    Raises:
+        InputError: why they meet, and who says so.
+    """
+    for other in sorted(lineage.datasets() - {real.info.id}):
+        if why := meeting(corpus_of(other), corpus_of(real.info.id, real.info.name)):
+            raise InputError(where, f"a synthetic set whose generator (or another fitted part) saw dataset {other!r}, which shares patients with {real.info.name!r}: {why}",
+                             "a set made without them", "train on another dataset; if the shared patients are left out of either, say so by an id of its own (--id)")
+
+
+def refuse_unsealed(folder: Path | str, lineage: Lineage, where: str) -> None:
+    """Refuse a set without a lineage, and one that claims to be this project's and bears no seal of it: what it says may have been edited.
+
+    Raises:
+        InputError: says which.
+    """
+    if not lineage.fitted:
+        raise InputError(where, "a synthetic set without a lineage", "one that says what its generator was trained on, or that nobody knows",
+                         "sample it again, or import it with `synthrad prepare table ... --synthetic --trained-on MANIFEST|unknown`")
+    own = key_id(project_key())
+    if any(f.key_id == own for f in lineage.fitted) and seal_says(folder) != "this project":
+        raise InputError(where, "a lineage that names this project's key, without this project's seal", "the set as this project wrote it",
+                         "make it again; its lineage may have been edited since")
+
+
 def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
     """The set with the origin that its lineage has under this project's key; warns where nobody can check it."""
     own = synthetic.info.lineage
     lineage = own.seen_with(project_key())
-    if not lineage.fitted:
-        origin = "no lineage"
-    elif lineage.origin != own.origin:
+    if lineage.origin != own.origin:
         origin = ("subjects hashed with another project's key (run in the project's folder or set SYNTHRAD_PROJECT to it); "
                   "here its origin is unknown")
     elif lineage.origin != "known":
@@ -70,12 +98,15 @@ def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
 
 
 def refuse_training_images(real: Manifest, held: Manifest, where: str) -> None:
-    """Raise InputError where an external test set holds images of split train or val, byte for byte."""
+    """Raise InputError where an external test set holds images of split train or val, byte for byte, or is known to share patients with the set."""
     for split in ("train", "val"):
         images = set(real.where(split=split).column("digest")) - {""}
         if meets := len(images & set(held.column("digest"))):
             raise InputError(where, f"{meets} images that are byte for byte in split {split} of {real.info.name!r}",
                              "images of another source", "leave them out of the external set")
+    if real.info.id != held.info.id and (why := meeting(corpus_of(real.info.id, real.info.name), corpus_of(held.info.id, held.info.name))):
+        raise InputError(where, f"a set that shares patients with {real.info.name!r}: {why}", "patients of another source",
+                         "test on another set; if the shared patients are left out of either, say so by an id of its own (--id)")
 
 
 def check_same_shape(first: Manifest, other: Manifest, where: str) -> None:
@@ -257,6 +288,7 @@ class FusionDataModule(EndlessDataModule):
             refuse_training_images(self.real, rows, where)
             if pool is not None:
                 refuse_leaks(rows, pool, where)
+                refuse_overlaps(rows, pool.info.lineage, where)
             out.append((name, rows))
         return out
 
@@ -278,7 +310,9 @@ class FusionDataModule(EndlessDataModule):
         if not len(synthetic):
             raise InputError(where, "no synthetic row", "rows with source synthetic",
                              "import the set with `synthrad prepare table ... --synthetic`")
+        refuse_unsealed(self.synthetic_folder, synthetic.info.lineage, where)
         refuse_leaks(self.real, synthetic, where)
+        refuse_overlaps(self.real, synthetic.info.lineage, where)
         return with_checked_origin(synthetic, where)
 
     def _selection(self) -> Manifest:

@@ -43,7 +43,7 @@ def load_generator(checkpoint: Path | str) -> tuple[Any, DatasetInfo, Lineage, d
     info = DatasetInfo.from_dict(dict(spec["info"]), where)
     fitted = Fitted("generator", file_digest(checkpoint), "known", frozenset(spec["trained_on"]),
                     frozenset(spec.get("selected_on", ())), frozenset(spec["fingerprints"]), spec.get("selected_by", ""),
-                    spec.get("key_id", ""))
+                    spec.get("key_id", ""), frozenset({info.id}))
     return made.eval(), info, info.lineage + Lineage((fitted,)), spec
 
 

@@ -140,10 +140,16 @@ class Arm(Part):
 
 
 class Net(Part):
-    """A network: a class of synthrad.nets and its arguments (channel and class counts are filled in)."""
+    """A network: a class of synthrad.nets and its arguments (channel and class counts are filled in).
+
+    Args:
+        pretrained_on: ids of the datasets that its weights were trained on, [] for no medical image; None = as is known of published weights.
+            A net that saw the test set gets no verdict. It says what is known and changes no fit.
+    """
 
     class_path: str
     init_args: dict[str, Any] = Field(default_factory=dict)
+    pretrained_on: tuple[str, ...] | None = None
 
 
 class Task(Part):
@@ -247,6 +253,9 @@ class Study(Part):
                     del source[key]
             for key in PLACES:
                 del source[key]
+        for net in (n for task in data["tasks"].values() for n in task["nets"].values()):
+            if net["pretrained_on"] is None:
+                del net["pretrained_on"]
         return data
 
     def trained_before(self, source: str, after: tuple[str, ...] = ()) -> list[str]:

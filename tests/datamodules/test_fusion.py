@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_set import make
 
 from synthrad.datamodules import fusion
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
 from synthrad.fusion import AugmentedReal, Matched
-from synthrad.lineage import Fitted, Lineage, hash_subjects, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.records import Manifest
 
 
@@ -38,7 +41,7 @@ def test_no_worker_count_and_no_resume_changes_a_batch(tmp_path):
 def test_every_other_split_is_real(tmp_path):
     make(tmp_path / "real")
     make(tmp_path / "made", 20, "synthetic", 5)
-    with pytest.warns(UserWarning, match="no lineage"):
+    with pytest.warns(UserWarning, match="lineage unknown"):
         data = opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched(ratio=1))
     data.setup("test")
     assert (data.train.column("source") == "synthetic").sum() == 12
@@ -68,6 +71,38 @@ def test_leaks_are_refused(tmp_path, split, how):
         opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
         return
     with pytest.raises(InputError, match=f"meets the {split} split"):
+        opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
+
+
+def test_a_set_of_another_dataset_that_shares_patients_is_refused(tmp_path):
+    real = make(tmp_path / "real")
+    Manifest(real.table, replace(real.info, id="nih_chest_64")).write(tmp_path / "real")
+    for other, wanted in (("rsna_pneumonia", "shares patients.*10.1148/ryai.2019180041"), ("chexpert", ""), ("rsna without nih", "")):
+        made = make(tmp_path / other, 20, "synthetic", 5, lineage=Lineage((Fitted("generator", datasets=frozenset({other})),)))
+        assert made.info.lineage.datasets() == {other}
+        if wanted:
+            with pytest.raises(InputError, match=wanted):
+                opened(tmp_path, synthetic=str(tmp_path / other), fusion=Matched())
+        else:
+            opened(tmp_path, synthetic=str(tmp_path / other), fusion=Matched())
+
+
+@pytest.mark.parametrize("how", ["absent", "unsealed", "edited"])
+def test_edited_and_absent_lineages_are_refused(tmp_path, how):
+    make(tmp_path / "real")
+    part = Fitted("generator", key_id=key_id(project_key()), trained_on=frozenset({"0" * 32}))
+    make(tmp_path / "made", 20, "synthetic", 5, lineage=Lineage((part,)))
+    opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
+    path = tmp_path / "made" / "dataset.yaml"
+    meta = yaml.safe_load(path.read_text())
+    meta["lineage"]["fitted"][0]["trained_on"] = []
+    if how != "edited":
+        del meta["seal"]
+    if how == "absent":
+        meta["lineage"] = {}
+    path.write_text(yaml.safe_dump(meta))
+    wanted = {"absent": "without a lineage", "unsealed": "without this project's seal", "edited": "differ from what this project sealed"}[how]
+    with pytest.raises(InputError, match=wanted):
         opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
 
 

@@ -284,6 +284,7 @@ def _lineage(args: argparse.Namespace) -> Lineage:
                 trained_on=hash_subjects(manifest.info.id, train.column("subject"), project_key()),
                 fingerprints=frozenset(train.column("digest")) - {""},
                 key_id=key_id(project_key()),
+                datasets=frozenset({manifest.info.id}),
                 notes=f"a set made elsewhere, said to be trained on the train split of {manifest.info.name}",
             ),
         )
