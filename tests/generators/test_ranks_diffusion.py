@@ -23,16 +23,17 @@ class Given:
         source = torch.Generator().manual_seed(self.images_seen)
 
         def normal(shape):
-            return torch.empty(self.rows, *shape, dtype=torch.float64).normal_(generator=source)[batch.index]
+            return torch.empty(self.rows, *shape, dtype=batch.image.dtype).normal_(generator=source)[batch.index]
 
-        uniform = torch.empty(self.rows, dtype=torch.float64).uniform_(0.01, 0.99, generator=source)[batch.index]
+        uniform = torch.empty(self.rows, dtype=batch.image.dtype).uniform_(0.01, 0.99, generator=source)[batch.index]
         with patch.object(torch, "randn_like", lambda x: normal(x.shape[1:])), \
                 patch.object(torch, "randn", lambda n, *shape, **_: normal(shape)), \
                 patch.object(diffusion, "spread_times", lambda n, kind: uniform):
             super().training_step(batch, batch_idx)
 
     def on_train_end(self):
-        torch.save(self.state_dict(), self.folder / f"rank{self.global_rank}.pt")
+        state = self.trainer.strategy.lightning_module_state_dict()  # under fsdp: whole, on the first process
+        torch.save(state, self.folder / f"rank{self.global_rank}.pt")
 
 
 class GivenDiffusion(Given, Diffusion):
