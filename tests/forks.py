@@ -33,6 +33,19 @@ def in_child(function: Callable[..., Any], *args: Any, seconds: float = 300) -> 
     return child.exitcode
 
 
+def killed(function, *args, after: float) -> bool:
+    """Run a function in a fork and kill it after so many seconds; whether it came to that."""
+    child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(int(function(*args) or 0)))
+    child.start()
+    child.join(after)
+    alive = child.is_alive()
+    if alive:
+        child.kill()
+    child.join()
+    assert alive or child.exitcode == 0
+    return alive
+
+
 def in_ranks(function: Callable[..., Any], *args: Any, world: int = 2, seconds: float = 120) -> list[int]:
     """Exit codes of forked children that each run function(*args) as torchrun would start it; one that does not end is killed: -9."""
     with socket.socket() as free:
