@@ -42,7 +42,7 @@ class Share:
         Raises:
             InputError: numbers that do not fit together.
         """
-        names = next((n for n in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")) if n[0] in environ), None)
+        names = next((n for n in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")) if n[0] in environ and n[1] in environ), None)
         if names is None:
             return cls()
         found = [environ.get(name, "0") for name in names]

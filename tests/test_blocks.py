@@ -36,14 +36,14 @@ def lab(trained, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("environ", "share"), [
-    ({}, Share()), ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Share(1, 4, 1)),
+    ({}, Share()), ({"SLURM_PROCID": "0"}, Share()), ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Share(1, 4, 1)),
     ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}, Share(3, 4, 1)),
 ])  # fmt: skip
 def test_which_process_this_is(environ, share):
     assert Share.of(environ) == share
 
 
-@pytest.mark.parametrize("environ", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "1"}])
+@pytest.mark.parametrize("environ", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "4", "SLURM_NTASKS": "4"}])
 def test_numbers_that_do_not_fit(environ):
     with pytest.raises(InputError, match="RANK, WORLD_SIZE|SLURM_PROCID, SLURM_NTASKS"):
         Share.of(environ)
