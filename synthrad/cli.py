@@ -11,7 +11,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,15 @@ from synthrad.callbacks import (
     Preemption,
     RandomState,
     Watch,
-    as_interrupt,
+    interruptible,
     newest_valid,
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
-from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of
+from synthrad.callbacks.precision import check_precision
+from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
-from synthrad.errors import InputError, near
+from synthrad.errors import InputError, RunError, near
 from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
 from synthrad.run_log import kept
@@ -249,16 +250,20 @@ class SynthradCLI(LightningCLI):
         ours = [c for c in ours if type(c) not in have]
         world = WorldSize(int(settings.get("num_nodes") or 1), count_of(settings.get("devices")))
         kwargs["callbacks"] = [*(Watch(c) for c in ours if isinstance(c, Preemption)), *own, world, *ours]
+        if not str(asked := settings.get("strategy") or "auto").startswith(("auto", "ddp")):
+            from synthrad.generators.sharding import named
+
+            kwargs["strategy"] = named(asked)
         kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO(), *cluster_plugins()]
         trainer = super().instantiate_trainer(**kwargs)
+        check_precision(settings.get("precision"), trainer)
         world.check(trainer)
         return trainer
 
     def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Fit; what an earlier call of the same command left is resumed from. One process writes the folder, with those it starts."""
         root = Path(self.trainer.default_root_dir)
-        first = self.trainer.is_global_zero
-        with locked(root / ".fit.lock", "fit") if first else nullcontext(), kept(root / LOG) if first else nullcontext():
+        with self._only_writer(root):
             ckpt_path = self._begun(root, ckpt_path)
             if ckpt_path is not None:
                 self._check_checkpoint(ckpt_path)
@@ -266,6 +271,27 @@ class SynthradCLI(LightningCLI):
             with told_of_other_weights(ckpt_path):
                 self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         print(f"synthrad fit: finished; checkpoints in {root / 'checkpoints'}", flush=True)
+
+    @contextmanager
+    def _only_writer(self, root: Path) -> Iterator[None]:
+        """Hold the folder's lock and keep its log, on the first process; where that is refused, the others end with it and say nothing.
+
+        Raises:
+            RunError: another fit writes the folder.
+        """
+        first, refusal = self.trainer.is_global_zero, None
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(root / ".fit.lock", "fit") if first else nullcontext())
+            except RunError as e:
+                refusal = e
+            if refused(self.trainer, refusal is not None) and refusal is None:
+                raise SystemExit(1)
+            if refusal is not None:
+                raise refusal
+            if first:
+                held.enter_context(kept(root / LOG))
+            yield
 
     def _begun(self, root: Path, ckpt_path: Any) -> Any:
         """The checkpoint to go on from, None = from the start; refuses a folder with another fit."""
@@ -403,8 +429,6 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
 
 def run(argv: list[str]) -> int:
     """Run one of fit, validate, test, predict; returns 0."""
-    try:
+    with interruptible():
         parse(argv)
-    except SystemExit as e:
-        raise as_interrupt(e) from e
     return 0
