@@ -32,7 +32,7 @@ from synthrad.lineage import hash_subjects, project_key
 from synthrad.progress import progress
 from synthrad.records import Manifest, write_durably
 
-VERSION = 1  # raise by hand when shadows are trained in another way: those that are kept are trained again then
+VERSION = 2  # raise by hand when shadows are trained, or asked, in another way: those that are kept are trained again then
 FEWEST = 8  # shadows: four with each patient, four without
 
 
