@@ -1,52 +1,17 @@
-"""Objects that a YAML file names by class_path and init_args, and the strict reading of such files."""
+"""Objects that a YAML file names by class_path and init_args."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Hashable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import yaml
 
 from synthrad.errors import InputError, near
 
 KEYS = ("class_path", "init_args")
 Value = Callable[[str, Any, str], Any]
-
-
-class _OneOfEachKey(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """A mapping whose keys differ."""
-        seen: dict[Hashable, int] = {}
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":  # <<: *shared
-                continue
-            line, name = key.start_mark.line + 1, self.construct_object(key, deep=True)
-            if not isinstance(name, Hashable):
-                continue  # the base class says so
-            if name in seen:
-                raise InputError(f"{self.name}, line {line}", f"the key {name!r} again, first on line {seen[name]}",
-                                 "each key once", "remove one of the two")
-            seen[name] = line
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path, expected: str) -> Any:
-    """The data of a YAML file.
-
-    Raises:
-        InputError: no YAML, or a key given twice in one mapping.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            return yaml.load(file, Loader=_OneOfEachKey)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise InputError(str(path), f"no YAML ({' '.join(str(e).split())[:120]})", expected) from e
 
 
 def build(spec: Any, where: str, ours: Mapping[str, type], command: str, value: Value = lambda key, given, where: given) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import get_loader, set_config_read_mode, set_loader, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -34,6 +35,7 @@ from synthrad.callbacks.metrics_file import ResumedCSVLogger
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
+from synthrad.documents import check_yaml, read_yaml
 from synthrad.errors import InputError, near
 from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
@@ -70,9 +72,18 @@ def allow_imports() -> None:
 
     The user's own packages come through SYNTHRAD_ALLOW_IMPORT or `--allow-import`, never through a config.
     """
-    from jsonargparse import set_parsing_settings
-
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *allowed_packages()])
+    set_loader("yaml", _plain_yaml, (yaml.YAMLError, ValueError))
+    set_config_read_mode(fsspec_enabled=False)  # Lightning's CLI reads configs from anywhere on the net
+
+
+_jsonargparse_yaml = get_loader("yaml")  # it reads 1e-3 as a number, which YAML 1.1 does not
+
+
+def _plain_yaml(text: str) -> Any:
+    """What jsonargparse reads of configs and flags, once `check_yaml` has passed it."""
+    check_yaml(text)
+    return _jsonargparse_yaml(text)
 
 
 def import_named(argv: list[str]) -> None:
@@ -153,7 +164,7 @@ def facts_of(manifest: str) -> dict[str, Any]:
     path = Path(manifest) / "dataset.yaml"
     if not path.is_file():
         raise InputError(f"data.manifest {manifest}", "no dataset.yaml", "a manifest folder", "make one with `synthrad prepare`")
-    info = DatasetInfo.from_dict(yaml.safe_load(path.read_text()) or {}, str(path))
+    info = DatasetInfo.from_dict(read_yaml(path, "the file as written") or {}, str(path))
     return {
         "id": info.id,
         "channels": list(info.channels),
@@ -170,7 +181,7 @@ def digests_of(own: dict[str, Any]) -> dict[str, str]:
     out = {}
     for folder in filter(None, folders):
         path = Path(folder) / "dataset.yaml"
-        info = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+        info = read_yaml(path, "the file as written") or {} if path.is_file() else {}
         text = yaml.safe_dump({k: v for k, v in info.items() if k != "roots"})
         out[str(folder)] = hashlib.sha256(text.encode()).hexdigest()
     return out

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthrad.class_paths import build, read_yaml
+from synthrad.class_paths import build
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError
 from synthrad.records import Manifest, file_digest, write_durably
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from synthrad.class_paths import allowed_packages, build, read_yaml
+from synthrad.class_paths import allowed_packages, build
 from synthrad.errors import InputError
 
 
@@ -47,16 +47,3 @@ def test_packages_of_the_user_are_imported_only_when_allowed(monkeypatch):
     monkeypatch.setenv("SYNTHRAD_ALLOW_IMPORT", "")
     with pytest.raises(InputError, match="one of shop.Box"):
         made({"class_path": "fractions.Fraction"})
-
-
-def test_yaml_gives_each_key_once(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(InputError, match="line 3"):
-        read_yaml(path, "letters")
-    path.write_text("a: [")
-    with pytest.raises(InputError, match="expected letters"):
-        read_yaml(path, "letters")
-    path.write_text("a: !!python/object/apply:os.system [true]")
-    with pytest.raises(InputError, match="no YAML"):
-        read_yaml(path, "letters")

@@ -16,7 +16,7 @@ import numpy as np
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.errors import Fault, InputError, InputErrors, naming
-from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
+from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, empty_columns
 
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
@@ -198,11 +198,7 @@ class Draft:
 
     def _refuse_links_out(self, path: Path) -> None:
         """Where a link leads out of the root, the set would change with files that the root does not hold."""
-        if (target := path.resolve()) != path and self.root not in target.parents:
-            found = f"a link to {target}, outside {self.root}"
-            raise InputError(
-                str(path), found, "a file inside the root", "give a root that holds both, or put real files there"
-            )
+        check_inside(path, self.root)
 
     def add_masks(self, row: int, stem: str, masks: Mapping[str, np.ndarray | None]) -> None:
         """Write the layers (pixel k = structure k - 1; None = unknown), note areas and digest."""

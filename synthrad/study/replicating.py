@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from synthrad.class_paths import read_yaml
 from synthrad.data.splits import picture_owners, split_by_subject
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError
 from synthrad.records import SPLITS, Manifest, write_durably
 from synthrad.study.description import load_study
