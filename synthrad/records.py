@@ -127,8 +127,8 @@ class DatasetInfo:
                 data[key] = tuple(data[key])
             _check_values(data)
             return cls(**data, lineage=lineage)
-        except InputError:
-            raise
+        except InputError as e:
+            raise InputError(where, f"{e.where}: {e.found}", e.expected, e.repair) from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise InputError(where, f"{e}", "the keys of DatasetInfo", "run `synthrad prepare` again") from e
 

@@ -24,14 +24,14 @@ def made(spec, **more):
 def test_arguments_and_what_becomes_of_them():
     assert made({"class_path": "shop.Box"}) == Box()
     assert made({"class_path": "shop.Box", "init_args": {"width": 3}}) == Box(3)
-    doubled = made({"class_path": "shop.Box", "init_args": {"width": 3}}, value=lambda key, given, where: (key, given, where))
-    assert doubled.width == ("width", 3, "shop.yaml: init_args.width")
+    doubled = made({"class_path": "shop.Box", "init_args": {"inner": 3}}, value=lambda key, given, where: (key, given, where))
+    assert doubled.inner == ("inner", 3, "shop.yaml: init_args.inner")
 
 
 @pytest.mark.parametrize(("spec", "words"), [
     ({"class_path": "shop.Bix"}, "did you mean Box"), ({"class_path": "os.system"}, "allow-import PACKAGE buy"), (["shop.Box"], "shop.Box"),
     ({"class_path": "shop.Box", "init_arg": {}}, "did you mean init_args"), ({"class_path": "shop.Box", "init_args": {"widht": 1}}, "did you mean width"),
-    ({"class_path": "shop.Box", "init_args": [1]}, "a mapping of width"),
+    ({"class_path": "shop.Box", "init_args": [1]}, "a mapping of width"), ({"class_path": "shop.Box", "init_args": {"width": "wide"}}, "init_args.width: found 'wide'; expected int"),
 ])  # fmt: skip
 def test_faults_name_key_and_repair(spec, words):
     with pytest.raises(InputError, match=words):

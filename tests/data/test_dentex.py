@@ -124,7 +124,7 @@ def test_faults_are_collected(tmp_path, capsys):
     assert "'train_2.png'" in capsys.readouterr().err
     (folder / "train_quadrant_enumeration_disease.json").write_text("{")
     assert prepare(tmp_path, "--annotations", str(folder / "train_quadrant_enumeration_disease.json")) == 2
-    assert "not as expected" in capsys.readouterr().err
+    assert "no JSON" in capsys.readouterr().err
 
 
 def test_several_json_files_need_a_choice(tmp_path, capsys):

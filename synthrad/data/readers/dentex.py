@@ -8,7 +8,6 @@ The JSON names no patients: each image is its own subject.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from synthrad.data.coco_files import read_coco
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import Manifest
+from synthrad.records import Manifest, check_inside
 
 DESCRIPTION = "DENTEX: panoramic radiographs, JSON with quadrant, tooth number and disease"
 TEETH = tuple(str(10 * q + t) for q in (1, 2, 3, 4) for t in range(1, 9))  # FDI two-digit notation
@@ -89,30 +89,19 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
 def _find_json(root: Path) -> Path:
     if not root.is_dir():
         raise InputError(str(root), "no such folder", "the folder of a DENTEX download")
-    found = sorted(p for p in root.rglob("*.json") if not p.name.startswith("."))
+    found = sorted(p for p in root.rglob("*.json") if p.is_file() and not p.name.startswith("."))
     if len(found) > 1:  # the download has a file for quadrants, one for teeth and one with diseases
         diseased = [p for p in found if '"category_id_3"' in p.read_text(errors="replace")]
         found = diseased or found
     if len(found) != 1:
         names = ", ".join(p.relative_to(root).as_posix() for p in found) or "no JSON file"
         raise InputError(str(root), names, "one JSON file with annotations", "name it with --annotations")
+    check_inside(found[0], root)
     return found[0]
 
 
 def _load(where: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(where.read_text())
-        images, marks = data["images"], data["annotations"]
-        if not (images and data["categories_1"] and data["categories_2"] and isinstance(marks, list)):
-            raise ValueError("images, categories_1 or categories_2 is empty")
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(
-            str(where),
-            f"a file that is not as expected ({e!r})",
-            "JSON with images, annotations, categories_1 (quadrants) and categories_2 (teeth)",
-            "name the right file with --annotations",
-        ) from e
-    return data
+    return read_coco(where, ("categories_1", "categories_2"), "JSON with images, annotations, categories_1 (quadrants) and categories_2 (teeth)")
 
 
 def _teeth(data: dict[str, Any], where: Path) -> dict[tuple[int, int], str]:
