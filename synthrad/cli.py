@@ -8,6 +8,7 @@ import copy
 import hashlib
 import importlib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def import_named(argv: list[str]) -> None:
     texts = [" ".join(argv)]
     for before, this in zip(["", *argv], argv, strict=False):
         path = this.split("=", 1)[1] if this.startswith(("--config=", "-c=")) else this if before in ("-c", "--config") else ""
-        if path and Path(path).is_file():
+        if path and os.path.isfile(path):  # a config may be given in place, longer than a name can be
             texts.append(Path(path).read_text())
     classes = known_classes(("generators", "tasks", "datamodules", "nets", "callbacks"))
     words = set(re.findall(r"(?<![\w.])[A-Z]\w+", "\n".join(texts)))
