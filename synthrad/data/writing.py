@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
+from synthrad.data.pseudonyms import pseudonymise
 from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, empty_columns
 
@@ -53,10 +54,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copy", action="store_true", help="copy the images into OUT, so that it stands alone"
     )
+    parser.add_argument(
+        "--pseudonymise",
+        action="store_true",
+        help="keep the pixels alone in OUT, under neutral names, with keyed hashes for subjects (needs --name)",
+    )
 
 
 def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetInfo:
     """DatasetInfo from the shared options; `known` adds classes, layers and so on, and defaults for the options."""
+    if getattr(args, "pseudonymise", False) and not args.name:
+        raise InputError("--pseudonymise", "no --name", "a name of the set: that of its folder may say who is in it", "add --name NAME")
     name = args.name or root.resolve().name
     low, high = args.intensity or (0.0, 255.0)
     if not low < high:
@@ -221,7 +229,9 @@ class Draft:
         if (self.columns["split"] == "").any():
             self.columns["split"][:] = self._split(args)
         self._check_pictures()
-        if args.copy:
+        if getattr(args, "pseudonymise", False):
+            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, self.out)
+        elif args.copy:
             self._copy()
         return settle(self.folder, self.out, self.columns, self.info)
 
