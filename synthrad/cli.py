@@ -215,7 +215,11 @@ class SynthradCLI(LightningCLI):
         self.asked = copy.deepcopy(config.get("model"))
         path = config.get("ckpt_path")
         if path and Path(path).is_file():
-            DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+            raw = DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+            named = (raw.get("hyper_parameters") or {}).get("_class_path") if isinstance(raw, dict) else ""
+            if named and str(named).split(".")[0] not in (*ALLOWED, *allowed_packages()):
+                raise InputError(f"ckpt_path {path}", f"a model of class {str(named)[:100]!r}", f"a class of {', '.join(ALLOWED)}",
+                                 "use a checkpoint of a model that you know")
 
     def before_instantiate_classes(self) -> None:
         """Link the data's counts into the model; settle the run's folder."""
@@ -411,6 +415,16 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
         )
     except argparse.ArgumentError as e:
         raise explain(str(e)) from None
+    except ValueError as e:
+        raise _our_own(e) from None
+
+
+def _our_own(error: BaseException) -> BaseException:
+    """The InputError that jsonargparse has wrapped, where it tried a class as one kind of several; else the error itself."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, InputError):
+        seen = seen.__cause__ or seen.__context__
+    return seen or error
 
 
 def run(argv: list[str]) -> int:
