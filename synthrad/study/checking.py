@@ -214,8 +214,10 @@ def _data_options(source: Source) -> dict[str, Any]:
     for flag in source.overrides:
         key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
         if flag.startswith("--data.") and key in TOLD:
-            expected = f"a list as YAML writes it, such as --data.{key}=[]"
-            options[key] = parse_yaml(value, f"overrides: {flag}", expected) if key != "prompt" else value
+            try:
+                options[key] = parse_yaml(value, flag, "a list") if key != "prompt" else value
+            except InputError as e:
+                raise InputError("overrides", repr(flag), "a list as YAML writes it", f"such as --data.{key}=[]") from e
     return options
 
 
