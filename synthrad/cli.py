@@ -8,6 +8,7 @@ import copy
 import hashlib
 import importlib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import get_loader, set_config_read_mode, set_loader, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -35,6 +37,7 @@ from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
+from synthrad.documents import check_yaml, read_yaml
 from synthrad.errors import InputError, RunError, near
 from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
@@ -71,9 +74,18 @@ def allow_imports() -> None:
 
     The user's own packages come through SYNTHRAD_ALLOW_IMPORT or `--allow-import`, never through a config.
     """
-    from jsonargparse import set_parsing_settings
-
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *allowed_packages()])
+    set_loader("yaml", _plain_yaml, (yaml.YAMLError, ValueError))
+    set_config_read_mode(fsspec_enabled=False)  # Lightning's CLI reads configs from anywhere on the net
+
+
+_jsonargparse_yaml = get_loader("yaml")  # it reads 1e-3 as a number, which YAML 1.1 does not
+
+
+def _plain_yaml(text: str) -> Any:
+    """What jsonargparse reads of configs and flags, once `check_yaml` has passed it."""
+    check_yaml(text)
+    return _jsonargparse_yaml(text)
 
 
 def import_named(argv: list[str]) -> None:
@@ -81,7 +93,7 @@ def import_named(argv: list[str]) -> None:
     texts = [" ".join(argv)]
     for before, this in zip(["", *argv], argv, strict=False):
         path = this.split("=", 1)[1] if this.startswith(("--config=", "-c=")) else this if before in ("-c", "--config") else ""
-        if path and Path(path).is_file():
+        if path and os.path.isfile(path):  # a config may be given in place, longer than a name can be
             texts.append(Path(path).read_text())
     classes = known_classes(("generators", "tasks", "datamodules", "nets", "callbacks"))
     words = set(re.findall(r"(?<![\w.])[A-Z]\w+", "\n".join(texts)))
@@ -154,7 +166,7 @@ def facts_of(manifest: str) -> dict[str, Any]:
     path = Path(manifest) / "dataset.yaml"
     if not path.is_file():
         raise InputError(f"data.manifest {manifest}", "no dataset.yaml", "a manifest folder", "make one with `synthrad prepare`")
-    info = DatasetInfo.from_dict(yaml.safe_load(path.read_text()) or {}, str(path))
+    info = DatasetInfo.from_dict(read_yaml(path, "the file as written") or {}, str(path))
     return {
         "id": info.id,
         "channels": list(info.channels),
@@ -171,7 +183,7 @@ def digests_of(own: dict[str, Any]) -> dict[str, str]:
     out = {}
     for folder in filter(None, folders):
         path = Path(folder) / "dataset.yaml"
-        info = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+        info = read_yaml(path, "the file as written") or {} if path.is_file() else {}
         text = yaml.safe_dump({k: v for k, v in info.items() if k != "roots"})
         out[str(folder)] = hashlib.sha256(text.encode()).hexdigest()
     return out
@@ -204,7 +216,11 @@ class SynthradCLI(LightningCLI):
         self.asked = copy.deepcopy(config.get("model"))
         path = config.get("ckpt_path")
         if path and Path(path).is_file():
-            DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+            raw = DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+            named = (raw.get("hyper_parameters") or {}).get("_class_path") if isinstance(raw, dict) else ""
+            if named and str(named).split(".")[0] not in (*ALLOWED, *allowed_packages()):
+                raise InputError(f"ckpt_path {path}", f"a model of class {str(named)[:100]!r}", f"a class of {', '.join(ALLOWED)}",
+                                 "use a checkpoint of a model that you know")
 
     def before_instantiate_classes(self) -> None:
         """Link the data's counts into the model; settle the run's folder."""
@@ -425,6 +441,16 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
         )
     except argparse.ArgumentError as e:
         raise explain(str(e)) from None
+    except ValueError as e:
+        raise _our_own(e) from None
+
+
+def _our_own(error: BaseException) -> BaseException:
+    """The InputError that jsonargparse has wrapped, where it tried a class as one kind of several; else the error itself."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, InputError):
+        seen = seen.__cause__ or seen.__context__
+    return seen or error
 
 
 def run(argv: list[str]) -> int:

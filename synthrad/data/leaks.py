@@ -87,11 +87,11 @@ def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path
     digests = columns["digest"]
     seen: set[str] = set()
     rows = [i for i, d in enumerate(digests) if not d or not (d in seen or seen.add(d))]
+    if len({columns["subject"][row] for row in rows}) < 2:
+        return Copies((), 1.0)
     picture = lambda row: picture_of([read_image(p) for p in files(row)])  # noqa: E731
     with ThreadPoolExecutor(cores()) as pool:
         pictures = np.array([*progress(pool.map(picture, rows), desc="reading images again", total=len(rows), unit="image")], np.float32)
-    if len(rows) < 2:
-        return Copies((), 1.0)
     with progress(desc="comparing images", total=len(VIEWS), unit="view") as bar:
         pairs, threshold = near_copies(pictures, [str(columns["subject"][r]) for r in rows], bar.update)
     return Copies(tuple((rows[p.first], rows[p.second], round(p.likeness, 4)) for p in pairs), round(threshold, 4))

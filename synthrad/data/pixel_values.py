@@ -10,6 +10,7 @@ import numpy as np
 
 from synthrad.data.images import read_mask
 from synthrad.errors import InputError
+from synthrad.records import check_inside
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def read_layer(folder: Path, value: str, layer: Layer, shape: tuple[int, int] | 
     """A mask file as structure numbers, uint8 [H, W].
 
     Raises:
-        InputError: unreadable, of another size than `shape` (its image's), or with an undeclared value.
+        InputError: outside the folder, unreadable, of another size than `shape` (its image's), or with an undeclared value.
     """
-    path = Path(value) if Path(value).is_absolute() else folder / value
+    path = folder / value
+    check_inside(path, folder)
     pixels = read_mask(path)
     if shape is not None and pixels.shape != shape:
         raise InputError(

@@ -21,15 +21,16 @@ from synthrad.data.images import POLICIES, files_digest, read_image, write_image
 from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
 from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, write_copies
 from synthrad.data.processes import cores, shared_out
+from synthrad.data.pseudonyms import pseudonymise
 from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.lineage import project_folder
 from synthrad.locking import locked
-from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
+from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, empty_columns
 
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
 )
-NOT_OF_ROWS = ("out", "workers", "skip_near_copies", "allow_near_copies")  # options that change no row
+NOT_OF_ROWS = ("out", "workers", "skip_near_copies", "allow_near_copies", "look_for_text")  # options that change no row
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +64,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--copy", action="store_true", help="copy the images into OUT, so that it stands alone"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: one a core)")
+    parser.add_argument(
+        "--pseudonymise",
+        action="store_true",
+        help="keep the pixels alone in OUT, under neutral names, with keyed hashes for subjects (needs --name)",
+    )
 
 
 def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetInfo:
     """DatasetInfo from the shared options; `known` adds classes, layers and so on, and defaults for the options."""
+    if getattr(args, "pseudonymise", False) and not args.name:
+        raise InputError("--pseudonymise", "no --name", "a name of the set: that of its folder may say who is in it", "add --name NAME")
     name = args.name or root.resolve().name
     low, high = args.intensity or (0.0, 255.0)
     if not low < high:
@@ -288,11 +296,7 @@ class Draft:
 
     def _refuse_links_out(self, path: Path) -> None:
         """Where a link leads out of the root, the set would change with files that the root does not hold."""
-        if (target := path.resolve()) != path and self.root not in target.parents:
-            found = f"a link to {target}, outside {self.root}"
-            raise InputError(
-                str(path), found, "a file inside the root", "give a root that holds both, or put real files there"
-            )
+        check_inside(path, self.root)
 
     def add_masks(self, row: int, stem: str, masks: Mapping[str, np.ndarray | None]) -> None:
         """Write the layers (pixel k = structure k - 1; None = unknown), note areas and digest."""
@@ -319,7 +323,9 @@ class Draft:
         self._check_pictures()
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
         write_copies(self.out, copies)
-        if args.copy:
+        if getattr(args, "pseudonymise", False):
+            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, self.out)
+        elif args.copy:
             self._copy()
         return settle(self.folder, self.out, self.columns, self.info)
 

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from synthrad.class_paths import read_yaml
 from synthrad.data.mask_moves import check_transform
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors, near
 from synthrad.metrics import classification, segmentation
 from synthrad.metrics.classification import FEWEST_POSITIVE

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from synthrad.documents import read_yaml
 from synthrad.metrics import segmentation
 from synthrad.records import SPLITS, Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
@@ -91,7 +90,7 @@ def _config_of(folder: Path, name: str) -> dict[str, Any]:
     """What the generator's fit wrote of its settings; {} where it did not."""
     made = folder / "sources" / name / "generator.json"
     path = checkpoint_of(folder, name).parents[1] / "config.yaml" if made.is_file() else made
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() and path.suffix == ".yaml" else {}
+    return (read_yaml(path, "the settings of a fit") or {}) if path.is_file() and path.suffix == ".yaml" else {}
 
 
 def _filter(folder: Path, name: str, source: Source) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from synthrad.documents import parse_yaml
 from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
 from synthrad.fusion.controls import HOW
@@ -219,10 +219,7 @@ def _plain(part: Source | Task) -> dict[str, Any]:
 
 def _settings(path: str) -> Any:
     """What a config says, without its comments: a better comment must not cost a day of training."""
-    try:
-        return yaml.safe_load(_text(path))
-    except yaml.YAMLError as e:
-        raise InputError(path, f"text that is not YAML ({e})", "a config") from e
+    return parse_yaml(_text(path), path, "a config")
 
 
 def _text(path: str) -> str:

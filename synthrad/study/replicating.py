@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from synthrad.class_paths import read_yaml
 from synthrad.data.leaks import read_copies
 from synthrad.data.splits import picture_owners, split_by_subject
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError
 from synthrad.records import HERE, SPLITS, Manifest, write_durably
 from synthrad.study.description import load_study

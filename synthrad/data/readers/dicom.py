@@ -72,6 +72,6 @@ def _patients(pictures: Pictures, root: Path, subject: str) -> list[str]:
         return [p.parent.relative_to(root).as_posix() for p in pictures.paths]
     patients = [f.patient for f in pictures.facts]
     if blank := patients.count(""):
-        raise InputError(str(root), f"{blank} of {len(patients)} pictures without a PatientID", "one in each",
+        raise InputError(str(root), f"{blank} of {len(patients)} pictures without a PatientID (first {pictures.paths[patients.index('')].relative_to(root)})", "one in each",
                          "if each patient has a folder, add --subject folder")
     return patients

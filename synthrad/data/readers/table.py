@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -391,9 +392,7 @@ def _read_row(
         value = cells[layer.column][row].strip()
         try:
             blank = value in ("", *args.unknown)
-            masks[layer.name] = (
-                None if blank else read_layer(folder, _with_slashes(folder, value), layer, shape)
-            )
+            masks[layer.name] = None if blank else read_layer(folder, _inside(folder, value, layer.column), layer, shape)
         except InputError as e:
             faults.append(Fault.of(f"column {layer.column!r}: ", e))
     if faults:
@@ -405,6 +404,8 @@ def _inside(folder: Path, value: str, column: str) -> str:
     """The path relative to `folder`, as the manifest keeps it."""
     if not value.strip():
         raise InputError(f"column {column!r}", "a blank", "an image file", "remove the row or fill it in")
+    if "\0" in value or any(len(os.fsencode(part)) > 255 for part in value.split("/")):
+        raise InputError(repr(value[:80]), "no name that a file can have", "a path", "correct it in the table")
     base = folder.resolve()
     _with_slashes(folder, value)
     path = Path(value) if Path(value).is_absolute() else base / value
@@ -421,7 +422,7 @@ def _inside(folder: Path, value: str, column: str) -> str:
 
 def _with_slashes(folder: Path, value: str) -> str:
     """The value, unless it is a path as Windows writes it and no such file is there."""
-    if "\\" in value and not (folder / value).exists():
+    if "\\" in value and not os.path.exists(folder / value):
         raise InputError(
             value,
             "backslashes",
