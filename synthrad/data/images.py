@@ -44,8 +44,7 @@ def read_image(path: Path | str) -> np.ndarray:
             return array.astype(np.uint16)
         if picture.mode in ("L", "LA", "1", "RGB", "RGBA"):
             return np.array(picture.convert("L"))
-        rgb = picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")  # both have one luma
-        return np.array(rgb.convert("L"))
+        return np.array(picture.convert("RGB").convert("L"))
 
 
 def read_mask(path: Path | str) -> np.ndarray:
