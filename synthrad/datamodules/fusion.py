@@ -98,12 +98,22 @@ def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
 
 
 def refuse_training_images(real: Manifest, held: Manifest, where: str) -> None:
-    """Raise InputError where an external test set holds images of split train or val, byte for byte, or is known to share patients with the set."""
+    """Raise InputError where an external test set holds images of split train or val, byte for byte, or shares patients with the set.
+
+    Patients are compared one by one where both sets have one id, else by what is known of both ids.
+    """
+    key = project_key()
+    people = hash_subjects(held.info.id, held.column("subject"), key)
     for split in ("train", "val"):
-        images = set(real.where(split=split).column("digest")) - {""}
+        rows = real.where(split=split)
+        images = set(rows.column("digest")) - {""}
         if meets := len(images & set(held.column("digest"))):
             raise InputError(where, f"{meets} images that are byte for byte in split {split} of {real.info.name!r}",
                              "images of another source", "leave them out of the external set")
+        if meets := len(people & hash_subjects(real.info.id, rows.column("subject"), key)):
+            raise InputError(where, f"{meets} subjects that are in split {split} of {real.info.name!r}, which has the same id {real.info.id!r}",
+                             "patients of another source",
+                             "leave them out of the external set, or prepare it with an id of its own (--id) if they are other people")
     if real.info.id != held.info.id and (why := meeting(corpus_of(real.info.id, real.info.name), corpus_of(held.info.id, held.info.name))):
         raise InputError(where, f"a set that shares patients with {real.info.name!r}: {why}", "patients of another source",
                          "test on another set; if the shared patients are left out of either, say so by an id of its own (--id)")

@@ -39,6 +39,17 @@ def test_an_external_set_of_training_images_is_refused(sets):
             FusionDataModule(str(sets / "real"), size=(32, 32), external=[str(sets / f"copy {split}")]).setup("test")
 
 
+def test_other_images_of_training_patients_are_refused_where_both_sets_have_one_id(sets):
+    real, site = Manifest.read(sets / "real"), Manifest.read(sets / "site")
+    for split in ("train", "val"):
+        people = real.where(split=split).column("subject")
+        Manifest(site.table.assign(subject=[people[0], *(f"stranger{i}" for i in range(len(site) - 1))]), replace(site.info, id=real.info.id)).write(sets / "site")
+        with pytest.raises(InputError, match=f"1 subjects that are in split {split}.*same id"):
+            opened(sets)
+    Manifest(site.table.assign(subject=[f"stranger{i}" for i in range(len(site))]), replace(site.info, id=real.info.id)).write(sets / "site")
+    opened(sets)
+
+
 def test_a_generator_that_saw_the_external_subjects_is_refused(sets):
     site = Manifest.read(sets / "site")
     seen = hash_subjects("site", site.column("subject"), project_key())
