@@ -22,7 +22,7 @@ from synthrad.data.processes import cores, shared_out
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options
 from synthrad.errors import Fault, InputError, InputErrors
-from synthrad.lineage import hash_subjects, project_key
+from synthrad.lineage import project_key, pseudonym
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ def intensity(facts: Iterable[Facts], args: argparse.Namespace, where: str) -> a
 
 
 def hashed(dataset: str, patients: Sequence[str]) -> list[str]:
-    """Subjects of patients: keyed hashes, the same for ids that differ by case, blanks or leading zeros only.
+    """Subjects of patients: pseudonyms (keyed hashes), the same for ids that differ by case, blanks or leading zeros only.
 
     A hash tells no variants apart later, and two patients taken for one cost a little of a split while one patient taken for
     two leaks.
@@ -180,7 +180,7 @@ def hashed(dataset: str, patients: Sequence[str]) -> list[str]:
     """
     key = project_key()
     plain = {p: re.sub(r"(?<!\d)0+(?=\d)", "", "".join(p.split()).casefold()) for p in set(patients)}
-    known = {p: next(iter(hash_subjects(dataset, [q], key))) for p, q in plain.items()}
+    known = {p: pseudonym(dataset, q, key) for p, q in plain.items()}
     return [known[p] for p in patients]
 
 

@@ -1,8 +1,8 @@
-"""Sets that say nothing of who is in them: neutral file names, pixels alone, keyed hashes for subjects.
+"""Sets that say nothing of who is in them: neutral file names, pixels alone, pseudonyms for subjects.
 
 `prepare ... --pseudonymise` does this to a finished draft. A copied PNG or JPEG keeps its text chunks, EXIF and profile, and its file
-name; here each picture is decoded and written again as a plain grey PNG, 000000.png and on in the order of rows. Subjects become keyed
-hashes (lineage.hash_subjects) that only the holder of the project's key can link. What stays is what was asked for by name: labels, attributes,
+name; here each picture is decoded and written again as a plain grey PNG, 000000.png and on in the order of rows. Subjects become pseudonyms
+(lineage.pseudonym) that only the holder of the project's key can link. What stays is what was asked for by name: labels, attributes,
 the dataset's name and id. Digests are those of the new files, so that the set is not recognised by fingerprint beside one that was not
 pseudonymised. Nothing is said of faces or of text in the pixels.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.data.images import files_digest, read_image, write_image
-from synthrad.lineage import hash_subjects, project_key
+from synthrad.lineage import project_key, pseudonym
 from synthrad.records import HERE, DatasetInfo
 
 
@@ -50,7 +50,7 @@ def pseudonymise(columns: dict[str, Any], info: DatasetInfo, draft: Path, root: 
     for part in ("images", "masks"):
         shutil.rmtree(draft / f"named-{part}")
     key = project_key()
-    hashes = {s: next(iter(hash_subjects(info.id, [s], key))) for s in set(columns["subject"])}
+    hashes = {s: pseudonym(info.id, s, key) for s in set(columns["subject"])}
     columns["subject"][:] = [hashes[s] for s in columns["subject"]]
     for name in [c for c in columns if c.startswith("origin:")]:
         columns[name][:] = ""

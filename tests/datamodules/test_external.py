@@ -1,5 +1,6 @@
 """External test sets, and synthetic sets made under another project's key."""
 
+import hmac
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from tiny_set import make
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
 from synthrad.fusion import Matched
-from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key, pseudonym
 from synthrad.records import Manifest
 
 
@@ -46,6 +47,11 @@ def test_other_images_of_training_patients_are_refused_where_both_sets_have_one_
         Manifest(site.table.assign(subject=[people[0], *(f"stranger{i}" for i in range(len(site) - 1))]), replace(site.info, id=real.info.id)).write(sets / "site")
         with pytest.raises(InputError, match=f"1 subjects that are in split {split}.*same id"):
             opened(sets)
+        stands = pseudonym(real.info.id, people[0], project_key())
+        for form in (stands, hmac.new(project_key(), f"{real.info.id}\0{people[0]}".encode(), "sha256").hexdigest()[:32]):  # the second of older versions
+            Manifest(site.table.assign(subject=[form] * len(site)), replace(site.info, id=real.info.id)).write(sets / "site")
+            with pytest.raises(InputError, match=f"1 subjects that are in split {split}"):
+                opened(sets)
     Manifest(site.table.assign(subject=[f"stranger{i}" for i in range(len(site))]), replace(site.info, id=real.info.id)).write(sets / "site")
     opened(sets)
 

@@ -31,7 +31,7 @@ from synthrad.data.volume_slices import (
 )
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors
-from synthrad.lineage import hash_subjects, project_key
+from synthrad.lineage import project_key, pseudonym
 from synthrad.records import Manifest
 
 DESCRIPTION = "any tree of NIfTI volumes, as slices: by patterns of file names, or an nnU-Net dataset folder"
@@ -165,7 +165,7 @@ def _name(key: tuple[str, ...]) -> str:
 
 
 def _hashed(case: Case, dataset: str) -> Case:
-    subject, stem = (next(iter(hash_subjects(dataset, [text], project_key())))[:16] for text in (case.subject, case.stem))
+    subject, stem = (pseudonym(dataset, text, project_key()) for text in (case.subject, case.stem))
     return Case(subject, stem, case.channels, case.mask, case.attributes)
 
 
