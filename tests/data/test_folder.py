@@ -51,6 +51,22 @@ def test_class_folders(tmp_path):
         assert record.labels == tuple(int(record.channels[0].parent.name == c) for c in manifest.info.classes)
 
 
+@pytest.mark.parametrize(("folder", "pixels"), [("masks", picture), ("b", lambda k: mask(1 + k))])
+def test_masks_are_no_class(tmp_path, capsys, folder, pixels):
+    for k in range(6):
+        save(tmp_path / "in" / "a" / f"{k}.jpg", picture(k))
+        save(tmp_path / "in" / folder / f"{k}.png", pixels(k))
+    assert prepare(tmp_path) == 2
+    assert f"class folders a and {folder} with 6 files of equal names" in (said := capsys.readouterr().err) and f"--images a --masks {folder}" in said
+
+
+def test_equal_numbers_of_two_classes_are_usual(tmp_path, capsys):
+    for k in range(12):
+        save(tmp_path / "in" / "ab"[k % 2] / f"{k // 2}.png", picture(k))
+    assert prepare(tmp_path) == 0
+    assert "warning: no --subject-pattern: each image counts as a patient" in capsys.readouterr().out
+
+
 def test_normal_subjects_and_deeper_folders(tmp_path):
     class_folders(tmp_path / "in")
     save(tmp_path / "in" / "viral" / "deep" / "person9_viral_0.png", picture(999))
