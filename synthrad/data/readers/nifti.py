@@ -11,7 +11,6 @@ Without --channels ROOT is an nnU-Net dataset: imagesTr/CASE_0000.nii.gz, labels
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from synthrad.data.volume_slices import (
     slicing_of,
 )
 from synthrad.data.writing import Draft, add_options, describe
+from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors
 from synthrad.lineage import project_key, pseudonym
 from synthrad.records import Manifest
@@ -184,15 +184,15 @@ def _nnunet(root: Path, args: argparse.Namespace) -> tuple[dict[str, str], str |
     if not where.is_file():
         raise InputError(str(root), "no --channels, and no dataset.json of nnU-Net", "one of them", "e.g. --channels t1=*_t1.nii.gz --mask *_seg.nii.gz "
                          "--mask-classes tumour:1=tumour")
+    data = read_json(inside(root, "dataset.json"), "dataset.json of nnU-Net")
     try:
-        data = json.loads(inside(root, "dataset.json").read_text())
         names, labels = data.get("channel_names") or data["modality"], data["labels"]
         ending = str(data.get("file_ending", ".nii.gz"))
         values = {str(v): str(n) for v, n in labels.items()} if "0" in labels else {_value(v): str(n) for n, v in labels.items()}
         channels = {_word(n): f"imagesTr/*_{int(k):04d}{ending}" for k, n in names.items()}
         if len(channels) != len(names) or not channels:
             raise ValueError(f"the channel names {list(names.values())}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(str(where), f"a file that is not as expected ({e!r})", "nnU-Net's dataset.json: channel_names (or modality) and labels "
                          "of whole numbers", "name the files with --channels, --mask and --mask-classes") from e
     structures = [f"{v}={_word(n)}" for v, n in values.items() if v != "0"]
