@@ -19,7 +19,7 @@ import pandas as pd
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
-from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, write_copies
+from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, rows_to_drop, write_copies
 from synthrad.data.processes import cores, shared_out
 from synthrad.data.pseudonyms import pseudonymise
 from synthrad.errors import Fault, InputError, InputErrors, naming
@@ -120,6 +120,7 @@ class Draft:
         self._deep = np.zeros(rows, dtype=bool)
         self._wrote: dict[str, list[str | None]] = {}  # digest column -> files of the draft that the row in work has left
         self._passes = 0
+        self._copies: Copies | None = None  # not looked for yet
         given = getattr(args, "workers", None)
         if given is not None and given < 1:
             raise InputError("--workers", str(given), "1 or more")
@@ -317,10 +318,12 @@ class Draft:
                 "an explicit range of intensity",
                 f"add e.g. --intensity 0 {self._top.max()}",
             )
-        copies = self._leaks(args)
+        copies = self.leaks(args)
         if (self.columns["split"] == "").any():
             self.columns["split"][:] = self._split(args, [(i, j) for i, j, _ in copies.pairs])
         self._check_pictures()
+        if getattr(args, "drop_near_copies", False):
+            copies = self._without_crossing(args, copies)
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
         write_copies(self.out, copies)
         if getattr(args, "pseudonymise", False):
@@ -329,15 +332,41 @@ class Draft:
             self._copy()
         return settle(self.folder, self.out, self.columns, self.info)
 
-    def _leaks(self, args: argparse.Namespace) -> Copies:
-        """Subjects under one spelling, and the near copies of real images."""
-        if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
-            one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
-        if getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any():
-            return Copies()
-        base = {"images": self.root, HERE: self.folder}
-        files = lambda row: [base[self.columns["root"][row]] / self.columns[f"channel:{c}"][row] for c in self.info.channels]  # noqa: E731
-        return find_copies(self.columns, files)
+    def leaks(self, args: argparse.Namespace) -> Copies:
+        """Bring subjects under one spelling and find the near copies of real images, once all rows are read: before splits are chosen.
+
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
+        """
+        if self._copies is None:
+            if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
+                one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
+            skipped = getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any()
+            self._copies = Copies() if skipped else find_copies(self.columns, self._files)
+        return self._copies
+
+    def _files(self, row: int) -> list[Path]:
+        """The channel files of a row."""
+        base = self.folder if self.columns["root"][row] == HERE else self.root
+        return [base / self.columns[f"channel:{c}"][row] for c in self.info.channels]
+
+    def _without_crossing(self, args: argparse.Namespace, copies: Copies) -> Copies:
+        """Leave out the rows for training that are near copies of pictures in other splits, and say which; the copies that stay."""
+        split, subject = self.columns["split"], self.columns["subject"]
+        dropped = rows_to_drop(copies, split, self.columns["digest"])
+        who = lambda row: "" if getattr(args, "pseudonymise", False) else f"subject {subject[row]!r} in "  # noqa: E731
+        print(f"  --drop-near-copies: {len(dropped)} row(s) left out that nearly show a picture of another split")
+        for row, other in dropped.items():
+            print(f"    {self._place(row)}{who(row)}{split[row]}: nearly the picture of {self._place(other)}{who(other)}{split[other]}")
+            for path in [*self._files(row)] * (self.columns["root"][row] == HERE):
+                path.unlink(missing_ok=True)
+            for layer in self.info.layers:
+                if mask := self.columns[f"mask:{layer}"][row]:
+                    (self.folder / mask).unlink(missing_ok=True)
+        keep = np.array([row not in dropped for row in range(len(split))])
+        self.columns = {name: column[keep] for name, column in self.columns.items()}
+        self.lines = [line for line, k in zip(self.lines, keep, strict=True) if k]
+        return copies.without(dropped.keys(), len(keep))
 
     def _split(self, args: argparse.Namespace, copies: Sequence[tuple[int, int]] = ()) -> list[str]:
         from synthrad.data.splits import picture_owners, split_by_subject

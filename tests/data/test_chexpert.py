@@ -101,6 +101,20 @@ def test_policies_hold_for_training_rows_alone(tmp_path, policy, value):
     assert bool(manifest.names("soft")) == (policy != "ignore")
 
 
+def test_near_copies_in_train_and_valid(tmp_path, capsys):
+    root = build(tmp_path / "CheXpert-v1.0-small")
+    for patient, other in (("train/patient00001", "train/patient00002"), ("valid/patient64541", "train/patient00003")):
+        pixels = np.array(Image.open(root / patient / "study1/view1_frontal.jpg"))
+        Image.fromarray(pixels[:, ::-1]).save(root / other / "study1/view1_frontal.jpg", quality=95)
+    words = ["prepare", "chexpert", str(tmp_path / "CheXpert-v1.0-small"), str(tmp_path / "out"), "--uncertain", "ones"]
+    assert main(words) == 0 and "2 pair(s) of near copies under two subjects, each in one split" in capsys.readouterr().out
+    assert main([*words, "--official-split"]) == 2 and "1 fault(s)" in capsys.readouterr().err
+    assert main([*words, "--official-split", "--drop-near-copies"]) == 0
+    manifest = Manifest.read(tmp_path / "out")
+    assert len(manifest) == 29 and len(manifest.where(split="test")) == 6
+    assert [r.channels[0].parts[-2] for r in manifest if r.subject == "patient00003"] == ["study2"]
+
+
 def test_smoothed_labels_are_drawn_by_seed_and_path(tmp_path):
     build(tmp_path / "c")
     for out, seed in (("a", "0"), ("b", "0"), ("d", "1")):

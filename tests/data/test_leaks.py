@@ -7,6 +7,7 @@ from synthrad.data.leaks import (
     plain_subject,
     read_copies,
     refuse_crossing,
+    rows_to_drop,
     spellings,
     write_copies,
 )
@@ -51,3 +52,13 @@ def test_copies_across_given_splits(tmp_path):
     assert read_copies(tmp_path) == crossing
     write_copies(tmp_path, Copies())
     assert read_copies(tmp_path) == read_copies(tmp_path / "none") == Copies()
+
+
+def test_the_row_for_training_is_dropped_with_all_of_its_file():
+    split = ["test", "train", "val", "train", "train", "audit"]
+    copies = Copies(((0, 1, 0.99), (2, 0, 0.98), (3, 4, 0.97), (2, 5, 0.96)), 0.9)
+    dropped = rows_to_drop(copies, split, ["t", "x", "v", "x", "", ""])
+    assert set(dropped) == {1, 2, 3} and dropped[1] == dropped[3] == 0  # row 3 is the file of row 1
+    left = copies.without(dropped.keys(), 6)
+    assert left == Copies((), 0.9, 3)
+    assert copies.without({0}, 6).pairs == ((2, 3, 0.97), (1, 4, 0.96))
