@@ -58,7 +58,8 @@ MOMENTS = {
     "first row": (Journal, "add", 1),
     "some rows": (Journal, "add", 9),
     "last row": (Journal, "add", ROWS),
-    "while all is put in place": (synthrad.data.writing.os, "replace", 1),
+    "while all is put in place": (synthrad.data.writing.os, "replace", 5),  # after near_copies.json, the manifest's two files and masks
+    "before all is in place": (synthrad.data.writing.os, "replace", 7),
     "before the table": (Manifest, "write", 1),
 }
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
+from synthrad.data.leaks import FILE as COPIES
 from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, rows_to_drop, write_copies
 from synthrad.data.processes import cores, shared_out
 from synthrad.data.pseudonyms import pseudonymise
@@ -175,6 +176,8 @@ class Draft:
         """
         from synthrad.progress import progress
 
+        if not self._passes and self._args is not None:
+            self.join_spellings(self._args)
         self._passes += 1
         total = len(self._top)
         results: list[Any] = [None] * total
@@ -325,7 +328,7 @@ class Draft:
         if getattr(args, "drop_near_copies", False):
             copies = self._without_crossing(args, copies)
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
-        write_copies(self.out, copies)
+        write_copies(self.folder, copies)
         if getattr(args, "pseudonymise", False):
             self.info = pseudonymise(self.columns, self.info, self.folder, self.root, self.out)
         elif args.copy:
@@ -339,11 +342,19 @@ class Draft:
             InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
         """
         if self._copies is None:
-            if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
-                one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
+            self.join_spellings(args)
             skipped = getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any()
             self._copies = Copies() if skipped else find_copies(self.columns, self._files)
         return self._copies
+
+    def join_spellings(self, args: argparse.Namespace) -> None:
+        """Bring the spellings of a subject to one, as --subject-spellings says: before given splits are compared by subject.
+
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
+        """
+        if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
+            one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
 
     def _files(self, row: int) -> list[Path]:
         """The channel files of a row."""
@@ -484,17 +495,29 @@ def write_masks(
 
 
 def settle(draft: Path, out: Path, columns: dict[str, Any], info: DatasetInfo) -> Manifest:
-    """Put masks and images in place of older ones, then the manifest, dataset.yaml last; read it back."""
+    """Write the manifest beside the files of a draft, read it back, then put all in place of an older set, dataset.yaml last.
+
+    Raises:
+        InputErrors: rows that no manifest may have; the older set stays as it is.
+    """
+    Manifest(pd.DataFrame(columns), replace(info, roots={**info.roots, HERE: str(draft)})).write(draft)
+    made = Manifest.read(draft)
     parts = [draft / "masks", draft / "images"]
     with ThreadPoolExecutor(8) as pool:  # most are on the disk by now; those that are not wait for each other
         list(pool.map(_flush, [p for part in parts if part.exists() for p in (part, *part.rglob("*"))]))
-    (out / "dataset.yaml").unlink(missing_ok=True)
-    for part in ("masks", "images"):
-        shutil.rmtree(out / part, ignore_errors=True)
-        if (draft / part).exists():
-            os.replace(draft / part, out / part)
-    Manifest(pd.DataFrame(columns), info).write(out)
-    return Manifest.read(out)
+    older = draft / "older"
+    shutil.rmtree(older, ignore_errors=True)  # of a swap that was killed
+    older.mkdir()
+    for name in ("dataset.yaml", "masks", "images", COPIES, "manifest.csv"):
+        if (out / name).exists():
+            os.replace(out / name, older / name)
+    for name in ("masks", "images", COPIES, "manifest.csv", "dataset.yaml"):
+        if (draft / name).exists():
+            os.replace(draft / name, out / name)
+        if name in ("manifest.csv", "dataset.yaml"):
+            _flush(out)
+    shutil.rmtree(older)
+    return Manifest(made.table, replace(made.info, roots={**made.info.roots, HERE: str(out.resolve())}))
 
 
 def _flush(path: Path) -> None:

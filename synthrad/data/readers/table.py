@@ -329,6 +329,7 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
         columns["split"][:] = table[args.split].str.strip()
         for row, text in check_splits(columns["split"]):
             draft.fault(row, f"column {args.split!r}: {text}")
+        draft.join_spellings(args)
         _check_crossing(draft)
     for c in args.labels:
         for row, value in enumerate(table[c].str.strip()):
