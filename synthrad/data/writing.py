@@ -328,12 +328,14 @@ class Draft:
         if getattr(args, "drop_near_copies", False):
             copies = self._without_crossing(args, copies)
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
-        write_copies(self.folder, copies)
+        folder = self.folder
         if getattr(args, "pseudonymise", False):
-            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, self.out)
+            folder = self.folder / "pseudonymised"
+            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, folder)
         elif args.copy:
             self._copy()
-        return settle(self.folder, self.out, self.columns, self.info)
+        write_copies(folder, copies)
+        return settle(folder, self.out, self.columns, self.info)
 
     def leaks(self, args: argparse.Namespace) -> Copies:
         """Bring subjects under one spelling and find the near copies of real images, once all rows are read: before splits are chosen.
