@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from synthrad.errors import InputErrors
+from synthrad.lineage import hash_subjects, project_key
 from synthrad.records import SPLITS
 
 FILE = "near_copies.json"  # beside the manifest: what was compared, and what was found
@@ -63,14 +64,15 @@ def spellings(subjects: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(g) for g in groups.values() if len(g) > 1]
 
 
-def one_spelling(subjects: np.ndarray, how: str, where: str, place: Callable[[int], str]) -> None:
+def one_spelling(subjects: np.ndarray, how: str, where: str, place: Callable[[int], str], named: bool = True) -> None:
     """Refuse several spellings of one subject, or give all its rows the first one.
 
     Args:
         subjects: a column, changed in place. how: of SPELLINGS. where, place: the table, and the words for a row, of a fault.
+        named: faults quote the spellings; not where these are identifiers that are to be hashed.
 
     Raises:
-        InputErrors: a fault a subject, with both spellings.
+        InputErrors: a fault a subject, with both spellings or their rows.
     """
     if how == "apart":
         return
@@ -78,12 +80,31 @@ def one_spelling(subjects: np.ndarray, how: str, where: str, place: Callable[[in
     for row, subject in enumerate(subjects):
         first.setdefault(subject, row)
     if how == "error" and groups:
+        said = repr if named else lambda subject: "the subject"
         raise InputErrors(where, [
-            f"{place(first[other])}subject {other!r}: {group[0]!r} ({place(first[group[0]]).rstrip(', ') or 'before'}) but for case, spaces or leading zeros; "
+            f"{place(first[other])}subject{f' {other!r}' * named}: {said(group[0])} ({place(first[group[0]]).rstrip(', :') or 'before'}) but for case, spaces or leading zeros; "
             "--subject-spellings one if both are one patient, --subject-spellings apart if they are two"
             for group in groups for other in group[1:]])
     for group in groups:
         subjects[np.isin(subjects, group[1:])] = group[0]
+
+
+def hashed(dataset: str, subjects: Sequence[str], how: str, where: str, place: Callable[[int], str]) -> list[str]:
+    """Keyed hashes (lineage.hash_subjects) of subjects whose names are identifiers: which are spellings of one is asked before, a hash tells nothing of it.
+
+    A subject's hash is that of its plain spelling, so that sets with other spellings of it meet; of subjects kept apart each has that of its own.
+
+    Args:
+        dataset: id of the dataset. subjects: as the source names them. how, where, place: see one_spelling.
+
+    Raises:
+        InputErrors: several spellings of one subject, by their rows alone.
+    """
+    column, key = np.array(subjects, dtype=object), project_key()
+    one_spelling(column, how, where, place, named=False)
+    apart = {s for group in spellings(column) for s in group}
+    known = {s: next(iter(hash_subjects(dataset, [s if s in apart else plain_subject(s)], key))) for s in set(column)}
+    return [known[s] for s in column]
 
 
 def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path]]) -> Copies:

@@ -20,7 +20,15 @@ import pandas as pd
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
 from synthrad.data.leaks import FILE as COPIES
-from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, rows_to_drop, write_copies
+from synthrad.data.leaks import (
+    Copies,
+    find_copies,
+    hashed,
+    one_spelling,
+    refuse_crossing,
+    rows_to_drop,
+    write_copies,
+)
 from synthrad.data.processes import cores, shared_out
 from synthrad.data.pseudonyms import pseudonymise
 from synthrad.errors import Fault, InputError, InputErrors, naming
@@ -357,6 +365,18 @@ class Draft:
         """
         if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
             one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
+
+    def hashed(self, subjects: Sequence[str], places: Sequence[str] | None = None) -> list[str]:
+        """Keyed hashes of subjects whose names are identifiers, one a row.
+
+        Args:
+            subjects: as the source names them. places: words for each row in a fault (default: its line in the file).
+
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
+        """
+        place = places.__getitem__ if places is not None else self._place
+        return hashed(self.info.id, subjects, getattr(self._args, "subject_spellings", "error"), self.where, place)
 
     def _files(self, row: int) -> list[Path]:
         """The channel files of a row."""

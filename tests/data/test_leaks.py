@@ -3,6 +3,7 @@ import pytest
 
 from synthrad.data.leaks import (
     Copies,
+    hashed,
     one_spelling,
     plain_subject,
     read_copies,
@@ -38,6 +39,18 @@ def test_one_spelling():
     assert list(subjects) == ["P01", "q", "p1", "P1", "q"]
     one_spelling(subjects, "one", "t.csv", place)
     assert list(subjects) == ["P01", "q", "P01", "P01", "q"]
+
+
+def test_hashes_are_of_one_spelling_and_faults_name_none():
+    told = lambda how, *subjects, dataset="set": hashed(dataset, subjects, how, "folder", "file{}: ".format)  # noqa: E731
+    a, b, c, d, e = told("one", "AB 007", "ab7", " Ab0007 ", "AB 70", "ab 8")
+    assert a == b == c and len({a, d, e}) == 3 and len(a) == 32
+    assert told("one", "12", "12.0", "0012") == told("error", "012") * 3 != told("error", "012", dataset="other") * 3
+    with pytest.raises(InputErrors, match=r"file2: subject: the subject \(file0\) but for case") as e:
+        told("error", "0012", "13", "12")
+    assert "12" not in str(e.value)
+    apart = told("apart", "0012", "13", "12", "12.0")
+    assert len(set(apart)) == 4 and apart[1:2] == told("error", "0013")
 
 
 def test_copies_across_given_splits(tmp_path):
