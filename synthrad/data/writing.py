@@ -107,6 +107,7 @@ class Draft:
         where: what faults are faults of: the CSV or JSON file.
         lines: line of each row in that file (default: one a row, below a header).
         args: the options: how many `workers`, and what the command is that a killed one is known by (None: it starts again).
+        searched: the reader looks for files in all of root: `out` may not lie in it, or a second run would read what the first wrote.
     """
 
     def __init__(
@@ -118,7 +119,9 @@ class Draft:
         where: str,
         lines: Sequence[int] | None = None,
         args: argparse.Namespace | None = None,
+        searched: bool = True,
     ):
+        self._searched = searched
         self.lines = range(2, rows + 2) if lines is None else lines
         self.out, self.root, self.where, self._args = Path(out).resolve(), Path(root).resolve(), where, args
         self.info = replace(info, roots={HERE: str(self.out), "images": str(self.root)})
@@ -138,6 +141,9 @@ class Draft:
     def __enter__(self) -> Draft:
         if self.out == self.root or self.out in self.root.parents:
             raise InputError(str(self.out), "an output folder that holds the images", "a folder of its own")
+        if self._searched and self.root in self.out.parents:
+            raise InputError(str(self.out), f"an output folder inside {self.root}, where a second run would take it for a part of the dataset",
+                             "a folder beside it", "name another OUT")
         self._opened = draft_folder(self.out, self._command())
         self.folder = self._opened.__enter__()
         self._journal = Journal(self.folder)

@@ -66,8 +66,9 @@ def label(manifest, name):
 
 
 def test_labels_views_patients_and_the_choices_are_told(tmp_path, capsys):
-    build(tmp_path / "CheXpert-v1.0-small")
-    assert prepare(tmp_path, tmp_path / "out", "--age-bands", "50") == 0
+    root = tmp_path / "stanford"  # the folder above theirs
+    build(root / "CheXpert-v1.0-small")
+    assert prepare(root, tmp_path / "out", "--age-bands", "50") == 0
     said = capsys.readouterr().out
     assert "--view frontal: 15 of 45 images left out" in said
     assert "--uncertain ignore:" in said and "--blank unknown:" in said
@@ -78,7 +79,7 @@ def test_labels_views_patients_and_the_choices_are_told(tmp_path, capsys):
     assert first.channels[0].name == "view1_frontal.jpg" and first.attributes == {"sex": "M", "age": "68", "age_band": "50+", "view": "AP"}
     assert manifest[1].attributes == {"sex": "F", "view": "PA"}  # an age of 0 is unknown
     assert label(manifest, "Edema")[1] == 1 and np.isnan(label(manifest, "Edema")[0]) and np.isnan(label(manifest, "Fracture")).all()
-    assert prepare(tmp_path, tmp_path / "side", "--view", "lateral") == 0
+    assert prepare(root, tmp_path / "side", "--view", "lateral") == 0
     side = Manifest.read(tmp_path / "side")
     assert len(side) == 15 and {r.attributes["view"] for r in side} == {"lateral"}
 

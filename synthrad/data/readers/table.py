@@ -130,7 +130,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     sizes = _sizes(args.size_bins, info)
     info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
     lines = [int(i) + 2 for i in table.index]
-    with Draft(Path(out), folder, info, len(table), str(path), lines, args) as draft:
+    with Draft(Path(out), folder, info, len(table), str(path), lines, args, searched=False) as draft:
         _fill_columns(draft, table, args)
         stems = _stems(table[args.image[0]])
         cells = {c: table[c].tolist() for c in {*args.image, *(layer.column for layer in layers)}}
