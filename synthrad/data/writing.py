@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from synthrad.data.leaks import (
 )
 from synthrad.data.processes import cores, shared_out
 from synthrad.data.pseudonyms import pseudonymise
+from synthrad.data.splits import checked_fractions, checked_seed, picture_owners, split_by_subject
 from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.lineage import project_folder
 from synthrad.locking import locked
@@ -39,7 +41,9 @@ from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, 
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
 )
-NOT_OF_ROWS = ("out", "workers", "skip_near_copies", "allow_near_copies", "look_for_text")  # options that change no row
+NOT_OF_ROWS = (  # options that change no row
+    "out", "workers", "skip_near_copies", "allow_near_copies", "drop_near_copies", "look_for_text", "subject_spellings", "fractions", "intensity",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +89,9 @@ def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetIn
     if getattr(args, "pseudonymise", False) and not args.name:
         raise InputError("--pseudonymise", "no --name", "a name of the set: that of its folder may say who is in it", "add --name NAME")
     name = args.name or root.resolve().name
+    if args.fractions:
+        checked_fractions(args.fractions)
+    checked_seed(args.seed)
     low, high = args.intensity or (0.0, 255.0)
     if not low < high:
         raise InputError("--intensity", f"{low} {high}", "LOW below HIGH")
@@ -98,7 +105,8 @@ class Draft:
     """Rows of a manifest while they are checked and their masks are drawn, in a hidden folder inside `out`.
 
     Use as a context: an older manifest in `out` stays as it was until `finish`. After a kill, Ctrl-C or a full disk the rows that
-    are done stay, too, and the same command goes on with the others; after bad input nothing stays.
+    are done stay, too, and the same command goes on with the others. After bad input nothing stays, unless all rows are good and
+    another option is all that is missing (of NOT_OF_ROWS): with it the command goes on.
 
     Args:
         out: the folder to make. root: where the images are.
@@ -132,6 +140,7 @@ class Draft:
         self._deep = np.zeros(rows, dtype=bool)
         self._wrote: dict[str, list[str | None]] = {}  # digest column -> files of the draft that the row in work has left
         self._passes = 0
+        self._whole = False  # all rows are read, without a fault
         self._copies: Copies | None = None  # not looked for yet
         given = getattr(args, "workers", None)
         if given is not None and given < 1:
@@ -144,7 +153,7 @@ class Draft:
         if self._searched and self.root in self.out.parents:
             raise InputError(str(self.out), f"an output folder inside {self.root}, where a second run would take it for a part of the dataset",
                              "a folder beside it", "name another OUT")
-        self._opened = draft_folder(self.out, self._command())
+        self._opened = draft_folder(self.out, self._command(), lambda: self._whole)
         self.folder = self._opened.__enter__()
         self._journal = Journal(self.folder)
         return self
@@ -158,11 +167,13 @@ class Draft:
         if self._args is None:
             return ""
         options = {k: v for k, v in vars(self._args).items() if k not in NOT_OF_ROWS} | {"where": self.where}
-        facts = [self.info.to_dict(), str(self.root), list(self.lines), str(project_folder().resolve())]
+        info = {k: v for k, v in self.info.to_dict().items() if k != "intensity"}
+        facts = [info, str(self.root), list(self.lines), str(project_folder().resolve())]
         return digest_of_inputs(options, facts)
 
     def fault(self, row: int, text: str) -> None:
         """Note a fault of a row (0 is the first; printed as the line of the file) or, with -1, of the whole."""
+        self._whole = False
         self._faults.append((row, f"{self._place(row)}{text}" if row >= 0 else text))
 
     def _place(self, row: int) -> str:
@@ -205,6 +216,7 @@ class Draft:
                     if not found["faults"]:  # what is repaired is read again
                         self._journal.add(found)
                 bar.update(len(group))
+        self._whole = self._args is not None and not self._faults
         return results
 
     def _attempt(self, rows: Sequence[int], work: Callable[[int], Any], line: bool) -> list[dict[str, Any]]:
@@ -342,7 +354,7 @@ class Draft:
         if getattr(args, "drop_near_copies", False):
             copies = self._without_crossing(args, copies)
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
-        folder = self.folder
+        self._whole, folder = False, self.folder  # what is refused from here on no option repairs
         if getattr(args, "pseudonymise", False):
             folder = self.folder / "pseudonymised"
             self.info = pseudonymise(self.columns, self.info, self.folder, self.root, folder)
@@ -408,8 +420,6 @@ class Draft:
         return copies.without(dropped.keys(), len(keep))
 
     def _split(self, args: argparse.Namespace, copies: Sequence[tuple[int, int]] = ()) -> list[str]:
-        from synthrad.data.splits import picture_owners, split_by_subject
-
         facts = [self.columns[f"label:{c}"] for c in self.info.classes]
         for name in [c for c in self.columns if c.startswith("area:")]:
             present = np.where(np.isnan(self.columns[name]), np.nan, self.columns[name] > 0)
@@ -457,7 +467,7 @@ def check_splits(values: Sequence[str]) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
+def draft_folder(out: Path, command: str = "", whole: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """A hidden folder inside `out` for what is being made; an older manifest in `out` stays until `settle`.
 
     Leaving it removes it, but for a failure other than bad input of a `command`: that command goes on with what is there. Folders
@@ -465,6 +475,7 @@ def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
 
     Args:
         out: the folder to make. command: digest of all that the content depends on; "" = nothing is kept.
+        whole: says, after bad input, whether what is there is good.
 
     Raises:
         InputError: `out` is a file, or holds files that no `prepare` made.
@@ -491,7 +502,9 @@ def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
         try:
             yield folder
         except BaseException as e:
-            kept = bool(command) and not isinstance(e, InputError)
+            kept = bool(command) and (not isinstance(e, InputError) or whole())
+            if kept and isinstance(e, InputError):
+                print(f"  what was read is kept in {folder} for the same command with other options of splits, copies, spellings or intensity", file=sys.stderr)
             raise
         finally:
             if not kept:
