@@ -124,6 +124,16 @@ def test_near_copies_are_kept_in_one_split(tmp_path, capsys):
         assert split["p0"] == split["p12"] and split["p1"] == split["p13"]
 
 
+def test_images_are_compared_by_as_many_workers_as_given(tmp_path, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = []
+    monkeypatch.setattr("synthrad.data.leaks.ThreadPoolExecutor", lambda workers: (asked.append(workers), ThreadPoolExecutor(workers))[1])
+    rng = np.random.default_rng(0)
+    words = build(tmp_path / "d", [picture(rng) for _ in range(6)], list("abcdef"))
+    assert main([*words, "--workers", "3"]) == 0 and asked == [3]
+
+
 def test_spellings_of_a_subject(tmp_path, capsys):
     rng = np.random.default_rng(0)
     words = build(tmp_path / "d", [picture(rng) for _ in range(6)], ["P 01", "p1", "a", "b", "c", "d"])

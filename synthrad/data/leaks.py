@@ -107,17 +107,16 @@ def hashed(dataset: str, subjects: Sequence[str], how: str, where: str, place: C
     return [known[s] for s in column]
 
 
-def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path]]) -> Copies:
+def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path]], workers: int) -> Copies:
     """Near copies under different subjects among rows whose files differ.
 
-    Decodes every image, on all cores; equal files (digests) are one picture and need no comparison.
+    Decodes every image, `workers` at a time; equal files (digests) are one picture and need no comparison.
 
     Raises:
         InputError: an image that cannot be read.
     """
     from synthrad.data.images import read_image
     from synthrad.data.near_copies import VIEWS, near_copies, picture_of
-    from synthrad.data.processes import cores
     from synthrad.progress import progress
 
     digests = columns["digest"]
@@ -126,7 +125,7 @@ def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path
     if len({columns["subject"][row] for row in rows}) < 2:
         return Copies((), 1.0)
     picture = lambda row: picture_of([read_image(p) for p in files(row)])  # noqa: E731
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         pictures = np.array([*progress(pool.map(picture, rows), desc="reading images again", total=len(rows), unit="image")], np.float32)
     with progress(desc="comparing images", total=len(VIEWS), unit="view") as bar:
         pairs, threshold = near_copies(pictures, [str(columns["subject"][r]) for r in rows], bar.update)

@@ -372,7 +372,7 @@ class Draft:
         if self._copies is None:
             self.join_spellings(args)
             skipped = getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any()
-            self._copies = Copies() if skipped else find_copies(self.columns, self._files)
+            self._copies = Copies() if skipped else find_copies(self.columns, self._files, self._workers)
         return self._copies
 
     def join_spellings(self, args: argparse.Namespace) -> None:
