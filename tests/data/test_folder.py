@@ -170,3 +170,15 @@ def test_the_samples(real_data, tmp_path, name):
     manifest = Manifest.read(tmp_path / "out")
     assert len(manifest) == count and (area is None or all(0 < r.areas[area] < 0.2 for r in manifest))
     assert area or manifest.info.classes == ("images",)
+
+
+def test_out_may_not_lie_where_images_are_looked_for(tmp_path, capsys):
+    for seed, name in enumerate(("a/1.png", "a/2.png", "b/3.png", "b/4.png")):
+        save(tmp_path / "in" / name, picture(seed))
+    words = ["prepare", "folder", str(tmp_path / "in"), str(tmp_path / "in" / "out"), "--copy", "--skip-near-copies"]
+    assert main(words) == 2 and "inside" in capsys.readouterr().err
+    assert not (tmp_path / "in" / "out").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert main([*words[:3], str(tmp_path / "link" / "x"), *words[4:]]) == 2
+    (tmp_path / "t.csv").write_text("image\nin/a/1.png\nin/b/3.png\nin/b/4.png\nin/a/2.png\n")  # a table names its images
+    assert main(["prepare", "table", str(tmp_path / "t.csv"), str(tmp_path / "out"), "--copy", "--skip-near-copies"]) == 0

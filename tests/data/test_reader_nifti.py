@@ -95,6 +95,16 @@ def test_labelled_slices_every_second_and_hashed_subjects(tmp_path, capsys):
     assert "kept 16 of 32 slices" in capsys.readouterr().out
 
 
+def test_spellings_are_told_before_they_are_hashed(tmp_path, capsys):
+    for k, case in enumerate(("P012", "p12", "P13", "P14", "P15")):
+        save(tmp_path / "in" / f"{case}_t1.nii.gz", picture(k))
+    flags = ["--channels", "t1=*_t1.nii.gz", "--hash-subjects", "--slices", "all"]
+    assert prepare(tmp_path, *flags) == 2 and "p12_t1.nii.gz: subject: the subject" in capsys.readouterr().err
+    for how, number in (("one", 4), ("apart", 5)):
+        assert prepare(tmp_path, *flags, "--subject-spellings", how) == 0
+        assert len(set(Manifest.read(tmp_path / "out").column("subject"))) == number
+
+
 def test_the_area_rule_uses_the_first_channel(tmp_path):
     nnunet(tmp_path / "in")
     for i in range(8):

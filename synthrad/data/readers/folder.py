@@ -208,6 +208,7 @@ def _fill(draft: Draft, names: Sequence[str], splits: dict[str, str], args: argp
     if not splits:
         return
     draft.columns["split"][:] = [splits.get(PurePosixPath(n).parts[0], "") for n in names]
+    draft.join_spellings(args)
     owner: dict[str, str] = {}
     for row, (name, subject, split) in enumerate(zip(names, draft.columns["subject"], draft.columns["split"], strict=True)):
         if not split:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.data.inside import inside
+from synthrad.data.leaks import hashed
 from synthrad.data.pixel_values import declared_layers
 from synthrad.data.subject_names import subject_names
 from synthrad.data.volume_slices import (
@@ -80,7 +81,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     info = describe(args, root, layers={n.name: n.structures for n in layers}, channels=tuple(channels))
     cases = find_cases(root, channels, mask, args.subject_pattern)
     if args.hash_subjects:
-        cases = [_hashed(case, info.id) for case in cases]
+        subjects = hashed(info.id, [case.subject for case in cases], args.subject_spellings, str(root), lambda k: f"{cases[k].channels[0]}: ")
+        cases = [_hashed(case, subject, info.id) for case, subject in zip(cases, subjects, strict=True)]
     one_case_a_stem(cases, root)
     chosen = choose_slices(cases, how, root)
     with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root), args=args) as draft:
@@ -164,9 +166,8 @@ def _name(key: tuple[str, ...]) -> str:
     return "_".join(dict.fromkeys(part for part in key if part)) or "case"
 
 
-def _hashed(case: Case, dataset: str) -> Case:
-    subject, stem = (pseudonym(dataset, text, project_key()) for text in (case.subject, case.stem))
-    return Case(subject, stem, case.channels, case.mask, case.attributes)
+def _hashed(case: Case, subject: str, dataset: str) -> Case:
+    return Case(subject, pseudonym(dataset, case.stem, project_key()), case.channels, case.mask, case.attributes)
 
 
 def one_case_a_stem(cases: Sequence[Case], root: Path) -> None:

@@ -24,7 +24,6 @@ from synthrad.data.dicom_files import (
     files_under,
     fill_attributes,
     find_table,
-    hashed,
     intensity,
     listed_pictures,
     read_columns,
@@ -80,7 +79,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     layers = {OPACITY: (OPACITY,)} if args.boxes == "masks" else {}
     info = describe(args, root, classes=(OPACITY, *[NORMAL] * bool(kinds)), layers=layers, attributes=attribute_names(args))
     with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines, args=args) as draft:
-        draft.columns["subject"][:] = hashed(info.id, [n.split("_")[0] for n in nih] if nih else listed.ids)
+        draft.columns["subject"][:] = draft.hashed([n.split("_")[0] for n in nih] if nih else listed.ids)
         if nih:
             draft.columns["origin:nih_chestxray14"] = np.array(nih, dtype=object)
 
