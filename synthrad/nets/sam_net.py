@@ -26,9 +26,10 @@ class SamNet(nn.Module):
     softmax over a layer's masks. The mask decoder always learns; the prompt encoder never does. Embeddings of places are interpolated to the picture's
     grid, also where it is no square.
 
-    A learned prompt is two corners (as of a box) that start as those of the whole picture, plus noise of their own deviation. A box is that of a coarse prediction,
+    A learned prompt is as many tokens as a box's, which start as those of the whole picture, plus noise of their own deviation. A box is that of a coarse prediction,
     a linear map of the image embedding that learns by the same loss (a further output in training): around the mean place by sqrt(3) deviations, which for
-    a filled rectangle is the rectangle; places count by the channel's softmax over all channels, and no gradient passes through the box.
+    a filled rectangle is the rectangle; places count by the channel's softmax over all channels, and no gradient passes through the box. Beside it stands a
+    learned token that says which channel it is: structures in one box, and the background, would be drawn alike else.
 
     Args:
         weights: null (random), a folder in the hub's format, or a hub id that is in the local cache (facebook/sam-vit-base, wanglab/medsam-vit-base,
@@ -67,10 +68,9 @@ class SamNet(nn.Module):
         self._freeze(rank, weights is not None)
         width = self.net.mask_decoder.hidden_size
         self.coarse = nn.Conv2d(width, out_channels, 1) if prompt == "box" else None
-        self.prompts = None
-        if prompt == "learned":
-            whole = self._of_boxes(torch.tensor([0.0, 0.0, 1.0, 1.0]).view(1, 1, 4)).detach()
-            self.prompts = nn.Parameter(whole + whole.std() * torch.randn(1, out_channels, whole.shape[2], width))
+        whole = self._of_boxes(torch.tensor([0.0, 0.0, 1.0, 1.0]).view(1, 1, 4)).detach()
+        start = whole if prompt == "learned" else whole.mean(2, keepdim=True)
+        self.prompts = nn.Parameter(start + whole.std() * torch.randn(1, out_channels, start.shape[2], width))
 
     def _freeze(self, rank: int, pretrained: bool) -> None:
         """All but the image encoder (as it is tuned) and those parts of the mask decoder that single masks pass."""
@@ -98,7 +98,9 @@ class SamNet(nn.Module):
         whole = [step * max(1, math.ceil(self.scale * side / step - 1e-6)) for side in image.shape[-2:]]
         places, further = self._encoded(enlarged(image, whole))
         coarse = None if self.coarse is None else self.coarse(places)
-        prompts = self.prompts.expand(len(image), -1, -1, -1) if coarse is None else self._of_boxes(boxes_of(coarse.detach()))
+        prompts = self.prompts.expand(len(image), -1, -1, -1)
+        if coarse is not None:
+            prompts = torch.cat([self._of_boxes(boxes_of(coarse.detach())), prompts], 2)
         masks = enlarged(self._decoded(places, further, prompts), image.shape[-2:])
         return masks if coarse is None or not self.training else Supervised([masks, coarse], [1.0, self.coarse_weight])
 

@@ -81,10 +81,13 @@ def test_logits_at_any_size_and_gradients_where_they_belong(folders, kind, promp
         assert net.net.vision_encoder.training == (tuning != "frozen")
 
 
-def test_channels_have_masks_of_their_own(folders):
-    net = SamNet(folders["sam"], out_channels=3).eval()
+@pytest.mark.parametrize(("prompt", "tokens"), [("learned", 2), ("box", 1)])
+def test_channels_have_masks_of_their_own_also_in_one_box(folders, prompt, tokens):
+    net = SamNet(folders["sam"], prompt=prompt, out_channels=3).eval()
+    if prompt == "box":
+        torch.nn.init.zeros_(net.coarse.weight), torch.nn.init.zeros_(net.coarse.bias)
     masks = net(torch.rand(1, 1, 64, 64))
-    assert not torch.allclose(masks[:, 0], masks[:, 1]) and net.prompts.shape == (1, 3, 2, 16)
+    assert not torch.allclose(masks[:, 0], masks[:, 1]) and net.prompts.shape == (1, 3, tokens, 16)
 
 
 def test_a_box_of_a_filled_rectangle_is_the_rectangle():
