@@ -59,6 +59,19 @@ def test_a_file_alone_and_a_file_beside_its_config(folder, tmp_path):
     assert torch.equal(told.encoder.layer[1].mlp.fc1.weight, published(folder).encoder.layer[1].mlp.fc1.weight)
 
 
+def test_parts_of_half_precision_become_a_whole_of_full_one(folder, tmp_path):
+    published(folder).half().save_pretrained(tmp_path, max_shard_size="8KB")
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 1
+    net = load_model("AutoModel", str(tmp_path), None, channels=3)
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert torch.allclose(net.encoder.layer[1].mlp.fc1.weight, published(folder).encoder.layer[1].mlp.fc1.weight, atol=1e-3)
+
+
+def test_classes_by_model_type_refuse_others(folder):
+    with pytest.raises(InputError, match="model_type 'dinov2'; expected vit"):
+        load_model({"vit": "ViTModel"}, str(folder), None, channels=1)
+
+
 def test_shapes_that_differ_and_names_that_lack_are_named(folder, tmp_path):
     with pytest.raises(InputError, match=r"encoder\.layer\.0\.mlp\.fc1\.bias: file \(32,\), net \(48,\)"):
         load_model("AutoModel", str(folder), {"mlp_ratio": 3}, channels=1)
