@@ -399,6 +399,18 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
         )
     except argparse.ArgumentError as e:
         raise explain(str(e)) from None
+    except ValueError as e:
+        refused = _refusal(e)
+        if refused is None or refused is e:
+            raise
+        raise refused from None
+
+
+def _refusal(error: BaseException | None) -> InputError | None:
+    """What a class refused to be made with, which jsonargparse wraps in pages of its own."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
 
 
 def run(argv: list[str]) -> int:
