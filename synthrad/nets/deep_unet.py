@@ -64,6 +64,9 @@ class DeepUnet(nn.Module):
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             raise InputError("data.size", f"{height} x {width}", f"multiples of {self.stride} for this net", "change data.size, or use fewer levels")
+        if not self.valid and height * width == self.stride**2:
+            raise InputError("data.size", f"{height} x {width}", f"more than the one pixel at the last of {len(self.down)} levels, which has no variance to "
+                             "normalize by", "use larger pictures, fewer levels, or padding valid")
         if self.valid:
             sides = [(padded_side(s, len(self.down)) - s) // 2 for s in (width, height)]
             image = F.pad(image, (sides[0], sides[0], sides[1], sides[1]), mode="replicate")

@@ -63,6 +63,9 @@ class MonaiNet(nn.Module):
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             raise InputError("data.size", f"{height} x {width}", f"multiples of {self.stride} for this net", "change data.size")
+        if height * width == self.stride**2:
+            raise InputError("data.size", f"{height} x {width}", "more than one pixel at the last level, which has no variance to normalize by",
+                             "use larger pictures, or fewer levels in model.net.options")
         found = self.net(image)
         if found.ndim == 4:
             return found

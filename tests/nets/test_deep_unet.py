@@ -49,6 +49,9 @@ def test_weights_of_a_file_and_clear_errors(tmp_path):
     assert torch.allclose(other.down[0][0].weight.sum(1), net.down[0][0].weight.sum(1))
     with pytest.raises(InputError, match="multiples of 4"):
         net(torch.rand(1, 1, 30, 32))
+    with pytest.raises(InputError, match="one pixel at the last of 3 levels"):
+        DeepUnet(depth=3, filters=2, padding="same", supervised_levels=0)(torch.rand(1, 1, 4, 4))
+    assert net(torch.rand(1, 1, 4, 4)).shape == (1, 2, 4, 4)
     with pytest.raises(InputError, match="0 to 1 with 3 levels"):
         DeepUnet(depth=3, supervised_levels=4)
     with pytest.raises(InputError, match="valid or same"):
