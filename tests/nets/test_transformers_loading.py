@@ -47,6 +47,15 @@ def test_a_folder_of_the_hub_gives_what_the_library_gives_for_colours_and_for_gr
         assert grey(x[:, :1, :14].repeat(1, 1, 3, 1)).last_hidden_state.shape == (2, 1 + 3 * 2, 16)  # another size
 
 
+def test_pictures_that_are_not_standardised_are_shown_from_0_to_1(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "plain")
+    (tmp_path / "plain" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False, "image_mean": MEAN, "image_std": SD}))
+    x = torch.rand(1, 3, 28, 28) * 2 - 1
+    with torch.no_grad():
+        mine = load_model("AutoModel", str(tmp_path / "plain"), None, channels=3).eval()(x).last_hidden_state
+        assert torch.allclose(mine, published(folder)((x + 1) / 2).last_hidden_state, atol=1e-5)
+
+
 def test_a_file_alone_and_a_file_beside_its_config(folder, tmp_path):
     shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(InputError, match=r"model.net.settings: found no model_type"):
