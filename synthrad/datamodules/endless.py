@@ -117,7 +117,10 @@ class EndlessDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: StoredBatch | Case, dataloader_idx: int) -> Case:
         """Lightning's hook, for batches of every loader: the steps of a module see Cases."""
-        return batch.case() if isinstance(batch, StoredBatch) else batch
+        if not isinstance(batch, StoredBatch):
+            return batch
+        # the precision of a trainer (64-true, bf16-true) is applied before the transfer, when there were no floats yet
+        return self.trainer.precision_plugin.convert_input(batch.case()) if self.trainer is not None else batch.case()
 
     def endless(self, *args: Any, **options: Any) -> EndlessLoader:
         """The EndlessLoader of these arguments, at the place where the checkpoint left it."""

@@ -103,17 +103,31 @@ class Noting(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
+def trainer(folder, precision="32-true"):
+    return Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=0, logger=False, enable_progress_bar=False, precision=precision,
+                   enable_model_summary=False, enable_checkpointing=False, default_root_dir=folder)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16), ("bf16-mixed", torch.float32)])
+def test_the_precision_of_a_trainer_is_that_of_its_images(tmp_path, precision, dtype):
+    make(tmp_path / "real")
+    data, module = opened(tmp_path), Noting()
+    trainer(tmp_path, precision).fit(module, data)
+    for batches, expected in ((module.seen["train"], draws(data, 1)), (module.seen["val"], list(data.val_dataloader()))):
+        assert batches[0].image.dtype == batches[0].labels.dtype == dtype and batches[0].masks.dtype == torch.int64
+        assert torch.equal(batches[0].image, expected[0].image.to(dtype))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_trainer_moves_bytes_and_its_steps_see_cases(tmp_path, workers):
     make(tmp_path / "real")
     data, module = opened(tmp_path, num_workers=workers), Noting()
     data.setup("test")
     expected = {"train": draws(data, 10), "val": list(data.val_dataloader()), "test": list(data.test_dataloader()[0])}
-    trainer = Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=0, logger=False, enable_progress_bar=False,
-                      enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path)
-    trainer.fit(module, data)
-    trainer.test(module, data, verbose=False)
-    trainer.predict(module, data, return_predictions=False)
+    run = trainer(tmp_path)
+    run.fit(module, data)
+    run.test(module, data, verbose=False)
+    run.predict(module, data, return_predictions=False)
     for stage, batches in {**expected, "predict": expected["test"]}.items():
         assert all(same(a, b) for a, b in zip(module.seen[stage], batches, strict=True)) and type(module.seen[stage][0]) is Case
     assert {type(m) for m in module.moved} == {StoredBatch} and {m.masks.dtype for m in module.moved} == {torch.uint8}
