@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthrad.errors import InputError
+from synthrad.errors import InputError, RunError
 from synthrad.locking import part_locked
 from synthrad.records import file_digest, write_durably
 
 FOLDER = ".blocks"  # in the folder of a set: one JSON a finished block, with the digests of its files, and the locks
 LOCK = "lock"
 WAIT_SECONDS = 0.2  # between two looks at the blocks of other processes
+SAID_SECONDS, MOST_SECONDS = 60.0, 3600.0  # without a new block, until that is told and until it is an error
+LAUNCHED = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
 Rows = list[dict[str, Any]]
 
 
@@ -37,12 +39,14 @@ class Share:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Share:
-        """As torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or srun (SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID) say; one process without them.
+        """As torchrun or srun say, see LAUNCHED; one process without them.
+
+        A batch script has SLURM_NTASKS too and is one process: what counts is the step that srun starts.
 
         Raises:
             InputError: numbers that do not fit together.
         """
-        names = next((n for n in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")) if n[0] in environ and n[1] in environ), None)
+        names = next((n for n in LAUNCHED if n[0] in environ and n[1] in environ), None)
         if names is None:
             return cls()
         found = [environ.get(name, "0") for name in names]
@@ -64,6 +68,7 @@ class Blocks:
 
     def __init__(self, out: Path, starts: Sequence[int], draw: Callable[[int], Rows], share: Share):
         self._out, self._starts, self._draw, self._share = out, list(starts), draw, share
+        self._number = {start: k for k, start in enumerate(self._starts)}
         self._drawn: set[int] = set()  # here, in this call
 
     def begin(self) -> None:
@@ -76,18 +81,34 @@ class Blocks:
 
         Args:
             advance: told the number of images of each block that is there.
+
+        Raises:
+            RunError: nobody has finished a block for MOST_SECONDS.
         """
         found: dict[int, Rows] = {}
-        left = self._in_turn()
+        left, since, said = self._in_turn(), time.monotonic(), False
         while left:
+            before = len(found)
             for start in left:
                 if (rows := self._take(start)) is not None:
                     found[start] = rows
                     advance(len(rows))
             left = [s for s in left if s not in found]
-            if left:
+            if len(found) > before:
+                since, said = time.monotonic(), False
+            elif left:
+                said = self._waited(time.monotonic() - since, len(left), said)
                 time.sleep(WAIT_SECONDS)
         return [row for start in self._starts for row in found[start]]
+
+    def _waited(self, seconds: float, left: int, said: bool) -> bool:
+        """Say once, after a while, what is waited for; whether that was said."""
+        if seconds > MOST_SECONDS:
+            raise RunError(f"sample: {left} blocks of {self._out} are other processes', who finished none in {seconds:.0f} s. If they are no more, and this file "
+                           "system has no locks to tell: the same command with --alone draws them")
+        if seconds > SAID_SECONDS and not said:
+            print(f"sample: waiting for {left} blocks that other processes of this call draw", flush=True)
+        return said or seconds > SAID_SECONDS
 
     def help(self) -> int:
         """Draw what falls to this process, and what nobody draws; the number of blocks drawn."""
@@ -98,12 +119,12 @@ class Blocks:
         return len(self._drawn)
 
     def _of(self, start: int) -> int:
-        return self._starts.index(start) % self._share.world
+        return self._number[start] % self._share.world
 
     def _in_turn(self) -> list[int]:
         """Own blocks first, then those of others from the last one on: they begin at the first."""
         own = self._starts[self._share.rank :: self._share.world]
-        return [*own, *(s for s in reversed(self._starts) if s not in set(own))]
+        return [*own, *(s for s in reversed(self._starts) if self._of(s) != self._share.rank)]
 
     def _mark(self, start: int) -> Path:
         return self._out / FOLDER / f"{start:06d}.json"
@@ -114,7 +135,7 @@ class Blocks:
         if rows is not None or self._ended():
             return rows
         own = self._share.rank == self._of(start)
-        with part_locked(self._out / FOLDER / LOCK, self._starts.index(start), free=own) as held:
+        with part_locked(self._out / FOLDER / LOCK, self._number[start], free=own) as held:
             if not held:
                 return None
             rows = self._found(start)

@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -293,20 +293,20 @@ class SynthradCLI(LightningCLI):
         """Hold the folder's lock and keep its log, on the first process; where that is refused, the others end with it and say nothing.
 
         Raises:
-            RunError: another fit writes the folder.
+            RunError: another fit writes the folder. OSError: nobody can write there.
         """
         first, refusal = self.trainer.is_global_zero, None
         with ExitStack() as held:
             try:
-                held.enter_context(locked(root / ".fit.lock", "fit") if first else nullcontext())
-            except RunError as e:
+                if first:
+                    held.enter_context(locked(root / ".fit.lock", "fit"))
+                    held.enter_context(kept(root / LOG))
+            except (RunError, OSError) as e:
                 refusal = e
             if refused(self.trainer, refusal is not None) and refusal is None:
                 raise SystemExit(1)
             if refusal is not None:
                 raise refusal
-            if first:
-                held.enter_context(kept(root / LOG))
             yield
 
     def _begun(self, root: Path, ckpt_path: Any) -> Any:

@@ -114,11 +114,11 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
                                          "dtype": "float32", "truncation": truncation, **drawing})
     if (out / "dataset.yaml").is_file() and not (out / BLOCKS).exists() and read_facts(out / MARK) == settings:
-        return Manifest.read(out)  # nothing is written
+        return None if share.rank else Manifest.read(out)  # nothing is written
     blocks = Blocks(out, range(0, len(conditions), block_size), lambda start: _draw_block(
         generator, conditions, start, block_size, seed, truncation, out, info, masks, starts), share)
-    number = f".{share.rank}" if share.rank else ""  # each has its lock; not in the set: a resumed one has the files of an uninterrupted one
-    with locked(out.parent / f".{out.name}{number}.lock", "sample", out):
+    number = f".{share.rank}" if share.rank else ""  # after the ending, where no name of a set collides; each has its lock; not in the set: a resumed one has the files of an uninterrupted one
+    with locked(out.parent / f".{out.name}.lock{number}", "sample", out):
         if share.rank:
             if not _begun(out, settings):
                 return None
@@ -154,7 +154,8 @@ def _begun(out: Path, settings: dict[str, Any]) -> bool:
             if (out / "dataset.yaml").is_file() or (out / BLOCKS / LOCK).is_file():
                 return not (out / "dataset.yaml").is_file()
         time.sleep(0.1)
-    raise RunError(f"sample: the first process has not begun {out} in {BEGIN_SECONDS:.0f} s; its message says why. The same command resumes.")
+    raise RunError(f"sample: the first process has not begun {out} in {BEGIN_SECONDS:.0f} s; its message says why. The same command resumes. "
+                   "If this process was to draw a set of its own, and srun or torchrun say otherwise, add --alone.")
 
 
 def _check_same(out: Path, settings: dict[str, Any]) -> None:
@@ -352,6 +353,7 @@ def parser() -> argparse.ArgumentParser:
     diffusion.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times at which guidance steers, from 0 "
                            "(the picture) to 1 (noise); the whole way is 0 1")
     p.add_argument("--block-size", type=int, default=16, help="images computed together (default 16)")
+    p.add_argument("--alone", action="store_true", help="one process draws the whole set, whatever srun or torchrun say: for tasks with sets of their own")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: cuda where there is one")
     look = p.add_argument_group("pictures to look at", "They are no part of a set and never lie in its folder.")
     look.add_argument("--sheet", metavar="FILE.png", help="with --out: images of the set, class by class, present and absent, "
@@ -421,7 +423,7 @@ def run(argv: list[str]) -> int:
     from synthrad import preview
 
     args = parser().parse_args(argv)
-    kind, share = preview.kind_of(args), Share.of(os.environ)
+    kind, share = preview.kind_of(args), Share() if args.alone else Share.of(os.environ)
     if share.rank and kind != "set":
         return 0  # the first process draws pictures
     if args.number is not None and args.conditions != "real":

@@ -1,5 +1,6 @@
 """Several processes draw one set: the bytes of one process, whoever is killed, late or missing."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,7 @@ import pytest
 from forks import dying, forks, in_child, in_ranks
 from tiny_generator import sample_command
 
-from synthrad import blocks, sample
+from synthrad import blocks, locking, sample
 from synthrad.__main__ import main
 from synthrad.blocks import Blocks, Share
 from synthrad.errors import InputError
@@ -24,6 +25,12 @@ def everything(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.fixture(autouse=True)
+def one_project(trained, project_folder, monkeypatch):
+    """Sets are sealed with the project's key: equal bytes need one project."""
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(trained[0].parent))
+
+
 @pytest.fixture(scope="module")
 def lab(trained, tmp_path_factory):
     """The start of a command that draws 10 images in blocks of 2, and the bytes that one process leaves."""
@@ -31,21 +38,23 @@ def lab(trained, tmp_path_factory):
     start = [*sample_command(checkpoint, real, "OUT")[:-4], "--block-size", "2", "--device", "cpu"]
     folder = tmp_path_factory.mktemp("alone")
     command = lambda out: [str(out) if x == "OUT" else x for x in start]  # noqa: E731
-    assert main(command(folder / "set")) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHRAD_PROJECT", str(real.parent))
+        assert main(command(folder / "set")) == 0
     return command, everything(folder / "set")
 
 
 @pytest.mark.parametrize(("environ", "share"), [
-    ({}, Share()), ({"SLURM_PROCID": "0"}, Share()), ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Share(1, 4, 1)),
-    ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}, Share(3, 4, 1)),
+    ({}, Share()), ({"SLURM_PROCID": "0"}, Share()), ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Share(1, 4, 1)), ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Share()),
+    ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1"}, Share(3, 4, 1)),
 ])  # fmt: skip
 def test_which_process_this_is(environ, share):
     assert Share.of(environ) == share
 
 
-@pytest.mark.parametrize("environ", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "4", "SLURM_NTASKS": "4"}])
+@pytest.mark.parametrize("environ", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "4", "SLURM_STEP_NUM_TASKS": "4"}])
 def test_numbers_that_do_not_fit(environ):
-    with pytest.raises(InputError, match="RANK, WORLD_SIZE|SLURM_PROCID, SLURM_NTASKS"):
+    with pytest.raises(InputError, match="RANK, WORLD_SIZE|SLURM_PROCID, SLURM_STEP_NUM_TASKS"):
         Share.of(environ)
 
 
@@ -98,7 +107,7 @@ def test_a_killed_process_is_missed_by_nobody(lab, tmp_path, rank):
 
 def test_each_process_has_a_lock(lab, tmp_path, capfd):
     command, _ = lab
-    with locked(tmp_path / ".set.lock", "a test"), locked(tmp_path / ".set.1.lock", "a test"):
+    with locked(tmp_path / ".set.lock", "a test"), locked(tmp_path / ".set.lock.1", "a test"):
         begun = time.monotonic()
         assert in_ranks(main, command(tmp_path / "set")) == [1, 1]
         assert time.monotonic() - begun < 30
@@ -119,6 +128,34 @@ def test_a_process_whose_first_one_never_comes_ends(lab, tmp_path, monkeypatch, 
     monkeypatch.setenv("RANK", "1")
     assert main([*command(tmp_path / "set"), "--seed", "3"]) == 2
     assert "a set with other seed" in capfd.readouterr().err
+
+
+def test_without_locks_the_first_process_does_not_wait_for_ever(lab, tmp_path, monkeypatch, capfd):
+    """Nothing tells there whether the other one is at work: it is waited for, with a word, and no longer than it may take."""
+    command, whole = lab
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(locking.fcntl, "lockf", refuse)
+    monkeypatch.setattr(blocks, "SAID_SECONDS", 0.2)
+    monkeypatch.setattr(blocks, "MOST_SECONDS", 1.0)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(command(tmp_path / "set")) == 1
+    said = capfd.readouterr()
+    assert "waiting for 2 blocks" in said.out and "with --alone draws them" in said.err
+    assert main([*command(tmp_path / "set"), "--alone"]) == 0 and everything(tmp_path / "set") == whole
+
+
+def test_a_finished_set_is_told_once(lab, tmp_path, monkeypatch, capfd):
+    command, _ = lab
+    assert main(command(tmp_path / "set")) == 0
+    capfd.readouterr()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([*command(tmp_path / "set"), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "images in" not in capfd.readouterr().out and not (tmp_path / "sheet.png").exists()
 
 
 def test_a_block_that_another_process_draws_is_left_to_it(tmp_path):

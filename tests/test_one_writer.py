@@ -67,3 +67,13 @@ def test_all_processes_of_a_second_fit_end_with_the_first(trained, tmp_path, mon
     assert said.count("synthrad fit:") == 1 and f"another process (pid {os.getpid()}) is writing" in said and "Traceback" not in said
     assert [p.name for p in (tmp_path / "out").iterdir()] == [".fit.lock"]  # nothing was written
     assert in_ranks(main, argv) == [0, 0]
+
+
+def test_all_processes_of_a_fit_that_cannot_write_end(trained, tmp_path, monkeypatch, capfd):
+    real, _ = trained
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(real.parent))
+    (tmp_path / "file").touch()
+    argv = [*fit_command(real, tmp_path / "file" / "out"), "--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true"]
+    begun = time.monotonic()
+    assert in_ranks(main, argv) == [1, 1]
+    assert time.monotonic() - begun < 30 and "Not a directory" in capfd.readouterr().err

@@ -12,18 +12,17 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from synthrad.cases import Case, collate
+from synthrad.cases import Case
 from synthrad.data.cache import ImageCache
 from synthrad.data.overlaps import corpus_of, meeting
-from synthrad.data.transforms import light, move_pair, strong
+from synthrad.data.stored import StoredBatch
+from synthrad.data.transforms import light_pair, move_pair, strong
 from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
 from synthrad.lineage import Lineage, all_hashes, is_pseudonym, key_id, project_key
 from synthrad.records import Manifest, seal_says
-
-UNKNOWN = 255  # an unknown layer in cached masks
 
 
 def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
@@ -131,31 +130,22 @@ def check_same_shape(first: Manifest, other: Manifest, where: str) -> None:
                              "prepare both with the same flags")
 
 
-def case_of(image: np.ndarray, masks: np.ndarray, labels: np.ndarray, index: int) -> Case:
-    """A Case of cached arrays: image float32 [C, H, W], masks uint8 [L, H, W] (255 = unknown layer), labels [K]."""
-    layers = torch.from_numpy(masks).to(torch.int64)
-    layers[layers == UNKNOWN] = -1
-    return Case(
-        image=torch.from_numpy(image),
-        masks=layers,
-        labels=torch.from_numpy(labels.astype(np.float32)),
-        index=torch.tensor(index),
-        attributes=torch.zeros(0),
-    )
-
-
 class HeldOutCases(Dataset):
     """Real images as they are; `masks`: the cache that their masks come from, of another size perhaps."""
 
     def __init__(self, manifest: Manifest, cache: ImageCache, masks: ImageCache | None = None):
-        self.manifest, self.cache, self.labels = manifest, cache, manifest.labels
+        self.manifest, self.cache, self.labels = manifest, cache, torch.from_numpy(manifest.labels.astype(np.float32))
         self.masks = masks or cache
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> Case:
-        return case_of(self.cache.scaled(index), self.masks.masks(index), self.labels[index], index)
+        return self.__getitems__([index]).cases()[0]
+
+    def __getitems__(self, rows: list[int]) -> StoredBatch:
+        return StoredBatch(torch.from_numpy(self.cache.image_batch(rows)), torch.from_numpy(self.masks.mask_batch(rows)),
+                           self.labels[rows], torch.tensor(rows), torch.zeros(len(rows), 0), self.cache.low, self.cache.high)
 
 
 class FusedCases(Dataset):
@@ -167,7 +157,8 @@ class FusedCases(Dataset):
     """
 
     def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int):
-        self.seed, self.labels, self.layers = seed, manifest.training_labels, manifest.info.layers
+        self.seed, self.layers = seed, manifest.info.layers
+        self.labels = torch.from_numpy(manifest.training_labels.astype(np.float32))
         self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
         self.how = manifest.column(AUGMENTED) if AUGMENTED in manifest.table else [""] * len(manifest)
         self.caches = [cache for _, cache in parts]
@@ -184,13 +175,22 @@ class FusedCases(Dataset):
         return len(self.origin)
 
     def __getitem__(self, item: tuple[int, int]) -> Case:
-        index, draw = item
+        return self.__getitems__([item]).cases()[0]
+
+    def __getitems__(self, items: list[tuple[int, int]]) -> StoredBatch:
+        images, masks = zip(*(self._drawn(*item) for item in items), strict=True)
+        rows = [index for index, _ in items]
+        return StoredBatch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), self.labels[rows],
+                           torch.tensor(rows), torch.zeros(len(rows), 0))
+
+    def _drawn(self, index: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image float32 and masks uint8 of a row, augmented."""
         part, row = self.origin[index]
         image, masks = self.caches[part].scaled(row), self.caches[part].masks(row)
         if (seed := self.augment[index]) is not None:
             how = self.how[index]
             image, masks = move_pair(image, masks, how, seed, self.layers) if how else strong(image, masks, seed)
-        return light(case_of(image, masks, self.labels[index], index), np.random.default_rng([self.seed, draw]))
+        return light_pair(image, masks, np.random.default_rng([self.seed, draw]))
 
 
 def _keys(manifest: Manifest) -> list[tuple[str, ...]]:
@@ -352,7 +352,7 @@ class FusionDataModule(EndlessDataModule):
         rows = len(self._data["train"])
         length = self.steps if self.steps is not None else -(-rows // self.batch_size)
         batches = EndlessBatches(rows, self.batch_size, self.seed, length)
-        return self.endless(self._data["train"], batches, collate, num_workers=self.num_workers,
+        return self.endless(self._data["train"], batches, self.collated, num_workers=self.num_workers,
                             persistent_workers=self.num_workers > 0)
 
     def val_dataloader(self) -> DataLoader:
@@ -374,5 +374,5 @@ class FusionDataModule(EndlessDataModule):
             data = Subset(data, rows)
         own = torch.Generator()
         own.manual_seed(self.seed)
-        return DataLoader(data, batch_size=self.batch_size, collate_fn=collate, generator=own,
+        return DataLoader(data, batch_size=self.batch_size, collate_fn=self.collated, generator=own,
                           num_workers=self.num_workers)

@@ -41,7 +41,7 @@ class FullySharded(DDPStrategy):
         if not isinstance(model, Diffusion):
             raise InputError("trainer.strategy", f"fsdp for a {type(model).__name__}", "a diffusion model", "use ddp_find_unused_parameters_true, "
                              "which keeps all of it in each process")
-        if model.hparams.text == "words":  # called by itself, outside of the net that would gather it
+        if getattr(model.net, "words", None) is not None:  # called by itself, outside of the net that would gather it
             raise InputError("model.text", "words with trainer.strategy=fsdp", "a frozen reader (a folder or hub id), or null", "use "
                              "ddp, or name a reader of prompts that is not trained along")
         if self.precision_plugin.precision == "16-mixed":

@@ -145,12 +145,10 @@ class _Bytes:
         import torch
 
         products, found = torch._int_mm(self.rows, others.rows.t()), []
-        totals, pixels = others.totals * others.scale, self.rows.shape[1]
-        scale = others.scale * pixels
         room = torch.empty(min(ROWS_AT_ONCE, len(products)), products.shape[1], dtype=torch.float64)
         for at in range(0, len(products), ROWS_AT_ONCE):
             part = slice(at, at + ROWS_AT_ONCE)
-            values = room[: len(products[part])].copy_(products[part]).mul_(scale).addr_(self.totals[part], totals, alpha=-1)
+            values = room[: len(products[part])].copy_(products[part]).mul_(self.rows.shape[1]).addr_(self.totals[part], others.totals, alpha=-1).mul_(others.scale)
             if excluded is not None:
                 values.masked_fill_(excluded[part], -math.inf)
             best = values.max(1)
