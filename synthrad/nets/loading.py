@@ -33,15 +33,22 @@ def locate(weights: str, key: str) -> Path:
     if looks_local:
         raise InputError(key, f"no file {str(path.absolute())!r}", "null, a weights file, or a hub id owner/name",
                          f"put the file there or set {key} to null (random weights)")
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     for name in HUB_FILES:
         cached = try_to_load_from_cache(weights, name)
         if isinstance(cached, str):
             return Path(cached)
-    raise InputError(key, f"hub id {weights!r}, which is not in the cache {constants.HF_HUB_CACHE}",
-                     f"one of {', '.join(HUB_FILES)} of https://huggingface.co/{weights}",
-                     f"run `hf download {weights}` where there is a network, or set {key} to null (random weights)")
+    raise not_in_cache(weights, key, f"one of {', '.join(HUB_FILES)}")
+
+
+def not_in_cache(hub_id: str, key: str, wanted: str) -> InputError:
+    """The error of a hub id whose files are not here; wanted: the files."""
+    from huggingface_hub import constants
+
+    return InputError(key, f"hub id {hub_id!r}, which is not in the cache {constants.HF_HUB_CACHE}", f"{wanted} of https://huggingface.co/{hub_id}",
+                      f"read its licence there (some have to be accepted first), run `hf download {hub_id} --local-dir FOLDER` where there is a network and "
+                      f"set {key} to FOLDER or the file in it, or to null (random weights)")
 
 
 def load_plain(checkpoint: Path | str) -> dict[str, Tensor]:
