@@ -30,6 +30,7 @@ REFERENCE = "real_only"
 METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
 PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
+LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}}  # the same of tasks
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
 
@@ -155,6 +156,8 @@ class Task(Part):
         precision: as Lightning's Trainer takes it; every arm of the task alike.
         size: of what the nets see; None = the study's. Masks are judged at the study's size whatever this is, so that tasks
             of several sizes can be compared.
+        loss, loss_options: of a classification, as its task takes them (`synthrad.tasks.ClassificationTask`): cross_entropy, focal, asymmetric,
+            class_balanced or logit_adjusted: what competes with balancing the training rows.
     """
 
     kind: Literal["segmentation", "classification"]
@@ -168,6 +171,14 @@ class Task(Part):
     validations: int = Field(10, ge=1)
     fewest_positive: int = Field(FEWEST_POSITIVE, ge=1)
     size: tuple[Side, Side] | None = None
+    loss: Literal["cross_entropy", "focal", "asymmetric", "class_balanced", "logit_adjusted"] = "cross_entropy"
+    loss_options: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Task:
+        if self.kind == "segmentation" and self.loss != "cross_entropy":
+            raise ValueError(f"`loss: {self.loss}` is of a classification: a segmentation learns by cross-entropy and Dice")
+        return self
 
 
 class EndpointSpec(Part):
@@ -247,6 +258,9 @@ class Study(Part):
                     del source[key]
             for key in PLACES:
                 del source[key]
+        for task in data["tasks"].values():
+            for key in [k for k, default in LATER_OF_TASKS.items() if task[k] == default]:
+                del task[key]
         return data
 
     def trained_before(self, source: str, after: tuple[str, ...] = ()) -> list[str]:

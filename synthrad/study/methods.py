@@ -126,9 +126,16 @@ def _task(name: str, task: Task, study: Study) -> str:
     nets = ", ".join(f"{n} ({net.class_path.rsplit('.', 1)[-1]}: {', '.join(f'{k} = {v}' for k, v in net.init_args.items())})" for n, net in task.nets.items())
     weights = any(v for net in task.nets.values() for k, v in net.init_args.items() if "weights" in k or "pretrained" in k)
     return (f"Task {name} ({task.kind} of {what}) was learned by {nets}, {'from the named weights' if weights else 'from random weights that depend on the seed alone'}, at "
-            f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}, cosine schedule), batch {task.batch_size}, precision "
+            f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}, cosine schedule), batch {task.batch_size}{_loss(task)}, precision "
             f"{task.precision}, light augmentation in all arms. Of {task.validations} validations the best weights were taken and tested once on real test images, "
             f"for each of {study.seeds} seeds; the same seeds and test images were used in all arms.")
+
+
+def _loss(task: Task) -> str:
+    if task.loss == "cross_entropy":
+        return ""
+    said = ", ".join(f"{k} = {v:g}" for k, v in task.loss_options.items())
+    return f", {task.loss.replace('_', ' ')} loss{f' ({said})' if said else ''}"
 
 
 def _inference(study: Study, comparisons: Comparisons) -> str:

@@ -43,8 +43,8 @@ def build_task(task: Task, name: str, data: Any) -> Any:
     if unknown := set(task.classes or ()) - set(data.classes):
         raise InputError("tasks.classes", f"{sorted(unknown)}", f"some of the classes {sorted(data.classes)}")
     classes = list(task.classes or data.classes)
-    return ClassificationTask(build_net(task, name, data.num_channels, len(classes)), classes=classes,
-                              lr=task.learning_rate)
+    return ClassificationTask(build_net(task, name, data.num_channels, len(classes)), classes=classes, lr=task.learning_rate, loss=task.loss,
+                              loss_options=dict(task.loss_options))
 
 
 def fit_seed(study: Study, task_name: str, net_name: str, arm: PlannedArm, strategy: Any, pool: str | None, steps: int,
