@@ -30,7 +30,8 @@ REFERENCE = "real_only"
 METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
 PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
-LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}}  # the same of tasks
+LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}, "layer_decay": None, "head_learning_rate": None, "decay_all": True}  # the same of tasks
+LATER_OF_NETS: dict[str, Any] = {"learning_rate": None, "layer_decay": None, "head_learning_rate": None}  # and of their nets
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
 
@@ -141,10 +142,21 @@ class Arm(Part):
 
 
 class Net(Part):
-    """A network: a class of synthrad.nets and its arguments (channel and class counts are filled in)."""
+    """A network: a class of synthrad.nets and its arguments (channel and class counts are filled in).
+
+    Args:
+        learning_rate, layer_decay, head_learning_rate: of this net; None = the task's. A probe of a frozen net learns at another rate than a whole one.
+    """
 
     class_path: str
     init_args: dict[str, Any] = Field(default_factory=dict)
+    learning_rate: float | None = Field(None, gt=0)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    head_learning_rate: float | None = Field(None, gt=0)
+
+    def said(self) -> dict[str, Any]:
+        """What the net says, keys that came later only where they say something."""
+        return {k: v for k, v in self.model_dump().items() if k not in LATER_OF_NETS or v != LATER_OF_NETS[k]}
 
 
 class Task(Part):
@@ -158,6 +170,7 @@ class Task(Part):
             of several sizes can be compared.
         loss, loss_options: of a classification, as its task takes them (`synthrad.tasks.ClassificationTask`): cross_entropy, focal, asymmetric,
             class_balanced or logit_adjusted: what competes with balancing the training rows.
+        layer_decay, head_learning_rate, decay_all: as the tasks of `synthrad fit` take them (head_lr there); None = one rate for all layers.
     """
 
     kind: Literal["segmentation", "classification"]
@@ -173,6 +186,9 @@ class Task(Part):
     size: tuple[Side, Side] | None = None
     loss: Literal["cross_entropy", "focal", "asymmetric", "class_balanced", "logit_adjusted"] = "cross_entropy"
     loss_options: dict[str, float] = Field(default_factory=dict)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    head_learning_rate: float | None = Field(None, gt=0)
+    decay_all: bool = True
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Task:
@@ -258,7 +274,8 @@ class Study(Part):
                     del source[key]
             for key in PLACES:
                 del source[key]
-        for task in data["tasks"].values():
+        for name, task in data["tasks"].items():
+            task["nets"] = {n: net.said() for n, net in self.tasks[name].nets.items()}
             for key in [k for k, default in LATER_OF_TASKS.items() if task[k] == default]:
                 del task[key]
         return data

@@ -13,7 +13,7 @@ from synthrad.metrics import segmentation
 from synthrad.records import SPLITS, Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.audits import SetAudit
-from synthrad.study.description import Source, Study, Task
+from synthrad.study.description import LATER_OF_NETS, Source, Study, Task
 from synthrad.study.pools import checkpoint_of
 from synthrad.study.verdicts import METRIC_NAMES, Comparisons
 
@@ -123,12 +123,20 @@ def _task(name: str, task: Task, study: Study) -> str:
     named = [(kind, names) for kind, names in (("layer", task.layers), ("class", task.classes)) if names]
     what = " and ".join(f"{kind if len(n) == 1 else {'layer': 'layers', 'class': 'classes'}[kind]} {', '.join(n)}" for kind, n in named)
     what = what or f"all {'mask layers' if task.kind == 'segmentation' else 'classes'} of the dataset"
-    nets = ", ".join(f"{n} ({net.class_path.rsplit('.', 1)[-1]}: {', '.join(f'{k} = {v}' for k, v in net.init_args.items())})" for n, net in task.nets.items())
+    own = {n: {**net.init_args, **{k: v for k, v in net.said().items() if k in LATER_OF_NETS}} for n, net in task.nets.items()}
+    nets = ", ".join(f"{n} ({net.class_path.rsplit('.', 1)[-1]}: {', '.join(f'{k} = {v}' for k, v in own[n].items())})" for n, net in task.nets.items())
     weights = any(v for net in task.nets.values() for k, v in net.init_args.items() if "weights" in k or "pretrained" in k)
     return (f"Task {name} ({task.kind} of {what}) was learned by {nets}, {'from the named weights' if weights else 'from random weights that depend on the seed alone'}, at "
-            f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}, cosine schedule), batch {task.batch_size}{_loss(task)}, precision "
+            f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}{_rates(task)}, cosine schedule), batch {task.batch_size}{_loss(task)}, precision "
             f"{task.precision}, light augmentation in all arms. Of {task.validations} validations the best weights were taken and tested once on real test images, "
             f"for each of {study.seeds} seeds; the same seeds and test images were used in all arms.")
+
+
+def _rates(task: Task) -> str:
+    said = [f"{task.head_learning_rate:g} in the head"] if task.head_learning_rate else []
+    said += [f"{task.layer_decay:g} times that in each layer below another"] if task.layer_decay else []
+    said += [] if task.decay_all else ["no weight decay on norms, biases and embeddings of places"]
+    return "".join(f", {s}" for s in said)
 
 
 def _loss(task: Task) -> str:

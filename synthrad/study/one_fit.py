@@ -39,12 +39,19 @@ def build_task(task: Task, name: str, data: Any) -> Any:
         if unknown := set(task.layers or ()) - set(data.layers):
             raise InputError("tasks.layers", f"{sorted(unknown)}", f"some of the layers {sorted(data.layers)}")
         net = build_net(task, name, data.num_channels, sum(1 + len(v) for v in layers.values()))
-        return SegmentationTask(net, layers=layers, lr=task.learning_rate)
+        return SegmentationTask(net, layers=layers, **_rates(task, name))
     if unknown := set(task.classes or ()) - set(data.classes):
         raise InputError("tasks.classes", f"{sorted(unknown)}", f"some of the classes {sorted(data.classes)}")
     classes = list(task.classes or data.classes)
-    return ClassificationTask(build_net(task, name, data.num_channels, len(classes)), classes=classes, lr=task.learning_rate, loss=task.loss,
-                              loss_options=dict(task.loss_options))
+    return ClassificationTask(build_net(task, name, data.num_channels, len(classes)), classes=classes, loss=task.loss, loss_options=dict(task.loss_options),
+                              **_rates(task, name))
+
+
+def _rates(task: Task, name: str) -> dict[str, Any]:
+    """Learning rates of a net: its own, else its task's."""
+    net = task.nets[name]
+    return {"lr": net.learning_rate or task.learning_rate, "layer_decay": net.layer_decay or task.layer_decay,
+            "head_lr": net.head_learning_rate or task.head_learning_rate, "decay_all": task.decay_all}
 
 
 def fit_seed(study: Study, task_name: str, net_name: str, arm: PlannedArm, strategy: Any, pool: str | None, steps: int,

@@ -199,7 +199,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         if task.size not in (None, study.size):
             spec["size"] = task.size
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
-                                    study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(), externals,
+                                    study.cells, study.size, study.budget, spec, task.nets[net_name].said(), externals,
                                     *([how] if (how := _how(study, arm.source, arm.strategy)) != "strong" else []))
     return out
 

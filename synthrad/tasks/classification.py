@@ -73,6 +73,9 @@ class ClassificationTask(LightningModule):
         pictures: int = 4,
         loss: str = "cross_entropy",
         loss_options: dict[str, float] | None = None,
+        layer_decay: float | None = None,
+        head_lr: float | None = None,
+        decay_all: bool = True,
     ):
         super().__init__()
         training.remember(self)
@@ -88,6 +91,7 @@ class ClassificationTask(LightningModule):
         self.classes, self.balance = tuple(classes), pos_weight
         self.lr, self.weight_decay, self.warmup, self.pictures = lr, weight_decay, warmup, pictures
         fixed = pos_weight if isinstance(pos_weight, list | tuple) else [1.0] * len(classes)
+        self.layer_decay, self.head_lr, self.decay_all = layer_decay, head_lr, decay_all
         self.register_buffer("pos_weight", torch.tensor(fixed, dtype=torch.float32))
         # from the training rows of each fit, so that no checkpoint needs them
         self.register_buffer("counts", torch.zeros(2, len(classes)), persistent=False)
@@ -131,7 +135,7 @@ class ClassificationTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine."""
-        return training.adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup)
+        return training.adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup, self.layer_decay, self.head_lr, self.decay_all)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep nets out of the hyperparameters."""
