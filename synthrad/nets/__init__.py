@@ -1,6 +1,7 @@
-"""Networks as plain torch modules; configs name them as synthrad.nets.SmpNet and synthrad.nets.TimmNet."""
+"""Networks as plain torch modules; configs name them as synthrad.nets.SmpNet and the like."""
 
 from synthrad.nets.smp_net import SmpNet
 from synthrad.nets.timm_net import TimmNet
+from synthrad.nets.tuned_classifier import TunedClassifier
 
-__all__ = ["SmpNet", "TimmNet"]
+__all__ = ["SmpNet", "TimmNet", "TunedClassifier"]
