@@ -58,10 +58,10 @@ class ImageCache:
         base = Path(folder) if folder else Path(info.roots.get(HERE, ".")) / ".cache"
         common = [VERSION, self.size, info.resize, len(info.channels)]
         channels = (len(info.channels), *self.size)
-        self._images = _Store(base / f"images-{_name([*common, self.low])}", channels, threads)
+        self._images = SegmentStore(base / f"images-{name_of([*common, self.low])}", channels, threads)
         layers = (len(self.layers), *self.size)
-        self._masks = _Store(base / f"masks-{_name([*common[:3], self.layers])}", layers, threads)
-        keys = _image_keys(manifest)
+        self._masks = SegmentStore(base / f"masks-{name_of([*common[:3], self.layers])}", layers, threads)
+        keys = image_keys(manifest)
         self._image_at = self._images.locate(keys, self._decode_image, self._depth, "decoding images")
         self._mask_at = None
         if self.layers:
@@ -138,7 +138,7 @@ class ImageCache:
         return out
 
 
-class _Store:
+class SegmentStore:
     """A folder of segments. Positions are [rows, 2] ints: segment, place in it."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], threads: int):
@@ -150,6 +150,7 @@ class _Store:
         return {**self.__dict__, "_open": {}}  # a worker process opens the files itself: no array is pickled
 
     def read(self, position: np.ndarray) -> np.ndarray:
+        """The array at a position; a copy."""
         segment = int(position[0])
         if segment not in self._open:
             self._open[segment] = np.load(self.folder / f"{self.segments[segment]}.npy", mmap_mode="r")
@@ -197,7 +198,7 @@ class _Store:
         self, items: list[tuple[str, int]], dtype: np.dtype, decode: Callable, title: str
     ) -> None:
         keys = [k for k, _ in items]
-        name = _name([keys, dtype.str])
+        name = name_of([keys, dtype.str])
         handle, draft = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
         os.close(handle)
         try:
@@ -243,7 +244,8 @@ def _reserve(path: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
                 f.write(bytes(min(1 << 24, total - done)))
 
 
-def _name(parts: Any) -> str:
+def name_of(parts: Any) -> str:
+    """20 hex digits of a hash of plain data."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
@@ -251,7 +253,8 @@ def _by(shape: Sequence[int]) -> str:
     return f"{shape[1]} x {shape[0]}"
 
 
-def _image_keys(manifest: Manifest) -> list[str]:
+def image_keys(manifest: Manifest) -> list[str]:
+    """What tells the image of each row: its digest, or names, sizes and times of its files."""
     digests = manifest.column("digest")
     return [d or _stamp(manifest[i].channels) for i, d in enumerate(digests)]
 
@@ -288,4 +291,4 @@ def _stamp(paths: Sequence[Path]) -> str:
                 str(path), "no such file", "a PNG or JPEG image", "restore it or prepare again"
             ) from e
         facts.append([str(path), stat.st_size, stat.st_mtime_ns])
-    return _name(facts)
+    return name_of(facts)

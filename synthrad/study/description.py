@@ -30,7 +30,7 @@ REFERENCE = "real_only"
 METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
 PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
-LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}, "layer_decay": None, "head_learning_rate": None, "decay_all": True}  # the same of tasks
+LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}, "layer_decay": None, "head_learning_rate": None, "decay_all": True, "views": None}  # the same of tasks
 LATER_OF_NETS: dict[str, Any] = {"learning_rate": None, "layer_decay": None, "head_learning_rate": None}  # and of their nets
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
@@ -170,6 +170,8 @@ class Task(Part):
             of several sizes can be compared.
         loss, loss_options: of a classification, as its task takes them (`synthrad.tasks.ClassificationTask`): cross_entropy, focal, asymmetric,
             class_balanced or logit_adjusted: what competes with balancing the training rows.
+        views: of a training image, as the data of `synthrad fit` take it: null = a fresh light augmentation at every draw, 0 = none, k = k fixed ones. With 0 or
+            k what a frozen net (`tuning: frozen`) gives for an image is computed once for all arms and seeds.
         layer_decay, head_learning_rate, decay_all: as the tasks of `synthrad fit` take them (head_lr there); None = one rate for all layers.
     """
 
@@ -189,6 +191,7 @@ class Task(Part):
     layer_decay: float | None = Field(None, gt=0, le=1)
     head_learning_rate: float | None = Field(None, gt=0)
     decay_all: bool = True
+    views: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Task:

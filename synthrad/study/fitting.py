@@ -84,7 +84,7 @@ def fit_and_test(
         log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*Experiment logs.*|.*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*Experiment logs.*|.*LeafSpec.*|.*in eval mode.*")
             return _fit(task, datamodule, folder, steps, min(val_every, steps), seed, names or {}, identity,
                         callbacks, {"accelerator": accelerator, "precision": precision}, save_every_seconds, keep_checkpoint)
     except SystemExit as e:

@@ -128,8 +128,14 @@ def _task(name: str, task: Task, study: Study) -> str:
     weights = any(v for net in task.nets.values() for k, v in net.init_args.items() if "weights" in k or "pretrained" in k)
     return (f"Task {name} ({task.kind} of {what}) was learned by {nets}, {'from the named weights' if weights else 'from random weights that depend on the seed alone'}, at "
             f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}{_rates(task)}, cosine schedule), batch {task.batch_size}{_loss(task)}, precision "
-            f"{task.precision}, light augmentation in all arms. Of {task.validations} validations the best weights were taken and tested once on real test images, "
+            f"{task.precision}, {_augmentation(task)} in all arms. Of {task.validations} validations the best weights were taken and tested once on real test images, "
             f"for each of {study.seeds} seeds; the same seeds and test images were used in all arms.")
+
+
+def _augmentation(task: Task) -> str:
+    if task.views == 0:
+        return "no augmentation"
+    return "light augmentation" if task.views is None else f"{task.views} fixed light augmentations of each training image"
 
 
 def _rates(task: Task) -> str:

@@ -71,7 +71,8 @@ def fit_seed(study: Study, task_name: str, net_name: str, arm: PlannedArm, strat
     if facts is None:
         task = study.tasks[task_name]
         data = FusionDataModule(study.manifest, synthetic=pool, fusion=strategy, size=task.size or study.size,
-                                judged_size=study.size, batch_size=task.batch_size, seed=seed, steps=steps, external=study.external)
+                                judged_size=study.size, batch_size=task.batch_size, seed=seed, steps=steps, external=study.external,
+                                views=task.views)
         seed_everything(seed, workers=True, verbose=False)  # arms of one seed start from the same weights
         module = build_task(task, net_name, data)
         facts = fit_and_test(module, data, folder, steps=steps, val_every=max(1, steps // task.validations), seed=seed,

@@ -24,6 +24,7 @@ from synthrad.nets.losses import (
     prior_log_odds,
 )
 from synthrad.tasks import training
+from synthrad.tasks.frozen_net import FrozenNet
 
 MOST_WEIGHT = 20.0  # of a positive under pos_weight=balanced: a class with one positive would swamp the others
 LOSSES: dict[str, dict[str, float]] = {  # name -> its options
@@ -98,6 +99,7 @@ class ClassificationTask(LightningModule):
         self.register_buffer("thresholds", torch.full((len(classes),), NONE))
         self._place: list[int] = list(range(len(classes)))  # where each class is in Case.labels
         self._seen: list[tuple[Tensor, Tensor]] = []
+        self._served: FrozenNet | None = None  # the net whose features the data gives
         self._rows = training.CaseRows()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -111,6 +113,13 @@ class ClassificationTask(LightningModule):
     def setup(self, stage: str) -> None:
         """Find the classes in the data; weigh them where asked."""
         data = self.trainer.datamodule
+        if getattr(self.net, "frozen", False) and hasattr(data, "serve_features"):
+            self._served = FrozenNet(self.net, self.trainer.strategy.root_device)
+            if not self.trainer.is_global_zero:
+                self.trainer.strategy.barrier("features")  # the first process computes them, the others read
+            data.serve_features(self._served.encode, self._served.identity)
+            if self.trainer.is_global_zero:
+                self.trainer.strategy.barrier("features")
         have: Sequence[str] | None = getattr(data, "classes", None)
         if have is None:
             return
@@ -132,6 +141,22 @@ class ClassificationTask(LightningModule):
             ones, zeros = (labels == 1).sum(0), (labels == 0).sum(0)
             weight = np.clip(zeros / np.maximum(ones, 1), 1 / MOST_WEIGHT, MOST_WEIGHT)
             self.pos_weight.copy_(torch.as_tensor(weight, dtype=torch.float32))
+
+    def on_fit_start(self) -> None:
+        """Weights of a checkpoint are there now."""
+        self._check_served()
+
+    def on_validation_start(self) -> None:
+        """Weights of a checkpoint are there now."""
+        self._check_served()
+
+    def on_test_start(self) -> None:
+        """Weights of a checkpoint are there now."""
+        self._check_served()
+
+    def _check_served(self) -> None:
+        if self._served is not None:
+            self._served.check()
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine."""
@@ -168,7 +193,7 @@ class ClassificationTask(LightningModule):
         """Keep probabilities; show the first cases, always the same in the same place."""
         probability, labels = self(batch.image).sigmoid(), batch.labels[:, self._place]
         self._seen.append((probability.cpu(), labels.cpu()))
-        if batch_idx == 0 and self.pictures and not self.trainer.sanity_checking:
+        if batch_idx == 0 and self.pictures and batch.image.ndim == 4 and not self.trainer.sanity_checking:
             self._show(batch.image[: self.pictures], labels[: self.pictures], probability[: self.pictures])
 
     def on_validation_epoch_end(self) -> None:

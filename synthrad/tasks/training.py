@@ -42,11 +42,11 @@ def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, war
 
 
 def logits(net: nn.Module, image: Tensor) -> Tensor:
-    """What a net says of image [B, C, H, W], in float32 whatever the precision of the fit (float64 stays what it is).
+    """What a net says of image [B, C, H, W] (or of features that a frozen net gave for it), in float32 whatever the precision of the fit (float64 stays what it is).
 
     Channels last: the layout that oneDNN and cuDNN convolve in.
     """
-    return at_least_float(net(image.contiguous(memory_format=torch.channels_last)))
+    return at_least_float(net(image.contiguous(memory_format=torch.channels_last) if image.ndim == 4 else image))
 
 
 def check_finite(loss: Tensor, step: int) -> Tensor:
