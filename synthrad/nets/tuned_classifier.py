@@ -99,7 +99,7 @@ class TunedClassifier(nn.Module):
     def encode(self, image: Tensor) -> Tensor:
         """What the head reads of an image [B, C, H, W]: pooled features [B, D] or tokens [B, N, D]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            shown = _whole_patches(image, self.backbone.patch, self.scale)
+            shown = whole_patches(image, self.backbone.patch, self.scale)
             return self.backbone.tokens(shown) if self.reads == "tokens" else self.backbone.pooled(shown, self.pool)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -117,7 +117,8 @@ def identity_of(backbone: nn.Module, settings: list[Any]) -> str:
     return found.hexdigest()
 
 
-def _whole_patches(image: Tensor, patch: int, scale: float) -> Tensor:
+def whole_patches(image: Tensor, patch: int, scale: float) -> Tensor:
+    """A picture [B, C, H, W] enlarged by `scale` and then to whole patches, bilinear."""
     size = [patch * max(1, math.ceil(scale * side / patch - 1e-6)) for side in image.shape[-2:]]
     return image if size == list(image.shape[-2:]) else F.interpolate(image, size, mode="bilinear", align_corners=False)
 

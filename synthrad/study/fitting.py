@@ -146,25 +146,31 @@ def _fit(
         callbacks=[RandomState(), Preemption(), ImageProgress(f"{title} seed {seed}"), keeper, *callbacks],
         plugins=[DurableCheckpointIO(), *cluster_plugins()],
     )
-    resume = newest_valid(folder / "checkpoints")
-    trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    learns = any(p.requires_grad for p in task.parameters())
+    resume = newest_valid(folder / "checkpoints") if learns else None
+    if learns:
+        trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    else:  # such as zero-shot: validation chooses the thresholds
+        trainer.validate(task, datamodule=datamodule, verbose=False)
+        score = trainer.callback_metrics.get(task.monitor)
     fitted = time.monotonic()
     best = newest_valid(folder / "checkpoints", "best")
-    if best is None:
+    if best is None and learns:
         warnings.warn(f"{folder}: no validation gave a score (no reference in split val?); the last weights are tested")
-    else:
+    elif best is not None:
         state = DurableCheckpointIO().load_checkpoint(best)["state_dict"]
         task.load_state_dict(state)
     task.run_names = {**names, "seed": seed}
     trainer.test(task, datamodule=datamodule, verbose=False)
     tested = time.monotonic()
     table = task.cases.assign(task=names.get("task", ""), net=names.get("net", ""), arm=names.get("arm", ""), seed=seed)
+    steps = steps if learns else 0
     images = steps * datamodule.batch_size
     facts = {
         "steps": steps,
         "best_step": keeper.best_step if best is not None else steps,
         "seconds": fitted - start,
-        "score_val": keeper.best_score,
+        "score_val": keeper.best_score if learns else None if score is None else float(score),
         "parameters": sum(p.numel() for p in task.parameters()),
         "identity": identity,
         "resumed_from": resume.name if resume else None,

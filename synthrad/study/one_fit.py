@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from synthrad.study.description import Study, Task
 from synthrad.study.planning import PlannedArm
 
 
-def build_net(task: Task, name: str, channels: int, outputs: int) -> Any:
-    """The network of a study's task; counts of channels and outputs come from the data."""
+def build_net(task: Task, name: str, channels: int, outputs: int, classes: Sequence[str] = ()) -> Any:
+    """The network of a study's task; counts of channels and outputs, and the names of classes, come from the data."""
     from synthrad import nets
 
     spec, where = task.nets[name], f"nets.{name}"
@@ -20,7 +21,7 @@ def build_net(task: Task, name: str, channels: int, outputs: int) -> Any:
     if class_name not in nets.__all__:
         raise InputError(f"{where}.class_path", repr(spec.class_path), f"one of {', '.join(nets.__all__)}", near(class_name, nets.__all__))
     kind = getattr(nets, class_name)
-    counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs}
+    counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs, "classes": list(classes)}
     takes = list(inspect.signature(kind.__init__).parameters)[1:]
     if told := sorted(set(spec.init_args) & set(counts)):
         raise InputError(f"{where}.init_args", str(told), "no such key: these numbers come from the data", "leave it out")
@@ -43,7 +44,7 @@ def build_task(task: Task, name: str, data: Any) -> Any:
     if unknown := set(task.classes or ()) - set(data.classes):
         raise InputError("tasks.classes", f"{sorted(unknown)}", f"some of the classes {sorted(data.classes)}")
     classes = list(task.classes or data.classes)
-    return ClassificationTask(build_net(task, name, data.num_channels, len(classes)), classes=classes, loss=task.loss, loss_options=dict(task.loss_options),
+    return ClassificationTask(build_net(task, name, data.num_channels, len(classes), classes), classes=classes, loss=task.loss, loss_options=dict(task.loss_options),
                               **_rates(task, name))
 
 

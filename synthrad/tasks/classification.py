@@ -159,7 +159,14 @@ class ClassificationTask(LightningModule):
             self._served.check()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up and cosine."""
+        """AdamW with warm-up and cosine.
+
+        Raises:
+            InputError: nothing of the net learns.
+        """
+        if not any(p.requires_grad for p in self.net.parameters()):
+            raise InputError("model.net", f"{type(self.net).__name__} of which nothing learns", "a net with something to fit", "use `synthrad test` without "
+                             "--ckpt_path, a study, or another tuning of the net")
         return training.adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup, self.layer_decay, self.head_lr, self.decay_all)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from tiny_set import make
 
 from synthrad.cases import read_cases
 from synthrad.datamodules.fusion import FeatureCases, FusionDataModule
-from synthrad.errors import RunError
+from synthrad.errors import InputError, RunError
 from synthrad.fusion import Cells, DuplicateReal, Matched
 from synthrad.fusion.controls import AugmentedReal
 from synthrad.nets.tuned_classifier import TunedClassifier
@@ -103,3 +103,20 @@ def test_a_net_keeps_its_mode(sets):
     module = net().train()
     FrozenNet(module, torch.device("cpu")).encode(torch.zeros(2, 1, 28, 28))
     assert module.training and not module.backbone.training
+
+
+def test_zero_shot_is_validated_and_tested_without_a_step(sets):
+    from tiny_clip import make_clip
+
+    from synthrad.nets.clip_classifier import ClipClassifier
+
+    folder = make_clip(sets / "clip")
+    data = FusionDataModule(str(sets / "real"), size=(32, 32), batch_size=4, steps=5)
+    task = ClassificationTask(ClipClassifier(str(folder), classes=data.classes), list(data.classes))
+    facts = fit_and_test(task, data, sets / "run", 5, 5, 0, {"task": "t", "net": "n", "arm": "a"}, "one")
+    assert facts["steps"] == facts["best_step"] == 0 and facts["score_val"] is not None
+    cases = read_cases([sets / "run" / "cases.parquet"])
+    assert cases["threshold"].notna().any() and cases["probability"].between(0, 1).all()
+    assert fit_and_test(task, data, sets / "run", 5, 5, 0, {"task": "t", "net": "n", "arm": "a"}, "one") == facts
+    with pytest.raises(InputError, match="of which nothing learns"):
+        task.configure_optimizers()
