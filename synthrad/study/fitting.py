@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import resource
 import shutil
 import time
 import warnings
@@ -28,6 +29,8 @@ from synthrad.callbacks import (
 from synthrad.callbacks.world_size import cluster_plugins
 from synthrad.cases import write_cases
 from synthrad.errors import InputError
+from synthrad.nets.flops import forward_flops
+from synthrad.nets.tuning import trainable
 from synthrad.records import write_durably
 
 CHATTY = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
@@ -66,7 +69,8 @@ def fit_and_test(
         keep_checkpoint: keep the best weights after the test.
 
     Returns:
-        The content of fit.json: steps, best_step, seconds, score_val, parameters, identity.
+        The content of fit.json: steps, best_step, seconds, score_val, parameters (trained: those that learn), flops (of the net, one picture), memory_bytes (peak
+        of the GPU, on a CPU of the process), identity.
 
     Raises:
         RunError: stopped by a signal (the same command resumes), or the loss is not finite.
@@ -126,6 +130,8 @@ def _fit(
     save_every_seconds: float, keep_checkpoint: bool,
 ) -> dict[str, Any]:  # fmt: skip
     start = time.monotonic()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     seed_everything(seed, workers=True, verbose=False)
     title = "/".join(names.get(k, "") for k in ("task", "net", "arm")).strip("/") or "fit"
     keeper = DurableCheckpoint(folder / "checkpoints", monitor=task.monitor, every_seconds=save_every_seconds, save_final=False)
@@ -172,6 +178,8 @@ def _fit(
         "seconds": fitted - start,
         "score_val": keeper.best_score if learns else None if score is None else float(score),
         "parameters": sum(p.numel() for p in task.parameters()),
+        "trained": trainable(task),
+        **_machine_costs(task, datamodule, trainer.strategy.root_device.type == "cuda"),
         "identity": identity,
         "resumed_from": resume.name if resume else None,
     }
@@ -185,3 +193,10 @@ def _fit(
         for old in (folder / "checkpoints").glob("last-*" if keep_checkpoint else "*"):
             old.unlink()
     return facts
+
+
+def _machine_costs(task: LightningModule, datamodule: LightningDataModule, gpu: bool) -> dict[str, int | None]:
+    """flops and memory_bytes of fit.json; the memory is that of the fit and its test, read before anything else is computed."""
+    memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    size = getattr(datamodule, "size", None)
+    return {"flops": size and forward_flops(task.net, torch.zeros(1, datamodule.num_channels, *size, device=task.device)), "memory_bytes": int(memory)}
