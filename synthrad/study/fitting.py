@@ -156,9 +156,8 @@ def _fit(
     resume = newest_valid(folder / "checkpoints") if learns else None
     if learns:
         trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    else:  # such as zero-shot: validation chooses the thresholds
-        trainer.validate(task, datamodule=datamodule, verbose=False)
-        score = trainer.callback_metrics.get(task.monitor)
+    else:
+        keeper.best_score = _validated(trainer, task, datamodule)
     fitted = time.monotonic()
     best = newest_valid(folder / "checkpoints", "best")
     if best is None and learns:
@@ -176,7 +175,7 @@ def _fit(
         "steps": steps,
         "best_step": keeper.best_step if best is not None else steps,
         "seconds": fitted - start,
-        "score_val": keeper.best_score if learns else None if score is None else float(score),
+        "score_val": keeper.best_score,
         "parameters": sum(p.numel() for p in task.parameters()),
         "trained": trainable(task),
         **_machine_costs(task, datamodule, trainer.strategy.root_device.type == "cuda"),
@@ -193,6 +192,13 @@ def _fit(
         for old in (folder / "checkpoints").glob("last-*" if keep_checkpoint else "*"):
             old.unlink()
     return facts
+
+
+def _validated(trainer: Trainer, task: LightningModule, datamodule: LightningDataModule) -> float | None:
+    """The validation score of a net of which nothing learns, such as a zero-shot one; its thresholds are chosen."""
+    trainer.validate(task, datamodule=datamodule, verbose=False)
+    score = trainer.callback_metrics.get(task.monitor)
+    return None if score is None else float(score)
 
 
 def _machine_costs(task: LightningModule, datamodule: LightningDataModule, gpu: bool) -> dict[str, int | None]:
