@@ -72,8 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"synthrad {verb}: {told(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        again = "starts again" if verb == "prepare" else "resumes"  # prepare keeps nothing that is half done
-        print(f"synthrad {verb}: interrupted; the same command {again}", file=sys.stderr)
+        print(f"synthrad {verb}: interrupted; the same command resumes", file=sys.stderr)
         return 1
 
 

@@ -1,52 +1,17 @@
-"""Objects that a YAML file names by class_path and init_args, and the strict reading of such files."""
+"""Objects that a YAML file names by class_path and init_args."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Hashable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
 
-import yaml
-
-from synthrad.errors import InputError, near
+from synthrad.errors import InputError, InputErrors, near
 
 KEYS = ("class_path", "init_args")
 Value = Callable[[str, Any, str], Any]
-
-
-class _OneOfEachKey(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """A mapping whose keys differ."""
-        seen: dict[Hashable, int] = {}
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":  # <<: *shared
-                continue
-            line, name = key.start_mark.line + 1, self.construct_object(key, deep=True)
-            if not isinstance(name, Hashable):
-                continue  # the base class says so
-            if name in seen:
-                raise InputError(f"{self.name}, line {line}", f"the key {name!r} again, first on line {seen[name]}",
-                                 "each key once", "remove one of the two")
-            seen[name] = line
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path, expected: str) -> Any:
-    """The data of a YAML file.
-
-    Raises:
-        InputError: no YAML, or a key given twice in one mapping.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            return yaml.load(file, Loader=_OneOfEachKey)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise InputError(str(path), f"no YAML ({' '.join(str(e).split())[:120]})", expected) from e
 
 
 def build(spec: Any, where: str, ours: Mapping[str, type], command: str, value: Value = lambda key, given, where: given) -> Any:
@@ -72,10 +37,42 @@ def build(spec: Any, where: str, ours: Mapping[str, type], command: str, value: 
     for key in given:
         if key not in known:
             raise InputError(f"{where}: init_args.{key}", "an unknown key", f"one of {', '.join(known) or '(none)'}", near(str(key), known))
+    hints = _hints(kind)
     try:
-        return kind(**{k: value(k, v, f"{where}: init_args.{k}") for k, v in given.items()})
-    except TypeError as e:
-        raise InputError(f"{where}: init_args", str(e), f"values of {', '.join(known)}") from e
+        return kind(**{k: _typed(value(k, v, f"{where}: init_args.{k}"), hints.get(k), f"{where}: init_args.{k}") for k, v in given.items()})
+    except InputErrors:
+        raise
+    except InputError as e:
+        raise e if e.where.startswith(where) else InputError(f"{where}: {e.where}", e.found, e.expected, e.repair) from e
+    except (TypeError, ValueError, OverflowError, AttributeError, LookupError) as e:  # whatever a class does with values of other types
+        raise InputError(f"{where}: init_args", str(e)[:300], f"values of {', '.join(known)}") from e
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of the arguments of a class; {} where they cannot be told (a name that is imported for type checkers alone)."""
+    try:
+        return get_type_hints(kind.__init__)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _typed(given: Any, hint: Any, where: str) -> Any:
+    """A value of the type that its argument has; whole numbers become real ones and lists tuples where these are asked for.
+
+    Raises:
+        InputError: another type.
+    """
+    if hint is None:
+        return given
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(given)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return given
+    except ValidationError as e:
+        raise InputError(where, repr(given)[:80], f"{getattr(hint, '__name__', hint)} ({e.errors()[0]['msg']})") from e
 
 
 def _class(class_path: str, where: str, ours: Mapping[str, type], command: str) -> type:

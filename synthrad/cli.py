@@ -8,14 +8,16 @@ import copy
 import hashlib
 import importlib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import get_loader, set_config_read_mode, set_loader, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -27,14 +29,16 @@ from synthrad.callbacks import (
     Preemption,
     RandomState,
     Watch,
-    as_interrupt,
+    interruptible,
     newest_valid,
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
-from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of
+from synthrad.callbacks.precision import check_precision
+from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
-from synthrad.errors import InputError, near
+from synthrad.documents import check_yaml, read_yaml
+from synthrad.errors import InputError, RunError, near
 from synthrad.locking import locked
 from synthrad.records import DatasetInfo, write_durably
 from synthrad.run_log import kept
@@ -70,9 +74,18 @@ def allow_imports() -> None:
 
     The user's own packages come through SYNTHRAD_ALLOW_IMPORT or `--allow-import`, never through a config.
     """
-    from jsonargparse import set_parsing_settings
-
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *allowed_packages()])
+    set_loader("yaml", _plain_yaml, (yaml.YAMLError, ValueError))
+    set_config_read_mode(fsspec_enabled=False)  # Lightning's CLI reads configs from anywhere on the net
+
+
+_jsonargparse_yaml = get_loader("yaml")  # it reads 1e-3 as a number, which YAML 1.1 does not
+
+
+def _plain_yaml(text: str) -> Any:
+    """What jsonargparse reads of configs and flags, once `check_yaml` has passed it."""
+    check_yaml(text)
+    return _jsonargparse_yaml(text)
 
 
 def import_named(argv: list[str]) -> None:
@@ -80,7 +93,7 @@ def import_named(argv: list[str]) -> None:
     texts = [" ".join(argv)]
     for before, this in zip(["", *argv], argv, strict=False):
         path = this.split("=", 1)[1] if this.startswith(("--config=", "-c=")) else this if before in ("-c", "--config") else ""
-        if path and Path(path).is_file():
+        if path and os.path.isfile(path):  # a config may be given in place, longer than a name can be
             texts.append(Path(path).read_text())
     classes = known_classes(("generators", "tasks", "datamodules", "nets", "callbacks"))
     words = set(re.findall(r"(?<![\w.])[A-Z]\w+", "\n".join(texts)))
@@ -153,7 +166,7 @@ def facts_of(manifest: str) -> dict[str, Any]:
     path = Path(manifest) / "dataset.yaml"
     if not path.is_file():
         raise InputError(f"data.manifest {manifest}", "no dataset.yaml", "a manifest folder", "make one with `synthrad prepare`")
-    info = DatasetInfo.from_dict(yaml.safe_load(path.read_text()) or {}, str(path))
+    info = DatasetInfo.from_dict(read_yaml(path, "the file as written") or {}, str(path))
     return {
         "id": info.id,
         "channels": list(info.channels),
@@ -170,7 +183,7 @@ def digests_of(own: dict[str, Any]) -> dict[str, str]:
     out = {}
     for folder in filter(None, folders):
         path = Path(folder) / "dataset.yaml"
-        info = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+        info = read_yaml(path, "the file as written") or {} if path.is_file() else {}
         text = yaml.safe_dump({k: v for k, v in info.items() if k != "roots"})
         out[str(folder)] = hashlib.sha256(text.encode()).hexdigest()
     return out
@@ -205,7 +218,11 @@ class SynthradCLI(LightningCLI):
         self.asked = copy.deepcopy(config.get("model"))
         path = config.get("ckpt_path")
         if path and Path(path).is_file():
-            DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+            raw = DurableCheckpointIO().load_checkpoint(path)  # Lightning is about to read it, and a torn one is a traceback then
+            named = (raw.get("hyper_parameters") or {}).get("_class_path") if isinstance(raw, dict) else ""
+            if named and str(named).split(".")[0] not in (*ALLOWED, *allowed_packages()):
+                raise InputError(f"ckpt_path {path}", f"a model of class {str(named)[:100]!r}", f"a class of {', '.join(ALLOWED)}",
+                                 "use a checkpoint of a model that you know")
 
     def before_instantiate_classes(self) -> None:
         """Link the data's counts into the model; settle the run's folder."""
@@ -251,16 +268,20 @@ class SynthradCLI(LightningCLI):
         ours = [c for c in ours if type(c) not in have]
         world = WorldSize(int(settings.get("num_nodes") or 1), count_of(settings.get("devices")))
         kwargs["callbacks"] = [*(Watch(c) for c in ours if isinstance(c, Preemption)), *own, world, *ours]
+        if not str(asked := settings.get("strategy") or "auto").startswith(("auto", "ddp")):
+            from synthrad.generators.sharding import named
+
+            kwargs["strategy"] = named(asked)
         kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO(), *cluster_plugins()]
         trainer = super().instantiate_trainer(**kwargs)
+        check_precision(settings.get("precision"), trainer)
         world.check(trainer)
         return trainer
 
     def fit(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Fit; what an earlier call of the same command left is resumed from. One process writes the folder, with those it starts."""
         root = Path(self.trainer.default_root_dir)
-        first = self.trainer.is_global_zero
-        with locked(root / ".fit.lock", "fit") if first else nullcontext(), kept(root / LOG) if first else nullcontext():
+        with self._only_writer(root):
             ckpt_path = self._begun(root, ckpt_path)
             if ckpt_path is not None:
                 self._check_checkpoint(ckpt_path)
@@ -268,6 +289,27 @@ class SynthradCLI(LightningCLI):
             with told_of_other_weights(ckpt_path):
                 self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         print(f"synthrad fit: finished; checkpoints in {root / 'checkpoints'}", flush=True)
+
+    @contextmanager
+    def _only_writer(self, root: Path) -> Iterator[None]:
+        """Hold the folder's lock and keep its log, on the first process; where that is refused, the others end with it and say nothing.
+
+        Raises:
+            RunError: another fit writes the folder. OSError: nobody can write there.
+        """
+        first, refusal = self.trainer.is_global_zero, None
+        with ExitStack() as held:
+            try:
+                if first:
+                    held.enter_context(locked(root / ".fit.lock", "fit"))
+                    held.enter_context(kept(root / LOG))
+            except (RunError, OSError) as e:
+                refusal = e
+            if refused(self.trainer, refusal is not None) and refusal is None:
+                raise SystemExit(1)
+            if refusal is not None:
+                raise refusal
+            yield
 
     def _begun(self, root: Path, ckpt_path: Any) -> Any:
         """The checkpoint to go on from, None = from the start; refuses a folder with another fit."""
@@ -401,12 +443,20 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
         )
     except argparse.ArgumentError as e:
         raise explain(str(e)) from None
+    except ValueError as e:
+        raise _our_own(e) from None
+
+
+def _our_own(error: BaseException) -> BaseException:
+    """The InputError that jsonargparse has wrapped, where it tried a class as one kind of several; else the error itself."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, InputError):
+        seen = seen.__cause__ or seen.__context__
+    return seen or error
 
 
 def run(argv: list[str]) -> int:
     """Run one of fit, validate, test, predict; returns 0."""
-    try:
+    with interruptible():
         parse(argv)
-    except SystemExit as e:
-        raise as_interrupt(e) from e
     return 0

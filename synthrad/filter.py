@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthrad.class_paths import build, read_yaml
-from synthrad.errors import InputError
+from synthrad.class_paths import build
+from synthrad.documents import read_yaml
+from synthrad.errors import InputError, InputErrors
 from synthrad.records import Manifest, file_digest, write_durably
 
 if TYPE_CHECKING:
@@ -128,7 +129,13 @@ def filter_set(
         )
     if real is not None and len(scored) and "max_correlation" not in scored.names("score"):
         scored = _compare(scored, real)
-    kept, log = apply_filter(load_filter(config), scored)
+    chosen = load_filter(config)
+    try:
+        kept, log = apply_filter(chosen, scored)
+    except InputErrors:
+        raise
+    except InputError as e:
+        raise InputError(f"{config}: {e.where}", e.found, e.expected, e.repair) from e
     log = {"config": read_yaml(Path(config), "a filter config"), "config_digest": file_digest(config), **log}
     settings = {**scored.info.lineage.settings, "filter": log["config"]}
     kept = Manifest(kept.table, replace(kept.info, lineage=replace(kept.info.lineage, settings=settings)))

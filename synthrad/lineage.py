@@ -59,6 +59,17 @@ def hash_values(dataset_id: str, attribute: str, values: Iterable[str], key: byt
     return hash_subjects(f"{dataset_id}\0attribute {attribute}", values, key)
 
 
+def known_key(folder: Path | str | None = None) -> bytes | None:
+    """The project's secret if it has one already; nothing is made."""
+    path = project_folder(folder) / "key"
+    return bytes.fromhex(path.read_text().strip()) if path.is_file() else None
+
+
+def seal_of(text: bytes, key: bytes) -> str:
+    """`<key id>:<keyed hash>` of what a set says of itself: only the project that wrote it can write it again."""
+    return f"{key_id(key)}:{hmac.new(key, b'synthrad seal' + bytes(1) + text, hashlib.sha256).hexdigest()}"
+
+
 def key_id(key: bytes) -> str:
     """Which key hashes were made with (12 hex digits); it says nothing of the key itself."""
     return hashlib.sha256(b"synthrad key id\0" + key).hexdigest()[:12]
@@ -75,6 +86,7 @@ class Fitted:
         trained_on, selected_on: keyed subject hashes (hash_subjects).
         fingerprints: image digests (Record.digest) of the training images.
         key_id: of the key that the subject hashes were made with; "" in lineages from before it was noted.
+        datasets: ids of the datasets that those subjects are of; empty in lineages from before they were noted.
     """
 
     kind: str
@@ -85,6 +97,7 @@ class Fitted:
     fingerprints: frozenset[str] = frozenset()
     notes: str = ""
     key_id: str = ""
+    datasets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,10 @@ class Lineage:
         """Digests of all training images of all parts."""
         return frozenset().union(*(f.fingerprints for f in self.fitted))
 
+    def datasets(self) -> frozenset[str]:
+        """Ids of all datasets that any part has seen."""
+        return frozenset().union(*(f.datasets for f in self.fitted))
+
     def seen_with(self, key: bytes) -> Lineage:
         """What the holder of `key` can check: a part whose subjects were hashed with another key is of unknown origin."""
         known = ("", key_id(key))
@@ -125,8 +142,9 @@ class Lineage:
         rows = []
         for f in self.fitted:
             row = asdict(f)
-            if not row["key_id"]:
-                del row["key_id"]  # older sets keep their digest
+            for later in ("key_id", "datasets"):
+                if not row[later]:
+                    del row[later]  # older sets keep their digest
             rows.append({k: sorted(v) if isinstance(v, frozenset) else v for k, v in row.items()})
         return {"fitted": rows, "settings": dict(self.settings)}
 
@@ -135,6 +153,6 @@ class Lineage:
         """The inverse of to_dict; nothing gives the empty lineage of real images."""
         if not data:
             return cls()
-        sets = ("trained_on", "selected_on", "fingerprints")
+        sets = ("trained_on", "selected_on", "fingerprints", "datasets")
         rows = [{k: frozenset(v) if k in sets else v for k, v in row.items()} for row in data.get("fitted", [])]
         return cls(tuple(Fitted(**row) for row in rows), dict(data.get("settings", {})))

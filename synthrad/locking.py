@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from synthrad.errors import RunError
 
+WITHOUT = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)  # some network file systems, as they are mounted, have no locks
+
 
 class Lock:
     """A held lock: a child that `start` starts holds it too, so that it outlives a killed parent."""
@@ -51,10 +53,33 @@ def locked(path: Path, what: str, folder: Path | None = None) -> Iterator[Lock]:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            if e.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):  # some network file systems, as they are mounted
+            if e.errno in WITHOUT:
                 warnings.warn(f"{path.parent}: this file system has no locks; see to it that nobody else writes there", stacklevel=3)
             else:
                 f.seek(0)
                 raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {folder or path.parent}; wait for it "
                                "or end it, then type the same command") from e
         yield Lock(f)
+
+
+@contextmanager
+def part_locked(path: Path, number: int, free: bool) -> Iterator[bool]:
+    """Hold one of many parts of what a file stands for, if no other process does; it ends with the process. Yields whether it is held.
+
+    Args:
+        path: an empty file; where it has gone, nothing is held. A process holds one part of it at a time.
+        number: of the part, from 0.
+        free: what is taken to hold where the file system has no locks.
+    """
+    try:
+        file = open(path, "r+")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+            held = True
+        except OSError as e:
+            held = free and e.errno in WITHOUT
+        yield held

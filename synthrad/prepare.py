@@ -9,12 +9,14 @@ from types import ModuleType
 
 import numpy as np
 
+from synthrad.data.leaks import Copies, add_leak_options, read_copies
 from synthrad.errors import naming
 from synthrad.records import SPLITS, Manifest
 
 READERS = Path(__file__).parent / "data" / "readers"
 COMMANDS = ("check", "export")  # of synthrad.dataset: what is done with a manifest that is there
 MOST = 10  # pairs of near copies printed
+LOOKED_AT = 100  # images in which text is looked for by default
 FEW = 10  # subjects: a generator counts a value of fewer as unknown
 MOST_VALUES = 10  # of an attribute of numbers, before it is asked whether they should be groups
 
@@ -35,12 +37,15 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="reader", metavar="READER", required=True)
     for name, module in readers().items():
         command = commands.add_parser(name, help=module.DESCRIPTION, description=module.DESCRIPTION)
+        if not getattr(module, "DRAWN", False):
+            add_leak_options(command)
+            command.add_argument(
+                "--look-for-text",
+                choices=("none", "some", "all"),
+                default="some",
+                help=f"look for rows of letters burned into the images (names, dates): in {LOOKED_AT} of them, or all (default: some)",
+            )
         module.add_arguments(command)
-        command.add_argument(
-            "--skip-near-copies",
-            action="store_true",
-            help="do not compare all images with each other for near copies (equal files are always found)",
-        )
         command.set_defaults(module=module)
     for name in COMMANDS:
         module = importlib.import_module(f"synthrad.dataset.{name}")
@@ -58,8 +63,10 @@ def run(argv: list[str]) -> int:
     with naming(args.out):
         manifest = args.module.read(getattr(args, "root", None), args.out, args)
     lines = [*summary(manifest), *warnings(manifest, args), *same_pictures(manifest)]
-    if not args.skip_near_copies and (manifest.column("source") == "real").all():
-        lines += near_copy_lines(manifest)
+    if not getattr(args, "skip_near_copies", True) and (manifest.column("source") == "real").all():
+        lines += near_copy_lines(manifest, read_copies(args.out))
+    if getattr(args, "look_for_text", "none") != "none" and (manifest.column("source") == "real").all():
+        lines += burned_in_lines(manifest, LOOKED_AT if args.look_for_text == "some" else len(manifest))
     print("\n".join([*lines, f"wrote {args.out}"]))
     return 0
 
@@ -140,23 +147,36 @@ def same_pictures(manifest: Manifest) -> list[str]:
     ]
 
 
-def near_copy_lines(manifest: Manifest) -> list[str]:
+def near_copy_lines(manifest: Manifest, copies: Copies) -> list[str]:
     """Lines on pictures that look alike under different subjects, those that cross splits first."""
-    from synthrad.data.splits import near_copies
-
-    subjects, splits, digests = (manifest.column(c) for c in ("subject", "split", "digest"))
-    pairs = [
-        (i, j) for i, j in near_copies(manifest) if subjects[i] != subjects[j] and digests[i] != digests[j]
-    ]
-    crossing = [(i, j) for i, j in pairs if splits[i] != splits[j]]
-    if not pairs:
+    subjects, splits = manifest.column("subject"), manifest.column("split")
+    crossing = [p for p in copies.pairs if splits[p[0]] != splits[p[1]]]
+    if not copies.pairs:
         return ["  near copies under two subjects: none"]
+    kept = f"{len(crossing)} of them cross splits" if crossing else "each in one split"
     lines = [
-        f"  warning: {len(pairs)} pair(s) of near copies under two subjects, {len(crossing)} of them cross splits; "
+        f"  warning: {len(copies.pairs)} pair(s) of near copies under two subjects, {kept}; "
         "look at them, and give both one subject if they are one picture (rows of manifest.csv)"
     ]
-    for i, j in (crossing or pairs)[:MOST]:
+    for i, j, likeness in (crossing or copies.pairs)[:MOST]:
         lines.append(
-            f"    row {i + 2} {subjects[i]} ({splits[i]})  ~  row {j + 2} {subjects[j]} ({splits[j]})"
+            f"    row {i + 2} {subjects[i]} ({splits[i]})  ~  row {j + 2} {subjects[j]} ({splits[j]})  likeness {likeness:.3f}"
         )
     return lines
+
+
+def burned_in_lines(manifest: Manifest, number: int) -> list[str]:
+    """Lines on images with rows of letters in them, which may be names, among `number` evenly spread ones."""
+    from synthrad.data.burned_in import find_text
+    from synthrad.data.images import read_image
+
+    looked = np.unique(np.linspace(0, len(manifest) - 1, min(number, len(manifest))).round().astype(int))
+    found = [i for i in looked if any(find_text(read_image(p)) for p in manifest[int(i)].channels)]
+    if not found:
+        return []
+    more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
+    among = "" if len(looked) == len(manifest) else f" of {len(looked)} looked at (--look-for-text all looks at every one)"
+    return [
+        f"  warning: {len(found)} image(s){among} with what looks like text in the pixels: rows {', '.join(str(i + 2) for i in found[:MOST])}{more} "
+        "of manifest.csv; look at them: a name or a date would be learned and drawn again (teeth with brackets can look like text)"
+    ]

@@ -18,11 +18,14 @@ A mask pixel k >= 1 is the k-th structure of its layer (`DatasetInfo.layers`), 0
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +33,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors
-from synthrad.lineage import Lineage
+from synthrad.lineage import Lineage, key_id, known_key, project_key, seal_of
 
 Split = Literal["train", "val", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "audit", "test")
@@ -90,6 +94,18 @@ class DatasetInfo:
     licence: str = ""
     lineage: Lineage = field(default_factory=Lineage)
 
+    def __post_init__(self) -> None:
+        """Refuse names that would become other paths than meant: layers and channels are names of folders."""
+        structures = [s for layer in self.layers.values() for s in layer]
+        for kind, names in {"class": self.classes, "layer": self.layers, "channel": self.channels, "attribute": self.attributes,
+                            "structure": structures}.items():
+            for name in names:
+                wrong = _FOLDER_NAME if kind in ("layer", "channel") else _NAME
+                if not isinstance(name, str) or not wrong.match(name):
+                    raise InputError(f"{kind} of dataset {str(self.name)[:80]!r}", repr(name)[:80],
+                                     "a name of 1 to 200 characters" + ", without slashes" * (wrong is _FOLDER_NAME),
+                                     "rename it where it comes from")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dicts for YAML, with the format's number."""
         plain = {k: v for k, v in asdict(replace(self, lineage=Lineage())).items() if k != "lineage"}
@@ -106,7 +122,7 @@ class DatasetInfo:
         """
         if not isinstance(data, dict):
             raise InputError(where, "no mapping", "a dataset.yaml written by synthrad", "run `synthrad prepare` again")
-        data = {k: v for k, v in data.items() if k not in ("digest", "rows")}
+        data = {k: v for k, v in data.items() if k not in ("digest", "rows", "seal")}
         if data.pop("format", None) != FORMAT:
             raise InputError(where, "no `format: 1`", "a dataset.yaml written by synthrad", "run `synthrad prepare` again")
         try:
@@ -114,15 +130,64 @@ class DatasetInfo:
             data["layers"] = {k: tuple(v) for k, v in data["layers"].items()}
             for key in ("classes", "channels", "attributes"):
                 data[key] = tuple(data[key])
+            _check_values(data)
             return cls(**data, lineage=lineage)
-        except (KeyError, TypeError, AttributeError) as e:
+        except InputError as e:
+            raise InputError(where, f"{e.where}: {e.found}", e.expected, e.repair) from e
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise InputError(where, f"{e}", "the keys of DatasetInfo", "run `synthrad prepare` again") from e
+
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
+_FOLDER_NAME = re.compile(r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f/\\]{1,200}\Z")
+
+
+def _check_values(data: Mapping[str, Any]) -> None:
+    """Types of what YAML or a checkpoint gave for DatasetInfo.
+
+    Raises:
+        ValueError: names the key.
+    """
+    low, high = (float(data.get("intensity", {"low": 0, "high": 1})[k]) for k in ("low", "high"))
+    sound = {
+        "name, id, licence": all(isinstance(data.get(k, ""), str) for k in ("name", "id", "licence")),
+        "roots": all(isinstance(v, str) and "\0" not in v for pair in data.get("roots", {}).items() for v in pair),
+        "intensity": np.isfinite([low, high]).all() and low < high,
+        "resize": data.get("resize", "squeeze") in ("letterbox", "squeeze"),
+    }
+    if wrong := [key for key, good in sound.items() if not good]:
+        raise ValueError(f"{wrong[0]} of another kind")
 
 
 def file_digest(path: Path | str) -> str:
     """SHA-256 of a file, hex."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def check_inside(path: Path | str, *roots: Path | str) -> None:
+    """Refuse a file that `..`, a link of its own or one of its folders leads out of all of its roots.
+
+    Raises:
+        InputError: where it leads, or that it leads nowhere.
+    """
+    try:
+        folder, name = os.path.split(path)
+        if "\0" in name:
+            raise ValueError("it holds NUL")
+        target = os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else os.path.join(_real(folder), name)
+        inside = any(target.startswith(os.path.join(_real(str(root)), "")) for root in roots)
+    except (OSError, RuntimeError, ValueError) as e:  # too long, links in a circle, NUL
+        raise InputError(str(path).replace("\0", "\\0"), f"a path that cannot be followed ({e})", "a file inside the root") from e
+    if not inside:
+        found = f"a link to {target}, outside {roots[0]}" if os.path.lexists(path) else f"a path outside {roots[0]}"
+        raise InputError(str(path), found, "a file inside the root", "give a root that holds both, or put real files there")
+
+
+@lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    """A folder without its links; kept, because the files of a set share few folders."""
+    return os.path.realpath(folder)
 
 
 def read_facts(path: Path | str) -> dict[str, Any]:
@@ -215,9 +280,15 @@ class Manifest(Sequence[Record]):
             return {n: row[f"{prefix}:{n}"] for n in self.names(prefix) if keep(row[f"{prefix}:{n}"])}
 
         known = lambda v: not np.isnan(v)  # noqa: E731
+        channels = tuple(root / row[f"channel:{c}"] for c in self.info.channels)
+        masks = tuple(here / p if (p := row[f"mask:{layer}"]) else None for layer in self.info.layers)
+        for path in channels:
+            check_inside(path, root)
+        for path in filter(None, masks):
+            check_inside(path, here, *self.info.roots.values())
         return Record(
-            channels=tuple(root / row[f"channel:{c}"] for c in self.info.channels),
-            masks=tuple(here / p if (p := row[f"mask:{layer}"]) else None for layer in self.info.layers),
+            channels=channels,
+            masks=masks,
             subject=row["subject"],
             split=row["split"],
             source=row["source"],
@@ -304,7 +375,7 @@ class Manifest(Sequence[Record]):
         if here != folder:  # masks stay where they are
             for layer in self.info.layers:
                 table[f"mask:{layer}"] = [stored(str(here / p)) if p else "" for p in table[f"mask:{layer}"]]
-            if (table["root"] == HERE).any():
+            if (table["root"] == HERE).any() or any((table[f"mask:{layer}"] != "").any() for layer in self.info.layers):
                 name = "images"
                 while roots.get(name, stored(str(here))) != stored(str(here)):  # another root of that name stays itself
                     name += "+"
@@ -315,6 +386,8 @@ class Manifest(Sequence[Record]):
         write_durably(folder / "manifest.csv", text.encode())
         info = replace(self.info, roots=roots)
         meta = {**info.to_dict(), "rows": len(self), "digest": hashlib.sha256(text.encode()).hexdigest()}
+        if info.lineage.fitted:
+            meta["seal"] = seal_of(_sealed(info, meta["digest"]), project_key())
         write_durably(folder / "dataset.yaml", yaml.safe_dump(meta, sort_keys=False).encode())
         return folder
 
@@ -331,18 +404,66 @@ class Manifest(Sequence[Record]):
             found = "manifest.csv without dataset.yaml (an unfinished write)" if csv_path.is_file() else "no dataset.yaml"
             raise InputError(str(folder), found, "a manifest folder", "run the command that makes it again")
         text = csv_path.read_bytes() if csv_path.is_file() else b""
-        try:
-            meta = yaml.safe_load(yaml_path.read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise InputError(str(yaml_path), f"no YAML ({e})", "the file as written", "run `synthrad prepare` again") from e
+        meta = read_yaml(yaml_path, "the file as written by `synthrad prepare`") or {}
         info = DatasetInfo.from_dict(meta, str(yaml_path))
         if hashlib.sha256(text).hexdigest() != meta.get("digest"):
             raise InputError(str(csv_path), "bytes that differ from the digest in dataset.yaml", "the file as written",
                              "run `synthrad prepare` again rather than editing manifest.csv")
+        info = replace(info, lineage=_checked_lineage(info, meta, str(yaml_path)))
         roots = {n: str((folder / p).resolve()) for n, p in info.roots.items()}
+        if roots.get(HERE) != str(folder.resolve()):  # masks are read there and caches written
+            raise InputError(str(yaml_path), f"the root {HERE!r} at {info.roots.get(HERE)!r}", f"{HERE}: ., the folder itself",
+                             "run `synthrad prepare` again")
         info = replace(info, roots=roots)
-        raw = pd.read_csv(csv_path, dtype=str, keep_default_na=False)
+        raw = _read_rows(csv_path)
         return cls(check_table(raw, info, str(csv_path)), info)
+
+
+def _sealed(info: DatasetInfo, digest: str) -> bytes:
+    """What a seal is over: rows and info, without roots."""
+    plain = {k: v for k, v in info.to_dict().items() if k != "roots"}
+    return f"{digest}\n{yaml.safe_dump(plain, sort_keys=True)}".encode()
+
+
+def seal_says(folder: Path | str) -> str:
+    """Who sealed the rows and the lineage of a set on disk: this project, another one or, in sets of older versions and edited ones, "nobody"."""
+    meta, key = read_yaml(Path(folder) / "dataset.yaml", "a dataset.yaml written by synthrad") or {}, known_key()
+    seal = str(meta.get("seal") or "")
+    return "nobody" if not seal else "this project" if key and seal.startswith(f"{key_id(key)}:") else "another project"
+
+
+def _checked_lineage(info: DatasetInfo, meta: Mapping[str, Any], where: str) -> Lineage:
+    """The lineage as far as this project can check it: one that another project sealed, or nobody, is of unknown origin.
+
+    Raises:
+        InputError: this project's seal over something else, or a seal and no lineage.
+    """
+    key = known_key()
+    lineage, seal, own = info.lineage, str(meta.get("seal") or ""), key_id(key) if key else ""
+    if not lineage.fitted and not seal:
+        return lineage
+    repair = "run the command that made the set again; a set made elsewhere enters by `synthrad prepare table --synthetic`"
+    if key and seal.startswith(f"{own}:"):
+        if hmac.compare_digest(seal, seal_of(_sealed(info, str(meta.get("digest"))), key)):
+            return lineage
+        raise InputError(where, "a lineage, rows or classes that differ from what this project sealed", "the files as written", repair)
+    if not lineage.fitted:
+        raise InputError(where, "a seal and no lineage", "the lineage that was sealed", repair)
+    return replace(lineage, fitted=tuple(replace(f, origin="unknown") for f in lineage.fitted))
+def _read_rows(path: Path) -> pd.DataFrame:
+    """manifest.csv as strings.
+
+    Raises:
+        InputError: no CSV, or rows of another length than the header.
+    """
+    try:
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as e:  # pandas' own errors are ValueErrors, and so is UnicodeDecodeError
+        found = f"no table ({' '.join(str(e).split())[:120]})"
+        raise InputError(str(path), found, "the file as written", "run `synthrad prepare` again") from e
+    if not isinstance(raw.index, pd.RangeIndex):  # pandas takes what is too much for names of rows
+        raise InputError(str(path), "rows of more fields than the header has", "the file as written", "run `synthrad prepare` again")
+    return raw
 
 
 def _to_csv(table: pd.DataFrame) -> str:
@@ -432,13 +553,17 @@ def check_table(raw: pd.DataFrame, info: DatasetInfo, where: str) -> pd.DataFram
 def _path_faults(raw: pd.DataFrame, info: DatasetInfo) -> list[str]:
     """Paths that leave their root, by text alone (no disk access: 200,000 rows in under 2 s).
 
-    Masks may be absolute: a fused manifest points to those of both its parts.
+    Masks may be absolute, inside one of the roots: a fused manifest points to those of both its parts.
     """
-    faults = []
+    faults, roots = [], tuple(os.path.join(root, "") for root in info.roots.values())
     for column in [c for c in raw.columns if c.startswith(("channel:", "mask:"))]:
         leaves = r"\x00|(?:^|[/\\])\.\.(?:[/\\]|$)" + (r"|^[/\\]|^.:" if column.startswith("channel:") else "")
         for i, path in raw[column][raw[column].str.contains(leaves)].items():
             faults.append(f"row {i + 2}, column {column!r}: {path!r} leaves its root; use a path inside it")
+        if column.startswith("mask:"):
+            for i, path in raw[column][raw[column].str.contains(r"^[/\\]|^.:")].items():
+                if not path.startswith(roots):
+                    faults.append(f"row {i + 2}, column {column!r}: {path!r} lies in no root of dataset.yaml; run the command that made the set again")
     return faults
 
 

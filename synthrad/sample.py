@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthrad.blocks import FOLDER as BLOCKS
+from synthrad.blocks import LOCK, Blocks, Rows, Share
 from synthrad.conditioning import Condition, Generator, Images
 from synthrad.data.conditions import (
     TEXT,
@@ -32,7 +36,7 @@ from synthrad.data.conditions import (
 from synthrad.data.mask_conditions import MaskConditions, mask_conditions
 from synthrad.data.mask_moves import TRANSFORMS
 from synthrad.data.start_images import STARTS, StartImages, region_of, start_images, with_structure
-from synthrad.errors import InputError
+from synthrad.errors import InputError, RunError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
 from synthrad.locking import locked
@@ -47,7 +51,8 @@ from synthrad.records import (
 )
 
 MARK = "sampling.json"  # settings of the set, written first
-BLOCKS = ".blocks"  # one JSON a finished block: file digests and areas
+BEGIN_SECONDS = 600.0  # for the first of several processes: nodes start apart
+ALONE = Share()
 
 
 def image_seed(seed: int, k: int) -> int:
@@ -60,7 +65,7 @@ def image_seed(seed: int, k: int) -> int:
 
 def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.DataFrame, seed: int, out: Path | str,
                info: DatasetInfo, lineage: Lineage, block_size: int = 16, truncation: float = 1.0,
-               masks: MaskConditions | None = None, starts: StartImages | None = None) -> Manifest:
+               masks: MaskConditions | None = None, starts: StartImages | None = None, share: Share = ALONE) -> Manifest | None:
     """Draw one image a row of `conditions` into a manifest folder; a killed call continues where it stopped.
 
     Args:
@@ -73,16 +78,16 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
         truncation: 1 = as trained, less = closer to the mean picture.
         masks: those to draw from, one a row, for a generator that wants masks; they become the masks of the set.
         starts: real images to start from, one a row, for a diffusion model.
+        share: of several processes, which one this is. All are called alike; the first one ends the set.
 
     Returns:
-        the synthetic manifest, read back from `out`.
+        the synthetic manifest, read back from `out`; None on a process other than the first, which ends when nothing is left to draw.
 
     Raises:
         InputError: `out` holds another set, truncation is not in (0, 1], or a class that the generator never saw is asked for.
-        RunError: another process is writing `out`.
+        RunError: another process is writing `out`, or the first of several did not begin.
     """
     from synthrad.generators.preflight import check_asked  # loads torch
-    from synthrad.progress import progress
 
     _check_truncation(truncation)
     if truncation != 1 and not getattr(generator, "takes_truncation", True):
@@ -109,40 +114,63 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     lineage = replace(lineage, settings={**lineage.settings, "seed": seed, "block_size": block_size,
                                          "dtype": "float32", "truncation": truncation, **drawing})
     if (out / "dataset.yaml").is_file() and not (out / BLOCKS).exists() and read_facts(out / MARK) == settings:
-        return Manifest.read(out)  # nothing is written
-    with locked(out.parent / f".{out.name}.lock", "sample", out):  # not in it: a resumed set has the files of an uninterrupted one
+        return None if share.rank else Manifest.read(out)  # nothing is written
+    blocks = Blocks(out, range(0, len(conditions), block_size), lambda start: _draw_block(
+        generator, conditions, start, block_size, seed, truncation, out, info, masks, starts), share)
+    number = f".{share.rank}" if share.rank else ""  # after the ending, where no name of a set collides; each has its lock; not in the set: a resumed one has the files of an uninterrupted one
+    with locked(out.parent / f".{out.name}.lock{number}", "sample", out):
+        if share.rank:
+            if not _begun(out, settings):
+                return None
+            print(f"synthrad sample: process {share.rank} of {share.world} drew {blocks.help()} of {math.ceil(len(conditions) / block_size)} blocks")
+            return None
         if not _is_finished(out, settings):
-            blocks = []
-            with progress(total=len(conditions), desc="sampling", unit="image") as bar:
-                for start in range(0, len(conditions), block_size):
-                    blocks += _block(generator, conditions, start, block_size, seed, truncation, out, info, masks, starts)
-                    bar.update(len(blocks) - bar.n)
-            table = _table(blocks, conditions, seed, info, masks, starts)
+            blocks.begin()
+            rows = _all(blocks, len(conditions))
             made = replace(info, name=f"{info.name} (synthetic)", roots={HERE: str(out)}, lineage=lineage)
-            Manifest(table, made).write(out)
+            Manifest(_table(rows, conditions, seed, info, masks, starts), made).write(out)
             _drop_marks(out)
     return Manifest.read(out)
 
 
-def _block(generator: Generator, conditions: pd.DataFrame, start: int, size: int, seed: int, truncation: float, out: Path,
-           info: DatasetInfo, masks: MaskConditions | None, starts: StartImages | None) -> list[dict[str, Any]]:
-    """The rows of a block: found finished, or drawn and marked as finished."""
-    mark = out / BLOCKS / f"{start:06d}.json"
-    rows = _finished_block(mark, out)
-    if rows is None:
-        rows = _draw_block(generator, conditions, start, size, seed, truncation, out, info, masks, starts)
-        write_durably(mark, json.dumps(rows).encode())
-    return rows
+def _all(blocks: Blocks, images: int) -> Rows:
+    """The rows of all blocks, drawn here or by other processes, with a bar."""
+    from synthrad.progress import progress
+
+    with progress(total=images, desc="sampling", unit="image") as bar:
+        return blocks.all(bar.update)
+
+
+def _begun(out: Path, settings: dict[str, Any]) -> bool:
+    """On a process other than the first: wait until that has begun this very set; False where it is whole already.
+
+    Raises:
+        InputError: `out` holds another set. RunError: it did not begin, because it was refused or never started.
+    """
+    until = time.monotonic() + BEGIN_SECONDS
+    while time.monotonic() < until:
+        if (out / MARK).is_file():
+            _check_same(out, settings)
+            if (out / "dataset.yaml").is_file() or (out / BLOCKS / LOCK).is_file():
+                return not (out / "dataset.yaml").is_file()
+        time.sleep(0.1)
+    raise RunError(f"sample: the first process has not begun {out} in {BEGIN_SECONDS:.0f} s; its message says why. The same command resumes. "
+                   "If this process was to draw a set of its own, and srun or torchrun say otherwise, add --alone.")
+
+
+def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that was begun for another set."""
+    if (found := json.loads((out / MARK).read_text())) != settings:
+        differing = [k for k in {**settings, **found} if found.get(k) != settings.get(k)]
+        raise InputError(str(out), f"a set with other {', '.join(differing)}", "an empty folder or the same set",
+                         "choose another --out, or remove this folder")
 
 
 def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
     """Whether `out` holds this very set, whole; marks the folder as this set's otherwise."""
     mark = out / MARK
     if mark.is_file():
-        if (found := json.loads(mark.read_text())) != settings:
-            differing = [k for k in {**settings, **found} if found.get(k) != settings.get(k)]
-            raise InputError(str(out), f"a set with other {', '.join(differing)}", "an empty folder or the same set",
-                             "choose another --out, or remove this folder")
+        _check_same(out, settings)
         _drop_drafts(out)
         if whole := (out / "dataset.yaml").is_file():  # written last; only the marks may be left of a kill after it
             _drop_marks(out)
@@ -169,18 +197,6 @@ def _drop_marks(out: Path) -> None:
         (out / BLOCKS).rmdir()
 
 
-def _finished_block(mark: Path, out: Path) -> list[dict[str, Any]] | None:
-    """The rows of a block whose files all exist with the bytes that were written, else None."""
-    if not mark.is_file():
-        return None
-    rows = json.loads(mark.read_text())
-    for row in rows:
-        for path, digest in row["files"].items():
-            if not (out / path).is_file() or file_digest(out / path) != digest:
-                return None
-    return rows
-
-
 def draw(generator: Generator, conditions: pd.DataFrame, numbers: Sequence[int], seed: int, truncation: float,
          info: DatasetInfo, masks: MaskConditions | None = None, starts: StartImages | None = None) -> Images:
     """Images `numbers` of a set in one call; a number beyond the last row is padding that repeats the last condition."""
@@ -192,7 +208,7 @@ def draw(generator: Generator, conditions: pd.DataFrame, numbers: Sequence[int],
 
 
 def _draw_block(generator: Generator, conditions: pd.DataFrame, start: int, size: int, seed: int, truncation: float,
-                out: Path, info: DatasetInfo, masks: MaskConditions | None, starts: StartImages | None) -> list[dict[str, Any]]:
+                out: Path, info: DatasetInfo, masks: MaskConditions | None, starts: StartImages | None) -> Rows:
     """Draw rows start .. start + size (the last block padded) and write their files."""
     numbers = range(start, start + size)
     drawn = draw(generator, conditions, numbers, seed, truncation, info, masks, starts)
@@ -288,8 +304,8 @@ def sample_from_checkpoint(checkpoint: Path | str, conditions: pd.DataFrame, see
 
 
 def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str, conditions: pd.DataFrame, seed: int,
-           device: str, real: Manifest | None, mask_transform: str) -> tuple[Any, pd.DataFrame, MaskConditions | None]:
-    """The generator on its device, its conditions without what it never learned, and their masks if it draws from masks."""
+           device: str, real: Manifest | None, mask_transform: str, local: int = 0) -> tuple[Any, pd.DataFrame, MaskConditions | None]:
+    """The generator on its device, of several GPUs number `local`, its conditions without what it never learned, and their masks if it draws from masks."""
     import torch
 
     generator, info, _, spec = loaded
@@ -307,6 +323,8 @@ def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str,
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device", "cuda, and torch finds no GPU here", "cpu or auto", "see `synthrad doctor`")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "cuda":
+        device = f"cuda:{local % torch.cuda.device_count()}"  # srun may show each process its own alone
     return generator.to(device), complete(conditions, info), masks
 
 
@@ -315,7 +333,8 @@ def _ready(loaded: tuple[Any, DatasetInfo, Lineage, dict[str, Any]], where: str,
 
 def parser() -> argparse.ArgumentParser:
     """`synthrad sample --help`."""
-    p = argparse.ArgumentParser("synthrad sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser("synthrad sample", description=f"{__doc__}\nStarted by srun or torchrun, several processes share out the blocks: "
+                                "torchrun --nproc-per-node=2 -m synthrad sample ...", formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--checkpoint", required=True, help="last.ckpt of a trained generator")
     p.add_argument("--out", help="folder of the synthetic set; the same call continues a stopped one")
     p.add_argument("--number", type=int, help="images, for --conditions real alone (default 500; 8 for a sheet of truncations, "
@@ -334,6 +353,7 @@ def parser() -> argparse.ArgumentParser:
     diffusion.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times at which guidance steers, from 0 "
                            "(the picture) to 1 (noise); the whole way is 0 1")
     p.add_argument("--block-size", type=int, default=16, help="images computed together (default 16)")
+    p.add_argument("--alone", action="store_true", help="one process draws the whole set, whatever srun or torchrun say: for tasks with sets of their own")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: cuda where there is one")
     look = p.add_argument_group("pictures to look at", "They are no part of a set and never lie in its folder.")
     look.add_argument("--sheet", metavar="FILE.png", help="with --out: images of the set, class by class, present and absent, "
@@ -403,7 +423,9 @@ def run(argv: list[str]) -> int:
     from synthrad import preview
 
     args = parser().parse_args(argv)
-    kind = preview.kind_of(args)
+    kind, share = preview.kind_of(args), Share() if args.alone else Share.of(os.environ)
+    if share.rank and kind != "set":
+        return 0  # the first process draws pictures
     if args.number is not None and args.conditions != "real":
         raise InputError("--number", f"{args.number} with --conditions {args.conditions}, which says itself how many images",
                          "--number with --conditions real only", "leave --number out")
@@ -425,11 +447,13 @@ def run(argv: list[str]) -> int:
     if args.start and args.inside and train is not None:  # conditions of rows that have it
         train = with_structure(train, list(spec["layers"]), region_of(args.inside, list(spec["layers"]), info), spec["size"])
     conditions = read_conditions(args.conditions, info, train, number, args.seed, layers)
-    generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform)
+    generator, conditions, masks = _ready(loaded, args.checkpoint, conditions, args.seed, args.device, real, args.mask_transform, share.local)
     starts, conditions, masks = _start(args, generator, conditions, real, info, spec, masks, kind)
     if kind == "set":
         made = sample_set(generator, args.checkpoint, conditions, args.seed, args.out, info, lineage, args.block_size,
-                          args.truncation[0], masks, starts)
+                          args.truncation[0], masks, starts, share)
+        if made is None:
+            return 0
         print(f"{len(made)} images in {args.out}")
         if args.sheet:
             preview.write_class_sheet(args.sheet, made)

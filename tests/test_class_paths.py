@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from synthrad.class_paths import allowed_packages, build, read_yaml
+from synthrad.class_paths import allowed_packages, build
 from synthrad.errors import InputError
 
 
@@ -24,14 +24,14 @@ def made(spec, **more):
 def test_arguments_and_what_becomes_of_them():
     assert made({"class_path": "shop.Box"}) == Box()
     assert made({"class_path": "shop.Box", "init_args": {"width": 3}}) == Box(3)
-    doubled = made({"class_path": "shop.Box", "init_args": {"width": 3}}, value=lambda key, given, where: (key, given, where))
-    assert doubled.width == ("width", 3, "shop.yaml: init_args.width")
+    doubled = made({"class_path": "shop.Box", "init_args": {"inner": 3}}, value=lambda key, given, where: (key, given, where))
+    assert doubled.inner == ("inner", 3, "shop.yaml: init_args.inner")
 
 
 @pytest.mark.parametrize(("spec", "words"), [
     ({"class_path": "shop.Bix"}, "did you mean Box"), ({"class_path": "os.system"}, "allow-import PACKAGE buy"), (["shop.Box"], "shop.Box"),
     ({"class_path": "shop.Box", "init_arg": {}}, "did you mean init_args"), ({"class_path": "shop.Box", "init_args": {"widht": 1}}, "did you mean width"),
-    ({"class_path": "shop.Box", "init_args": [1]}, "a mapping of width"),
+    ({"class_path": "shop.Box", "init_args": [1]}, "a mapping of width"), ({"class_path": "shop.Box", "init_args": {"width": "wide"}}, "init_args.width: found 'wide'; expected int"),
 ])  # fmt: skip
 def test_faults_name_key_and_repair(spec, words):
     with pytest.raises(InputError, match=words):
@@ -47,16 +47,3 @@ def test_packages_of_the_user_are_imported_only_when_allowed(monkeypatch):
     monkeypatch.setenv("SYNTHRAD_ALLOW_IMPORT", "")
     with pytest.raises(InputError, match="one of shop.Box"):
         made({"class_path": "fractions.Fraction"})
-
-
-def test_yaml_gives_each_key_once(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(InputError, match="line 3"):
-        read_yaml(path, "letters")
-    path.write_text("a: [")
-    with pytest.raises(InputError, match="expected letters"):
-        read_yaml(path, "letters")
-    path.write_text("a: !!python/object/apply:os.system [true]")
-    with pytest.raises(InputError, match="no YAML"):
-        read_yaml(path, "letters")

@@ -74,6 +74,15 @@ def test_fit_links_counts_resumes_and_tests(tmp_path, capsys, recwarn):
     assert set(zip(cases["task"], cases["net"], cases["arm"], strict=True)) == {("SegmentationTask", "SmpNet", "RealOnly")}
 
 
+def test_what_a_net_refuses_is_said_without_the_parsers_pages(tmp_path, capsys):
+    make(tmp_path / "real")
+    assert main(["fit", "--model=SegmentationTask", "--model.net=SamNet", "--model.net.weights=nobody/nothing", "--data=FusionDataModule",
+                 f"--data.manifest={tmp_path / 'real'}", "--data.size=[32,32]", f"--trainer.default_root_dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "model.net.weights: found hub id 'nobody/nothing'" in said and "licence" in said and "hf download nobody/nothing" in said
+    assert "Traceback" not in said and "Union" not in said and len(said.strip().splitlines()) <= 3
+
+
 def test_every_strategy_is_known_by_its_bare_name():
     from synthrad import fusion
 

@@ -8,6 +8,7 @@ import pytest
 from forks import dying, forks, in_child
 from tiny_generator import fit_command, fitted, same_weights, sample_command
 
+import synthrad.blocks
 import synthrad.records
 import synthrad.sample
 from synthrad.__main__ import main
@@ -44,7 +45,7 @@ def half_an_image(drawn, i, k, out, info, layers):
 MOMENTS = {
     "first file": ("synthrad.records.os.replace", 1, None),
     "half an image": ("synthrad.sample._write_one", 6, half_an_image),
-    "a block without its mark": ("synthrad.sample.write_durably", 3, None),
+    "a block without its mark": ("synthrad.blocks.write_durably", 2, None),
     "half of the table": ("synthrad.records.os.replace", 5, None),
     "half of dataset.yaml": ("synthrad.records.os.replace", 6, None),
 }
@@ -56,7 +57,7 @@ def test_a_killed_sampling_resumes_to_the_same_bytes(trained, tmp_path, monkeypa
     command = sample_command(checkpoint, real, tmp_path / "set")
     name, call, before = MOMENTS[moment]
     module, attribute = name.rsplit(".", 1)
-    owner = {"synthrad.records.os": os, "synthrad.sample": synthrad.sample}[module]
+    owner = {"synthrad.records.os": os, "synthrad.sample": synthrad.sample, "synthrad.blocks": synthrad.blocks}[module]
     with monkeypatch.context() as patch:
         patch.setattr(owner, attribute, dying(getattr(owner, attribute), call, before))
         assert in_child(main, command) == -signal.SIGKILL

@@ -1,3 +1,5 @@
+import ast
+import inspect
 import subprocess
 import sys
 import time
@@ -8,7 +10,11 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
+from synthrad.data.leaks import Copies, read_copies
+from synthrad.data.writing import Draft
 from synthrad.prepare import READERS, parser, readers
+from synthrad.records import Manifest
+from synthrad.study.replicating import resplit
 
 
 def picture(rng):
@@ -31,6 +37,15 @@ def test_readers_are_the_files_of_the_folder():
         assert (
             isinstance(module.DESCRIPTION, str) and callable(module.read) and callable(module.add_arguments)
         )
+
+
+@pytest.mark.parametrize("name", sorted(readers()))
+def test_a_killed_run_of_every_reader_is_known_by_its_options(name):
+    parameters = list(inspect.signature(Draft).parameters)
+    for call in ast.walk(ast.parse(inspect.getsource(readers()[name]))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Draft":
+            given = [*parameters[: len(call.args)], *(k.arg for k in call.keywords)]
+            assert "args" in given, f"{name}: Draft(..., args=args), else a killed run starts again and --workers does nothing"
 
 
 def test_help_lists_readers_fast_and_without_torch():
@@ -78,13 +93,46 @@ def test_an_equal_picture_in_two_splits_is_an_error(tmp_path, capsys):
     assert not (tmp_path / "out" / "dataset.yaml").exists()
 
 
-def test_near_copies_across_splits_are_printed(tmp_path, capsys):
+def test_near_copies_across_given_splits_are_refused_unless_allowed(tmp_path, capsys):
     rng = np.random.default_rng(0)
     arrays = [picture(rng) for _ in range(3)]
     almost = np.clip(arrays[0].astype(int) + 1, 0, 255).astype(np.uint8)
-    words = build(tmp_path / "d", [*arrays, almost], list("abcd"), ["train", "val", "audit", "test"])
-    assert main([*words, "--split", "split"]) == 0
-    assert "row 2 a (train)  ~  row 5 d (test)" in capsys.readouterr().out
+    words = [*build(tmp_path / "d", [*arrays, almost], list("abcd"), ["train", "val", "audit", "test"]), "--split", "split"]
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert "row 5" in text and "'d' in test: nearly the picture of subject 'a' in train (row 2" in text and "--allow-near-copies" in text
+    assert not (tmp_path / "out" / "dataset.yaml").exists()
+    assert main([*words, "--allow-near-copies"]) == 0
+    text = capsys.readouterr().out
+    assert "1 of them cross splits" in text and "row 2 a (train)  ~  row 5 d (test)" in text
+    assert main([*words, "--skip-near-copies"]) == 0 and "near copies" not in capsys.readouterr().out
+    assert read_copies(tmp_path / "out") == Copies()
+
+
+def test_near_copies_are_kept_in_one_split(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = [picture(rng) for _ in range(12)]
+    words = build(tmp_path / "d", [*arrays, arrays[0][:, ::-1], arrays[1] // 2 + 9], [f"p{i}" for i in range(14)])
+    for seed in range(4):
+        assert main([*words, "--seed", str(seed)]) == 0
+        assert "2 pair(s) of near copies under two subjects, each in one split" in capsys.readouterr().out
+        made = Manifest.read(tmp_path / "out")
+        split = dict(zip(made.column("subject"), made.column("split"), strict=True))
+        assert split["p0"] == split["p12"] and split["p1"] == split["p13"]
+    for seed in range(4):  # a replicate of a study keeps them so
+        split = dict(zip(made.column("subject"), resplit(made, seed).column("split"), strict=True))
+        assert split["p0"] == split["p12"] and split["p1"] == split["p13"]
+
+
+def test_spellings_of_a_subject(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    words = build(tmp_path / "d", [picture(rng) for _ in range(6)], ["P 01", "p1", "a", "b", "c", "d"])
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert "row 3" in text and "'p1'" in text and "'P 01' (row 2)" in text and "--subject-spellings one" in text
+    assert main([*words, "--subject-spellings", "one"]) == 0 and "6 images of 5 subjects" in capsys.readouterr().out
+    assert main([*words, "--subject-spellings", "apart"]) == 0 and "6 images of 6 subjects" in capsys.readouterr().out
+    assert main([w for w in words if w not in ("--subject", "patient")]) == 0  # files are no patients
 
 
 def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch, capsys):
@@ -97,7 +145,7 @@ def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("synthrad.records.Manifest.write", stop)
         assert main(words) == 1
-    assert "interrupted; the same command starts again" in capsys.readouterr().err
+    assert "interrupted; the same command resumes" in capsys.readouterr().err
     assert not (tmp_path / "out" / "dataset.yaml").exists()
     assert main(words) == 0
     assert (tmp_path / "out" / "dataset.yaml").exists()

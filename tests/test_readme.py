@@ -1,10 +1,12 @@
 """What the README names exists: commands, strategies, files."""
 
 import re
+import shlex
 from pathlib import Path
 
 from synthrad import fusion
 from synthrad.__main__ import LIGHTNING, VERBS
+from synthrad.prepare import parser, readers
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -35,3 +37,14 @@ def test_files_exist():
 def test_every_block_works_in_a_fresh_shell():
     blocks = [b for b in re.findall(r"```\n(.*?)```", TEXT, re.S) if re.search(r"^synthrad ", b, re.M)]
     assert blocks and all(b.startswith("source .venv/bin/activate") for b in blocks)
+
+
+def test_commands_of_the_datasets_page_are_understood():
+    text = (ROOT / "docs" / "datasets.md").read_text()
+    lines = re.findall(r"^synthrad prepare (.*)$", text, re.M)
+    assert {line.split()[0] for line in lines} == {*readers(), "check", "export"} - {"phantom"}
+    for line in lines:
+        parser().parse_args(shlex.split(line))  # exits on an unknown option
+    options = set(re.findall(r"`(--[a-z-]+)", text))
+    known = {o for command in parser()._subparsers._group_actions[0].choices.values() for o in command._option_string_actions}
+    assert options <= known, options - known

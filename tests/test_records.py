@@ -1,11 +1,15 @@
+import hashlib
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from tiny_set import make as tiny
 
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import DatasetInfo, Manifest, empty_columns, write_durably
+from synthrad.records import DatasetInfo, Manifest, check_inside, empty_columns, write_durably
 
 
 def make(folder, rows=6, name="d", source="real", **info):
@@ -224,3 +228,63 @@ def test_soft_labels_elsewhere_are_refused(tmp_path):
         Manifest.read(tmp_path / "n")
     assert len(caught.value.faults) == 4  # label 0, beyond 1, label unknown, test row
     assert "row 6, column 'soft:caries': found 0.6" in caught.value.faults[3]
+
+
+def edited(folder, text, **changes):
+    """A manifest whose files a stranger rewrote, with a digest that agrees."""
+    meta = yaml.safe_load((folder / "dataset.yaml").read_text())
+    (folder / "manifest.csv").write_text(text)
+    meta |= {**changes, "digest": hashlib.sha256(text.encode()).hexdigest()}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(meta))
+    return folder
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"roots": {"here": "/"}}, "the folder itself"), ({"roots": {}}, "the folder itself"), ({"roots": {"here": 3}}, "roots"),
+    ({"layers": {"../../x": ["a"]}}, "without slashes"), ({"layers": {"tooth": ["crown", "ro\not"]}}, "structure"), ({"channels": [".."]}, "channel"),
+    ({"classes": ["a\0b"]}, "class"), ({"classes": [1]}, "class"), ({"layers": 3}, "DatasetInfo"), ({"intensity": {"low": 3, "high": 2}}, "intensity"),
+    ({"intensity": 3}, "DatasetInfo"), ({"resize": "stretch"}, "resize"), ({"lineage": {"fitted": 3}}, "DatasetInfo"), ({"name": ["x"]}, "name"),
+])  # fmt: skip
+def test_a_strangers_dataset_yaml_is_checked(tmp_path, changes, words):
+    tiny(tmp_path / "set")
+    edited(tmp_path / "set", (tmp_path / "set" / "manifest.csv").read_text(), **changes)
+    with pytest.raises(InputError, match=words):
+        Manifest.read(tmp_path / "set")
+
+
+def test_masks_lie_in_a_root(tmp_path):
+    folder = tiny(tmp_path / "set").info.roots["here"]
+    text = (tmp_path / "set" / "manifest.csv").read_text()
+    edited(tmp_path / "set", text.replace("masks/0.png", "/etc/0.png"))
+    with pytest.raises(InputErrors, match="lies in no root"):
+        Manifest.read(folder)
+    edited(tmp_path / "set", text.replace("masks/0.png", f"{folder}/masks/0.png"))
+    assert Manifest.read(folder)[0].masks[0] == tmp_path / "set" / "masks" / "0.png"
+
+
+def test_a_set_written_elsewhere_names_the_folder_of_its_masks(tmp_path):
+    a = tiny(tmp_path / "a")
+    moved = Manifest(a.table.assign(root="images"), replace(a.info, roots={"here": str(tmp_path / "a"), "images": str(tmp_path / "a")}))
+    moved.write(tmp_path / "b")
+    assert Manifest.read(tmp_path / "b")[0].masks == a[0].masks
+
+
+def test_links_that_leave_the_root_are_not_followed(tmp_path):
+    manifest = tiny(tmp_path / "set")
+    (tmp_path / "secret.png").write_bytes((tmp_path / "set" / "images" / "0.png").read_bytes())
+    (tmp_path / "set" / "images" / "0.png").unlink()
+    (tmp_path / "set" / "images" / "0.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(InputError, match="a link to .*secret.png, outside"):
+        manifest[0]
+    (tmp_path / "set" / "images" / "1.png").unlink()
+    (tmp_path / "set" / "images" / "1.png").symlink_to("2.png")
+    assert manifest[1].channels[0].name == "1.png"
+
+
+@pytest.mark.parametrize("path", ["a/../../secret", "../secret", "a\0b", "/etc/passwd"])
+def test_paths_that_leave(tmp_path, path):
+    (tmp_path / "root").mkdir()
+    check_inside(tmp_path / "root" / "new", tmp_path / "root")
+    check_inside(tmp_path / "root" / "a" / ".." / "new", tmp_path / "elsewhere", tmp_path / "root")
+    with pytest.raises(InputError, match="secret|followed|passwd"):
+        check_inside(tmp_path / "root" / path, tmp_path / "root")

@@ -108,6 +108,8 @@ def test_a_whole_result_is_skipped_and_a_torn_one_reuses_its_judges(sets, monkey
     folder, real, drawn, scored = sets
     from synthrad.tasks import judges
 
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(folder))  # another project could not check whose lineage it is
+
     def no_fit(*args):
         raise AssertionError("a judge was fitted again")
 

@@ -14,8 +14,9 @@ def make(folder, rows=24, source="real", seed=0, name="tiny", lineage=None):
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rng = np.random.default_rng(seed)
-    from synthrad.lineage import Lineage
+    from synthrad.lineage import Fitted, Lineage
 
+    unknown = Lineage((Fitted("generator", origin="unknown"),) if source == "synthetic" else ())
     info = DatasetInfo(
         name=name,
         id=name,
@@ -23,7 +24,7 @@ def make(folder, rows=24, source="real", seed=0, name="tiny", lineage=None):
         layers={"tooth": ("crown", "root")},
         attributes=("sex",),
         roots={HERE: str(folder)},
-        lineage=lineage or Lineage(),
+        lineage=lineage or unknown,
     )
     c = empty_columns(info, rows)
     for i in range(rows):

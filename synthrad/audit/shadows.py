@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from synthrad.callbacks.preemption import interruptible
 from synthrad.cases import Case, collate
+from synthrad.checkpoints import read_checkpoint
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.generators.autoencoder import Autoencoder
@@ -32,7 +33,7 @@ from synthrad.lineage import hash_subjects, project_key
 from synthrad.progress import progress
 from synthrad.records import Manifest, write_durably
 
-VERSION = 1  # raise by hand when shadows are trained in another way: those that are kept are trained again then
+VERSION = 2  # raise by hand when shadows are trained, or asked, in another way: those that are kept are trained again then
 FEWEST = 8  # shadows: four with each patient, four without
 
 
@@ -161,7 +162,7 @@ def batch_of(checkpoint: str) -> int:
     Raises:
         InputError: it does not say how many batches it was given.
     """
-    raw = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    raw = read_checkpoint(checkpoint)
     done = _batches(raw.get("loops", {}))
     if not done:
         raise InputError(f"--checkpoint {checkpoint}", "no count of the batches that it was given", "a checkpoint as `synthrad fit` wrote it",

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from synthrad.audit.task_net import TaskNet
-from synthrad.class_paths import build, read_yaml
+from synthrad.class_paths import build
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError
 from synthrad.metrics import features
 from synthrad.nets.feature_nets import InceptionFeatures, TimmFeatures, TransformersFeatures

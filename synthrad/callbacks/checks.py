@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class EveryImages(L.Callback, ABC):
         clocks = _clocks(trainer)
         for each in clocks:
             each.stop_clock()  # this is none of their training
-        self.at_mark(trainer, pl_module)
+        with getattr(pl_module, "gathered", nullcontext)():
+            self.at_mark(trainer, pl_module)
         for each in clocks:
             each.start_clock()
 

@@ -22,19 +22,9 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from synthrad.checkpoints import is_valid, read_checkpoint, sidecar
 from synthrad.errors import InputError, RunError
-from synthrad.records import file_digest, write_durably
-
-
-def sidecar(path: Path | str) -> Path:
-    """The file that holds a checkpoint's sha256."""
-    return Path(f"{path}.sha256")
-
-
-def is_valid(path: Path | str) -> bool:
-    """Whether a checkpoint is whole: it has a sha256 beside it that it matches."""
-    path, digest = Path(path), sidecar(path)
-    return path.is_file() and digest.is_file() and digest.read_text().strip() == file_digest(path)
+from synthrad.records import write_durably
 
 
 def step_of(path: Path | str) -> int:
@@ -97,18 +87,7 @@ class DurableCheckpointIO(CheckpointIO):
         Raises:
             InputError: missing, torn, or holding more than tensors and plain values.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(str(path), "no such file", "a checkpoint")
-        if sidecar(path).is_file() and not is_valid(path):
-            raise InputError(str(path), "bytes that differ from its sha256", "the checkpoint as written",
-                             "use another checkpoint of the folder, or fit again")
-        try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as e:
-            reason = (str(e).splitlines() or [type(e).__name__])[0]
-            raise InputError(str(path), f"a checkpoint that cannot be read ({reason})",
-                             "a whole checkpoint of tensors and plain values") from e
+        return read_checkpoint(path, map_location)
 
     def remove_checkpoint(self, path: Path | str) -> None:
         """Remove a checkpoint: its sha256 first, so that half a removal is not valid."""

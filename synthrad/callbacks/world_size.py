@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from synthrad.errors import InputError, RunError
 
@@ -61,6 +65,23 @@ def cluster_plugins() -> list[SLURMEnvironment]:
     if TorchElasticEnvironment.detect() or "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in INTERACTIVE:
         return []
     return [SLURMEnvironment(auto_requeue=False)]
+
+
+def refused(trainer: Trainer, here: bool) -> bool:
+    """Whether the first process was refused what it alone asks for, on all processes that srun or torchrun started.
+
+    Those that Lightning starts itself exist only once the first one has not been. On one machine or node that is no job of either
+    (NODE_RANK set by hand) each process knows its own answer alone.
+
+    Args:
+        here: whether this process was refused.
+    """
+    strategy = trainer.strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or environment is None or isinstance(environment, LightningEnvironment):
+        return here
+    strategy.setup_environment()  # as the fit does, which then finds it done
+    return bool(strategy.broadcast(here))
 
 
 class WorldSize(Callback):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from synthrad.data.readers.table import age_band
+import numpy as np
 
 if TYPE_CHECKING:
     from synthrad.data.writing import Draft
@@ -43,6 +43,15 @@ def parse_age(text: str) -> float | None:
     if not match or (years := float(match[1]) * _UNITS[match[2]]) > OLDEST:
         raise ValueError(text)
     return years
+
+
+def age_band(age: float, edges: list[float]) -> str:
+    """The band of an age: edges 40, 60 give <40, 40-59 and 60+."""
+    edges = sorted(edges)
+    k = int(np.searchsorted(edges, age, side="right"))
+    if k == 0:
+        return f"<{edges[0]:g}"
+    return f"{edges[-1]:g}+" if k == len(edges) else f"{edges[k - 1]:g}-{edges[k] - 1:g}"
 
 
 def note_ages(draft: Draft, texts: Sequence[str], bands: Sequence[float] | None) -> int:

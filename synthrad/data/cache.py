@@ -84,12 +84,18 @@ class ImageCache:
 
     def scaled(self, index: int) -> np.ndarray:
         """[C, h, w] float32 in [-1, 1]: the manifest's `low` becomes -1, `high` 1, the rest is clipped."""
-        scale = 2.0 / (self.high - self.low)
-        values = self.image(index).astype(np.float32)
-        values -= np.float32(self.low)
-        values *= np.float32(scale)
-        values -= 1
+        values = to_unit_range(self.image(index).astype(np.float32), self.low, self.high)
         return np.clip(values, -1, 1, out=values)
+
+    def image_batch(self, rows: Sequence[int]) -> np.ndarray:
+        """[n, C, h, w]: `image` of several rows, at the depth of the deepest."""
+        return self._images.read_many(self._image_at[list(rows)])
+
+    def mask_batch(self, rows: Sequence[int]) -> np.ndarray:
+        """[n, L, h, w] uint8: `masks` of several rows."""
+        if self._mask_at is None:
+            return np.zeros((len(rows), 0, *self.size), np.uint8)
+        return self._masks.read_many(self._mask_at[list(rows)])
 
     def _depth(self, row: int) -> type:
         return np.uint16 if any(is_deep(p) for p in self._manifest[row].channels) else np.uint8
@@ -138,6 +144,14 @@ class ImageCache:
         return out
 
 
+def to_unit_range(values: Any, low: float, high: float) -> Any:
+    """Change a float32 array or tensor in place: `low` becomes -1, `high` 1; what lies beyond is not clipped."""
+    values -= low
+    values *= 2.0 / (high - low)
+    values -= 1
+    return values
+
+
 class SegmentStore:
     """A folder of segments. Positions are [rows, 2] ints: segment, place in it."""
 
@@ -151,10 +165,24 @@ class SegmentStore:
 
     def read(self, position: np.ndarray) -> np.ndarray:
         """The array at a position; a copy."""
-        segment = int(position[0])
-        if segment not in self._open:
-            self._open[segment] = np.load(self.folder / f"{self.segments[segment]}.npy", mmap_mode="r")
-        return np.array(self._open[segment][position[1]])
+        return np.array(self._segment(int(position[0]))[position[1]])
+
+    def read_many(self, positions: np.ndarray) -> np.ndarray:
+        """The arrays at positions [n, 2], one after the other, at the depth of the deepest; a copy."""
+        found = {int(s): self._segment(int(s)) for s in np.unique(positions[:, 0])}
+        if len(found) == 1:
+            (only,) = found.values()
+            return only[positions[:, 1]]
+        out = np.empty((len(positions), *self.shape), np.result_type(*(a.dtype for a in found.values())))
+        for segment, array in found.items():
+            here = positions[:, 0] == segment
+            out[here] = array[positions[here, 1]]
+        return out
+
+    def _segment(self, number: int) -> np.ndarray:
+        if number not in self._open:
+            self._open[number] = np.load(self.folder / f"{self.segments[number]}.npy", mmap_mode="r").view(np.ndarray)
+        return self._open[number]
 
     def locate(self, keys: Sequence[str], decode: Callable, depth: Callable, title: str) -> np.ndarray:
         """Positions of `keys`; what is missing is decoded (`decode(row)`) into one new segment a depth."""

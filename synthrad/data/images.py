@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from synthrad.data.png import encode_png
 from synthrad.errors import InputError, naming
 from synthrad.records import file_digest
 
 FORMATS = ("PNG", "JPEG")  # Pillow tries no other decoder: each is a way in for a crafted file
+MOST_PIXELS = 50_000_000  # of a picture: a digitised film mammogram has 35 million; 164 kB of PNG can hold 169 million
+MOST_SCANS = 200  # of a JPEG: progressive ones have some ten, and each costs a pass over the picture
 POLICIES = ("letterbox", "squeeze")
 _REPAIR = "give a PNG or JPEG file that opens in an image viewer"
 
@@ -28,7 +34,7 @@ def read_image(path: Path | str) -> np.ndarray:
         [H, W] uint8 or uint16, the values as stored.
 
     Raises:
-        InputError: the file is missing, not a PNG or JPEG, or broken.
+        InputError: the file is missing, not a PNG or JPEG, broken, or too large (MOST_PIXELS, MOST_SCANS).
     """
     with _opened(path) as picture:
         if picture.mode.startswith("I"):
@@ -36,7 +42,7 @@ def read_image(path: Path | str) -> np.ndarray:
             if array.min(initial=0) < 0 or array.max(initial=0) > 65535:
                 raise InputError(str(path), "pixel values beyond 16 bit", "8 or 16 bit", _REPAIR)
             return array.astype(np.uint16)
-        if picture.mode in ("L", "LA", "1"):
+        if picture.mode in ("L", "LA", "1", "RGB", "RGBA"):
             return np.array(picture.convert("L"))
         return np.array(picture.convert("RGB").convert("L"))
 
@@ -64,20 +70,14 @@ def read_mask(path: Path | str) -> np.ndarray:
 
 def image_size(path: Path | str) -> tuple[int, int]:
     """(height, width) from the file's header."""
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            return picture.height, picture.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise _fault(path, e) from e
+    with _opened(path, header=True) as picture:
+        return picture.height, picture.width
 
 
 def is_deep(path: Path | str) -> bool:
     """Whether read_image would give uint16, from the file's header."""
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            return picture.mode.startswith("I")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise _fault(path, e) from e
+    with _opened(path, header=True) as picture:
+        return picture.mode.startswith("I")
 
 
 def write_mask(path: Path | str, mask: np.ndarray) -> None:
@@ -91,7 +91,7 @@ def write_mask(path: Path | str, mask: np.ndarray) -> None:
 
 
 def write_image(path: Path | str, image: np.ndarray) -> None:
-    """Write a grey PNG of the array's depth, and nothing else: no text, no profile, no date.
+    """Write a grey PNG of the array's depth, and nothing else, see `encode_png`.
 
     Args:
         path: of the PNG. image: [H, W] uint8 or uint16.
@@ -99,11 +99,10 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
     Raises:
         TypeError: another dtype.
     """
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2:
-        raise TypeError(f"{image.dtype} {image.shape}: write_image takes [H, W] uint8 or uint16")
+    data = encode_png(image)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with naming(path):
-        Image.fromarray(np.ascontiguousarray(image)).save(path, format="PNG")
+        Path(path).write_bytes(data)
 
 
 def files_digest(paths: Sequence[Path | str | None]) -> str:
@@ -162,18 +161,31 @@ def _resize(array: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndarr
 
 
 class _opened:
-    """`Image.open` with the pixels loaded; every way in which that fails is one InputError naming the file."""
+    """`Image.open` with the pixels loaded, or the `header` alone; every way in which that fails is one InputError naming the file."""
 
-    def __init__(self, path: Path | str):
-        self.path = path
+    def __init__(self, path: Path | str, header: bool = False):
+        self.path, self.header = path, header
 
     def __enter__(self) -> Image.Image:
         try:
+            if os.path.exists(self.path) and not os.path.isfile(self.path):
+                raise InputError(str(self.path), "no regular file", "a PNG or JPEG image", _REPAIR)  # a pipe has no end
             self.picture = Image.open(self.path, formats=FORMATS)
-            self.picture.load()
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as e:
+            pixels = self.picture.width * self.picture.height
+            if pixels > MOST_PIXELS:
+                raise Image.DecompressionBombError(f"({pixels} pixels)")
+            if not self.header:
+                self._refuse_scans()
+                self.picture.load()
+        except InputError:
+            raise
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as e:
             raise _fault(self.path, e) from e
         return self.picture
+
+    def _refuse_scans(self) -> None:
+        if self.picture.format != "PNG" and (scans := Path(self.path).read_bytes().count(b"\xff\xda")) > MOST_SCANS:
+            raise InputError(str(self.path), f"a JPEG of {scans:,} scans", f"at most {MOST_SCANS}", "save it again as PNG")
 
     def __exit__(self, *_: object) -> None:
         self.picture.close()
@@ -183,8 +195,7 @@ def _fault(path: Path | str, error: Exception) -> InputError:
     if isinstance(error, Image.DecompressionBombError):
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         found = f"a picture of {int(pixels[1]):,} pixels" if pixels else "a picture too large to read"
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow turns its warning into an error
-        return InputError(str(path), found, f"at most {most:,}", "shrink it, or cut out what the task needs")
+        return InputError(str(path), found, f"at most {MOST_PIXELS:,}", "shrink it, or cut out what the task needs")
     found = (
         "no such file" if isinstance(error, FileNotFoundError) else f"a file that cannot be read ({error})"
     )

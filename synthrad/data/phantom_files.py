@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from synthrad.data.images import files_digest
-from synthrad.data.writing import open_draft, settle, write_masks
+from synthrad.data.writing import draft_folder, settle, write_masks
 from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns
 
 
@@ -30,11 +30,12 @@ class PhantomFolder:
         self.columns |= {f"origin:{name}": np.full(rows, "", dtype=object) for name in origins}
 
     def __enter__(self) -> PhantomFolder:
-        self._draft = open_draft(self.out)
+        self._opened = draft_folder(self.out)
+        self._draft = self._opened.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._draft, ignore_errors=True)
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
 
     def add(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from synthrad.data.images import read_mask
 from synthrad.errors import InputError
+from synthrad.records import check_inside
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,22 @@ def parse_values(spec: str) -> tuple[str, dict[int, str]]:
     return layer, values
 
 
+def declared_layers(specs: Sequence[str]) -> list[Layer]:
+    """The layers of `--mask-classes`, all of one mask: `tumour:1=core,2=oedema`, perhaps several.
+
+    Raises:
+        InputError: a spec of another form, a layer twice, or more than 254 structures.
+    """
+    layers: list[Layer] = []
+    for name, values in map(parse_values, specs):
+        structures = tuple(dict.fromkeys(values.values()))
+        if name in [layer.name for layer in layers] or len(structures) > 254:
+            found = f"{name}: {len(structures)} structures" if len(structures) > 254 else f"layer {name} twice"
+            raise InputError("--mask-classes", found, "each layer once, with at most 254 structures", "join the values with a comma")
+        layers.append(Layer(name, "", structures, lookup_table(values, structures)))
+    return layers
+
+
 def lookup_table(values: Mapping[int, str], structures: Sequence[str]) -> np.ndarray:
     """[65536] int32: the structure number (from 1) of each pixel value, 0 for 0, -1 where none is declared."""
     table = np.full(65536, -1, np.int32)
@@ -78,9 +95,10 @@ def read_layer(folder: Path, value: str, layer: Layer, shape: tuple[int, int] | 
     """A mask file as structure numbers, uint8 [H, W].
 
     Raises:
-        InputError: unreadable, of another size than `shape` (its image's), or with an undeclared value.
+        InputError: outside the folder, unreadable, of another size than `shape` (its image's), or with an undeclared value.
     """
-    path = Path(value) if Path(value).is_absolute() else folder / value
+    path = folder / value
+    check_inside(path, folder)
     pixels = read_mask(path)
     if shape is not None and pixels.shape != shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Splits by subject, stratified over several labels; near copies of images, by digest and by eye."""
+"""Splits by subject, stratified over several labels; subjects that share a picture stay together."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synthrad.data.images import fit, read_image
 from synthrad.errors import InputError
-from synthrad.progress import progress
-from synthrad.records import SPLITS, Manifest
-
-THUMBNAIL = 16  # pixels a side: large enough to tell two patients apart, blind to recompression and resizing
-LIKENESS = 0.995  # correlation of thumbnails above which two images count as one picture
+from synthrad.records import SPLITS
 
 
 def split_by_subject(
@@ -103,52 +98,8 @@ def _fill(place: np.ndarray, sizes: np.ndarray, shares: np.ndarray) -> np.ndarra
     return place
 
 
-def near_copies(manifest: Manifest, likeness: float = LIKENESS) -> list[tuple[int, int]]:
-    """Pairs of rows (i < j) that show the same picture: equal digests, or thumbnails that correlate above `likeness`.
-
-    Decodes every image once. Rows of equal digest are paired with the first of them only, so that k copies give
-    k - 1 pairs rather than k^2.
-
-    Raises:
-        InputError: an image that cannot be read.
-    """
-    first: dict[str, int] = {}
-    pairs: list[tuple[int, int]] = []
-    unique = []
-    for i, digest in enumerate(manifest.column("digest")):
-        seen = first.setdefault(digest, i) if digest else i
-        pairs += [(seen, i)] if seen != i else []
-        unique += [i] if seen == i else []
-    bar = progress(unique, desc="comparing images", unit="image")
-    thumbnails = [thumbnail([*manifest[i].channels]) for i in bar]
-    pairs += [(unique[a], unique[b]) for a, b in similar_pairs(np.array(thumbnails, np.float32), likeness)]
-    return sorted(pairs)
-
-
-def thumbnail(channels: Sequence) -> np.ndarray:
-    """All channels at 16 x 16, each with mean 0, together of length 1 (or 0 where they are flat): float32 [C * 256]."""
-    parts = [
-        fit(read_image(p).astype(np.float32), (THUMBNAIL, THUMBNAIL), "squeeze").ravel() for p in channels
-    ]
-    flat = np.concatenate([p - p.mean() for p in parts])
-    length = np.linalg.norm(flat)
-    return flat / length if length > 1e-3 else np.zeros_like(flat)
-
-
-def similar_pairs(vectors: np.ndarray, likeness: float, block: int = 2048) -> list[tuple[int, int]]:
-    """Pairs (a < b) of unit rows of `vectors` [n, d] whose product is above `likeness`; block x block at a time."""
-    found = []
-    for top in range(0, len(vectors), block):
-        for left in range(top, len(vectors), block):
-            product = vectors[top : top + block] @ vectors[left : left + block].T
-            rows, columns = np.nonzero(product > likeness)
-            rows, columns = rows + top, columns + left
-            found += [(int(a), int(b)) for a, b in zip(rows, columns, strict=True) if a < b]
-    return found
-
-
-def picture_owners(subjects: Sequence[str], digests: Sequence[str]) -> list[str]:
-    """One name for all subjects that share a picture (equal digests), so that a split keeps them together."""
+def picture_owners(subjects: Sequence[str], digests: Sequence[str], copies: Sequence[tuple[int, int]] = ()) -> list[str]:
+    """One name for all subjects that share a picture (equal digests, or near copies: pairs of rows), so that a split keeps them together."""
     parent = {s: s for s in subjects}
 
     def find(s: str) -> str:
@@ -157,12 +108,14 @@ def picture_owners(subjects: Sequence[str], digests: Sequence[str]) -> list[str]
             s = parent[s]
         return s
 
+    def join(one: str, other: str) -> None:
+        a, b = sorted((find(one), find(other)))
+        parent[b] = a
+
     first: dict[str, str] = {}
     for subject, digest in zip(subjects, digests, strict=True):
-        a, b = (
-            sorted((find(first.setdefault(digest, subject)), find(subject)))
-            if digest
-            else (find(subject),) * 2
-        )
-        parent[b] = a
+        if digest:
+            join(first.setdefault(digest, subject), subject)
+    for i, j in copies:
+        join(subjects[i], subjects[j])
     return [find(s) for s in subjects]

@@ -14,6 +14,8 @@ from synthrad.errors import InputError, InputErrors
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_COLUMNS = 5_000
+
 
 def read_table(path: Path) -> pd.DataFrame:
     """A table of strings, "" where a value is missing; the index is the line of the file, less 2.
@@ -66,6 +68,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
         try:
             for cells in reader:
                 if len(cells) > 1 or (cells and cells[0].strip()):
+                    if not rows:
+                        _check_header(cells, path)
                     rows[start] = cells
                 start = reader.line_num + 1  # a quoted cell may span lines
         except csv.Error as e:
@@ -83,6 +87,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if ragged:
         raise InputErrors(str(path), ragged)
     return pd.DataFrame(list(rows.values()), columns=names, index=[line - 2 for line in rows], dtype=str)
+
+
+def _check_header(cells: list[str], path: Path) -> None:
+    """Refuse what is no header before the rest is read."""
+    if len(cells) > MOST_COLUMNS or not any(c.strip() for c in cells):
+        found = f"{len(cells):,} columns" if len(cells) > MOST_COLUMNS else "a first line of blanks"
+        raise InputError(str(path), found, f"a header of 1 to {MOST_COLUMNS:,} names")
 
 
 def _text(value: object) -> str:

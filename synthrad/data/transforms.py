@@ -25,14 +25,23 @@ def light(case: Case, rng: np.random.Generator) -> Case:
     """
     import torch
 
-    image, masks = case.image.numpy(), case.masks.numpy()
+    image, masks = light_pair(case.image.numpy(), case.masks.numpy(), rng)
+    return replace(case, image=torch.from_numpy(image), masks=torch.from_numpy(masks))
+
+
+def light_pair(image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`light` of arrays.
+
+    Args:
+        image: float32 [C, H, W] in [-1, 1]. masks: [L, H, W], int64 (-1 = unknown layer) or uint8 (255 = unknown layer). rng: as there.
+    """
     matrix = _affine(rng, image.shape[1:], degrees=5.0, scale=0.08, shift=0.04)
     rng.random()  # once told whether to mirror: the draws after it stay what they were
     contrast, brightness = np.exp(rng.uniform(-0.1, 0.1)), rng.uniform(-0.1, 0.1)
     image = np.stack([_move(channel, matrix) for channel in image])
     masks = np.stack([_move_mask(m, matrix) for m in masks]) if len(masks) else masks.copy()
     np.clip(image * np.float32(contrast) + np.float32(brightness), -1, 1, out=image)
-    return replace(case, image=torch.from_numpy(image), masks=torch.from_numpy(np.ascontiguousarray(masks)))
+    return image, np.ascontiguousarray(masks)
 
 
 def move_masks(masks: np.ndarray, rng: np.random.Generator, elastic: bool = False) -> np.ndarray:
@@ -125,7 +134,7 @@ def _move(channel: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _move_mask(mask: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    if (mask < 0).all():
+    if (mask == UNKNOWN if mask.dtype == np.uint8 else mask < 0).all():
         return mask.copy()
     picture = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
     size = (mask.shape[1], mask.shape[0])

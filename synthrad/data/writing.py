@@ -5,22 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
+from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
+from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, write_copies
+from synthrad.data.processes import cores, shared_out
+from synthrad.data.pseudonyms import pseudonymise
 from synthrad.errors import Fault, InputError, InputErrors, naming
-from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, empty_columns
+from synthrad.lineage import project_folder
+from synthrad.locking import locked
+from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, empty_columns
 
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
 )
+NOT_OF_ROWS = ("out", "workers", "skip_near_copies", "allow_near_copies", "look_for_text")  # options that change no row
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +63,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copy", action="store_true", help="copy the images into OUT, so that it stands alone"
     )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: one a core)")
+    parser.add_argument(
+        "--pseudonymise",
+        action="store_true",
+        help="keep the pixels alone in OUT, under neutral names, with keyed hashes for subjects (needs --name)",
+    )
 
 
 def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetInfo:
     """DatasetInfo from the shared options; `known` adds classes, layers and so on, and defaults for the options."""
+    if getattr(args, "pseudonymise", False) and not args.name:
+        raise InputError("--pseudonymise", "no --name", "a name of the set: that of its folder may say who is in it", "add --name NAME")
     name = args.name or root.resolve().name
     low, high = args.intensity or (0.0, 255.0)
     if not low < high:
@@ -70,7 +88,8 @@ def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetIn
 class Draft:
     """Rows of a manifest while they are checked and their masks are drawn, in a hidden folder inside `out`.
 
-    Use as a context: leaving it removes what was not finished, and an older manifest in `out` stays as it was.
+    Use as a context: an older manifest in `out` stays as it was until `finish`. After a kill, Ctrl-C or a full disk the rows that
+    are done stay, too, and the same command goes on with the others; after bad input nothing stays.
 
     Args:
         out: the folder to make. root: where the images are.
@@ -78,6 +97,7 @@ class Draft:
         rows: how many.
         where: what faults are faults of: the CSV or JSON file.
         lines: line of each row in that file (default: one a row, below a header).
+        args: the options: how many `workers`, and what the command is that a killed one is known by (None: it starts again).
     """
 
     def __init__(
@@ -88,24 +108,42 @@ class Draft:
         rows: int,
         where: str,
         lines: Sequence[int] | None = None,
+        args: argparse.Namespace | None = None,
     ):
         self.lines = range(2, rows + 2) if lines is None else lines
-        self.out, self.root, self.where = Path(out).resolve(), Path(root).resolve(), where
+        self.out, self.root, self.where, self._args = Path(out).resolve(), Path(root).resolve(), where, args
         self.info = replace(info, roots={HERE: str(self.out), "images": str(self.root)})
         self.columns = empty_columns(self.info, rows)
         self.columns["root"][:] = "images"
         self._faults: list[tuple[int, str]] = []
         self._top = np.zeros(rows, dtype=np.int64)
         self._deep = np.zeros(rows, dtype=bool)
+        self._wrote: dict[str, list[str | None]] = {}  # digest column -> files of the draft that the row in work has left
+        self._passes = 0
+        given = getattr(args, "workers", None)
+        if given is not None and given < 1:
+            raise InputError("--workers", str(given), "1 or more")
+        self._workers = given or cores()
 
     def __enter__(self) -> Draft:
         if self.out == self.root or self.out in self.root.parents:
             raise InputError(str(self.out), "an output folder that holds the images", "a folder of its own")
-        self.folder = open_draft(self.out)
+        self._opened = draft_folder(self.out, self._command())
+        self.folder = self._opened.__enter__()
+        self._journal = Journal(self.folder)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def __exit__(self, *error: Any) -> None:
+        self._journal.close()
+        self._opened.__exit__(*error)
+
+    def _command(self) -> str:
+        """What a killed run is known by: all that its rows depend on, but for the files that only one row is read from."""
+        if self._args is None:
+            return ""
+        options = {k: v for k, v in vars(self._args).items() if k not in NOT_OF_ROWS} | {"where": self.where}
+        facts = [self.info.to_dict(), str(self.root), list(self.lines), str(project_folder().resolve())]
+        return digest_of_inputs(options, facts)
 
     def fault(self, row: int, text: str) -> None:
         """Note a fault of a row (0 is the first; printed as the line of the file) or, with -1, of the whole."""
@@ -119,30 +157,89 @@ class Draft:
         if self._faults:
             raise InputErrors(self.where, [text for _, text in sorted(self._faults, key=lambda f: f[0])])
 
-    def each(self, work: Callable[[int], None], title: str = "reading images", line: bool = True) -> None:
-        """Call work(row) for all rows, with a progress bar; its InputErrors become faults of their rows.
+    def each(
+        self, work: Callable[[int], Any], title: str = "reading images", line: bool = True, together: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """Call work(row) for all rows, on all cores, with a progress bar; its InputErrors become faults of their rows.
 
         Args:
-            work: of one row. title: of the bar.
+            work: of one row. It runs in another process: it may fill in its row of `columns`, note faults and write files into
+                the draft. Whatever else it changes is lost; what it returns (plain JSON values) comes back.
+            title: of the bar.
             line: faults start with the row's line in the file (not for formats without lines).
+            together: a value a row; neighbours of one value (slices of one volume) are done by one process, one after the other.
+
+        Returns:
+            What work returned, by row.
         """
         from synthrad.progress import progress
 
-        def one(row: int) -> None:
-            try:
-                work(row)
-            except InputErrors as e:
-                self._faults += [(row, Fault.of(self._place(row) * line, f, numbered=True)) for f in e.faults]
-            except InputError as e:
-                self._faults.append((row, Fault.of(self._place(row) * line, e, numbered=True)))
+        self._passes += 1
+        total = len(self._top)
+        results: list[Any] = [None] * total
+        groups = [list(g) for _, g in groupby(range(total), key=together.__getitem__ if together is not None else None)]
+        attempt = lambda k: self._attempt(groups[k], work, line)  # noqa: E731
+        with progress(desc=title, total=total, unit="image") as bar:
+            for group in shared_out(attempt, range(len(groups)), self._workers):
+                for found in group:
+                    self._take(found)
+                    results[found["row"]] = found["result"]
+                    if not found["faults"]:  # what is repaired is read again
+                        self._journal.add(found)
+                bar.update(len(group))
+        return results
 
-        pool = ThreadPoolExecutor(2)
+    def _attempt(self, rows: Sequence[int], work: Callable[[int], Any], line: bool) -> list[dict[str, Any]]:
+        """What work(row) changed, as plain values; as a killed run left it where that still holds."""
+        found = []
+        with noting_files() as names:  # of all rows up to each: the first of a volume opens it for the others, too
+            for row in rows:
+                before = self._values(row)
+                given = zlib.crc32(repr(before).encode())
+                kept = self._journal.kept.get(f"{self._passes}/{row}")
+                if kept is None or kept["given"] != given or not self._stands(kept):
+                    kept = self._worked(row, work, line, before) | {"given": given, "read": states(names, but=self.folder)}
+                found.append(kept)
+        return found
+
+    def _worked(self, row: int, work: Callable[[int], Any], line: bool, before: dict[str, Any]) -> dict[str, Any]:
+        earlier, self._faults, self._wrote, result = self._faults, [], {}, None
         try:
-            total = len(self._top)
-            for _ in progress(pool.map(one, range(total)), desc=title, total=total, unit="image"):
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+            result = work(row)
+        except InputErrors as e:
+            self._faults += [(row, Fault.of(self._place(row) * line, f, numbered=True)) for f in e.faults]
+        except InputError as e:
+            self._faults.append((row, Fault.of(self._place(row) * line, e, numbered=True)))
+        faults, self._faults = [(r, str(f), getattr(f, "kind", None)) for r, f in self._faults], earlier
+        columns = {c: v for c, v in self._values(row).items() if v != before[c] and not (v != v and before[c] != before[c])}
+        return {"id": f"{self._passes}/{row}", "row": row, "columns": columns, "top": int(self._top[row]),
+                "deep": bool(self._deep[row]), "faults": faults, "result": result, "wrote": self._wrote}
+
+    def _values(self, row: int) -> dict[str, Any]:
+        values = {name: column[row] for name, column in self.columns.items()}
+        return {name: None if v is pd.NA else v.item() if isinstance(v, np.generic) else v for name, v in values.items()}
+
+    def _stands(self, kept: dict[str, Any]) -> bool:
+        """Whether the files that a row was read from, and those that it left, are as they were."""
+        try:
+            return unchanged(kept["read"]) and all(
+                files_digest([None if f is None else self.folder / f for f in files]) == kept["columns"].get(column, "")
+                for column, files in kept["wrote"].items()
+            )
+        except OSError:
+            return False
+
+    def _take(self, found: dict[str, Any]) -> None:
+        row = found["row"]
+        for name, value in found["columns"].items():
+            self.columns[name][row] = pd.NA if value is None else value
+        self._top[row], self._deep[row] = found["top"], found["deep"]
+        for of, text, kind in found["faults"]:
+            fault: str = text
+            if kind is not None:
+                fault = Fault(text)
+                fault.kind = kind
+            self._faults.append((of, fault))
 
     def add_image(self, row: int, names: Sequence[str]) -> tuple[int, int]:
         """Check the channel files (relative to root), note their digest; returns (height, width).
@@ -194,19 +291,17 @@ class Draft:
             self._deep[row] |= pixels.dtype == np.uint16
         self.columns["root"][row] = HERE
         self.columns["digest"][row] = files_digest(paths)
+        self._wrote["digest"] = [p.relative_to(self.folder).as_posix() for p in paths]
         return channels[0].shape
 
     def _refuse_links_out(self, path: Path) -> None:
         """Where a link leads out of the root, the set would change with files that the root does not hold."""
-        if (target := path.resolve()) != path and self.root not in target.parents:
-            found = f"a link to {target}, outside {self.root}"
-            raise InputError(
-                str(path), found, "a file inside the root", "give a root that holds both, or put real files there"
-            )
+        check_inside(path, self.root)
 
     def add_masks(self, row: int, stem: str, masks: Mapping[str, np.ndarray | None]) -> None:
         """Write the layers (pixel k = structure k - 1; None = unknown), note areas and digest."""
-        write_masks(self.columns, self.info, row, self.folder, stem, masks)
+        paths = write_masks(self.columns, self.info, row, self.folder, stem, masks)
+        self._wrote["mask_digest"] = [None if p is None else p.relative_to(self.folder).as_posix() for p in paths]
 
     def finish(self, args: argparse.Namespace) -> Manifest:
         """Split (rows without one), check, copy, and put all in place; dataset.yaml last.
@@ -222,14 +317,29 @@ class Draft:
                 "an explicit range of intensity",
                 f"add e.g. --intensity 0 {self._top.max()}",
             )
+        copies = self._leaks(args)
         if (self.columns["split"] == "").any():
-            self.columns["split"][:] = self._split(args)
+            self.columns["split"][:] = self._split(args, [(i, j) for i, j, _ in copies.pairs])
         self._check_pictures()
-        if args.copy:
+        refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
+        write_copies(self.out, copies)
+        if getattr(args, "pseudonymise", False):
+            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, self.out)
+        elif args.copy:
             self._copy()
         return settle(self.folder, self.out, self.columns, self.info)
 
-    def _split(self, args: argparse.Namespace) -> list[str]:
+    def _leaks(self, args: argparse.Namespace) -> Copies:
+        """Subjects under one spelling, and the near copies of real images."""
+        if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
+            one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
+        if getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any():
+            return Copies()
+        base = {"images": self.root, HERE: self.folder}
+        files = lambda row: [base[self.columns["root"][row]] / self.columns[f"channel:{c}"][row] for c in self.info.channels]  # noqa: E731
+        return find_copies(self.columns, files)
+
+    def _split(self, args: argparse.Namespace, copies: Sequence[tuple[int, int]] = ()) -> list[str]:
         from synthrad.data.splits import picture_owners, split_by_subject
 
         facts = [self.columns[f"label:{c}"] for c in self.info.classes]
@@ -237,7 +347,7 @@ class Draft:
             present = np.where(np.isnan(self.columns[name]), np.nan, self.columns[name] > 0)
             if 0.02 <= np.nan_to_num(present).mean() <= 0.98:
                 facts.append(present)
-        owners = picture_owners(self.columns["subject"], self.columns["digest"])
+        owners = picture_owners(self.columns["subject"], self.columns["digest"], copies)
         table = np.array(facts, dtype=float).T if facts else np.zeros((len(owners), 0))
         return split_by_subject(owners, table, args.fractions or (0.55, 0.1, 0.1, 0.25), args.seed)
 
@@ -278,11 +388,19 @@ def check_splits(values: Sequence[str]) -> list[tuple[int, str]]:
     ]
 
 
-def open_draft(out: Path) -> Path:
+@contextmanager
+def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
     """A hidden folder inside `out` for what is being made; an older manifest in `out` stays until `settle`.
+
+    Leaving it removes it, but for a failure other than bad input of a `command`: that command goes on with what is there. Folders
+    that other commands left are removed.
+
+    Args:
+        out: the folder to make. command: digest of all that the content depends on; "" = nothing is kept.
 
     Raises:
         InputError: `out` is a file, or holds files that no `prepare` made.
+        RunError: another process makes it.
     """
     if out.exists() and not out.is_dir():
         raise InputError(str(out), "a file", "a folder", "name another folder")
@@ -295,8 +413,21 @@ def open_draft(out: Path) -> Path:
             "name another folder, or empty this one yourself",
         )
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).touch()
-    return Path(tempfile.mkdtemp(dir=out, prefix=".draft-"))
+    with locked(out / MARK, "prepare"):
+        folder = out / f".draft-{command or 'new'}"
+        for left in out.glob(".draft-*"):
+            if left != folder or not command:
+                shutil.rmtree(left)
+        folder.mkdir(exist_ok=True)
+        kept = False
+        try:
+            yield folder
+        except BaseException as e:
+            kept = bool(command) and not isinstance(e, InputError)
+            raise
+        finally:
+            if not kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_masks(
@@ -306,9 +437,9 @@ def write_masks(
     draft: Path,
     stem: str,
     masks: Mapping[str, np.ndarray | None],
-) -> None:
-    """Write the layers of a row into the draft (pixel k = structure k - 1; None = unknown); note path, areas, digest."""
-    paths = []
+) -> list[Path | None]:
+    """Write the layers of a row into the draft (pixel k = structure k - 1; None = unknown); note path, areas, digest; the files."""
+    paths: list[Path | None] = []
     for layer, structures in info.layers.items():
         mask = masks.get(layer)
         paths.append(None if mask is None else draft / "masks" / layer / f"{stem}.png")
@@ -320,12 +451,14 @@ def write_masks(
         for k, structure in enumerate(structures):
             columns[f"area:{layer}/{structure}"][row] = shares[k + 1]
     columns["mask_digest"][row] = files_digest(paths)
+    return paths
 
 
 def settle(draft: Path, out: Path, columns: dict[str, Any], info: DatasetInfo) -> Manifest:
     """Put masks and images in place of older ones, then the manifest, dataset.yaml last; read it back."""
-    import pandas as pd
-
+    parts = [draft / "masks", draft / "images"]
+    with ThreadPoolExecutor(8) as pool:  # most are on the disk by now; those that are not wait for each other
+        list(pool.map(_flush, [p for part in parts if part.exists() for p in (part, *part.rglob("*"))]))
     (out / "dataset.yaml").unlink(missing_ok=True)
     for part in ("masks", "images"):
         shutil.rmtree(out / part, ignore_errors=True)
@@ -333,3 +466,12 @@ def settle(draft: Path, out: Path, columns: dict[str, Any], info: DatasetInfo) -
             os.replace(draft / part, out / part)
     Manifest(pd.DataFrame(columns), info).write(out)
     return Manifest.read(out)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with naming(path):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

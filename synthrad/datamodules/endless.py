@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerStatus
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from synthrad.cases import Case
+from synthrad.data.stored import StoredBatch, as_case, as_stored
 from synthrad.errors import InputError
 
 
@@ -96,12 +99,28 @@ class EndlessDataModule(LightningDataModule):
     Lightning restores a loader's place only where it takes the epoch for unfinished and has not asked for the loader before it
     reads the checkpoint (`estimated_stepping_batches` does): a fit by max_epochs, or one that goes on after its end, would start
     again at the first batch.
+
+    Datasets give a StoredBatch for a list of items (`__getitems__`). A trainer that runs gets it as it is and converts it on its
+    device; whoever else asks for a loader gets Cases.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._loader: EndlessLoader | None = None
         self._place: dict[str, int] = {}  # of a checkpoint, until there is a loader
+
+    @property
+    def collated(self) -> Callable[[StoredBatch], StoredBatch | Case]:
+        """What a loader that is asked for now does with a batch of its dataset."""
+        running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
+        return as_stored if running else as_case
+
+    def on_after_batch_transfer(self, batch: StoredBatch | Case, dataloader_idx: int) -> Case:
+        """Lightning's hook, for batches of every loader: the steps of a module see Cases."""
+        if not isinstance(batch, StoredBatch):
+            return batch
+        # the precision of a trainer (64-true, bf16-true) is applied before the transfer, when there were no floats yet
+        return self.trainer.precision_plugin.convert_input(batch.case()) if self.trainer is not None else batch.case()
 
     def endless(self, *args: Any, **options: Any) -> EndlessLoader:
         """The EndlessLoader of these arguments, at the place where the checkpoint left it."""

@@ -12,19 +12,19 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from synthrad.cases import Case, collate
+from synthrad.cases import Case
 from synthrad.data.cache import ImageCache, image_keys, name_of
 from synthrad.data.feature_store import VERSION as FEATURES_VERSION
 from synthrad.data.feature_store import FeatureStore, kept_shape
-from synthrad.data.transforms import light, move_pair, strong
+from synthrad.data.overlaps import corpus_of, meeting
+from synthrad.data.stored import StoredBatch
+from synthrad.data.transforms import light_pair, move_pair, strong
 from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
-from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import HERE, Manifest
-
-UNKNOWN = 255  # an unknown layer in cached masks
+from synthrad.lineage import Lineage, hash_subjects, key_id, project_key
+from synthrad.records import HERE, Manifest, seal_says
 
 
 def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
@@ -54,13 +54,40 @@ def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
                                  "train the generator on split train of this very manifest, then sample again")
 
 
+def refuse_overlaps(real: Manifest, lineage: Lineage, where: str) -> None:
+    """Refuse a synthetic set whose making saw another public dataset that holds images of this one's, by what is known of both ids.
+
+    Subjects of datasets with one id are compared one by one instead (`refuse_leaks`).
+
+    Raises:
+        InputError: why they meet, and who says so.
+    """
+    for other in sorted(lineage.datasets() - {real.info.id}):
+        if why := meeting(corpus_of(other), corpus_of(real.info.id, real.info.name)):
+            raise InputError(where, f"a synthetic set whose generator (or another fitted part) saw dataset {other!r}, which shares patients with {real.info.name!r}: {why}",
+                             "a set made without them", "train on another dataset; if the shared patients are left out of either, say so by an id of its own (--id)")
+
+
+def refuse_unsealed(folder: Path | str, lineage: Lineage, where: str) -> None:
+    """Refuse a set without a lineage, and one that claims to be this project's and bears no seal of it: what it says may have been edited.
+
+    Raises:
+        InputError: says which.
+    """
+    if not lineage.fitted:
+        raise InputError(where, "a synthetic set without a lineage", "one that says what its generator was trained on, or that nobody knows",
+                         "sample it again, or import it with `synthrad prepare table ... --synthetic --trained-on MANIFEST|unknown`")
+    own = key_id(project_key())
+    if any(f.key_id == own for f in lineage.fitted) and seal_says(folder) != "this project":
+        raise InputError(where, "a lineage that names this project's key, without this project's seal", "the set as this project wrote it",
+                         "make it again; its lineage may have been edited since")
+
+
 def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
     """The set with the origin that its lineage has under this project's key; warns where nobody can check it."""
     own = synthetic.info.lineage
     lineage = own.seen_with(project_key())
-    if not lineage.fitted:
-        origin = "no lineage"
-    elif lineage.origin != own.origin:
+    if lineage.origin != own.origin:
         origin = ("subjects hashed with another project's key (run in the project's folder or set SYNTHRAD_PROJECT to it); "
                   "here its origin is unknown")
     elif lineage.origin != "known":
@@ -72,12 +99,15 @@ def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
 
 
 def refuse_training_images(real: Manifest, held: Manifest, where: str) -> None:
-    """Raise InputError where an external test set holds images of split train or val, byte for byte."""
+    """Raise InputError where an external test set holds images of split train or val, byte for byte, or is known to share patients with the set."""
     for split in ("train", "val"):
         images = set(real.where(split=split).column("digest")) - {""}
         if meets := len(images & set(held.column("digest"))):
             raise InputError(where, f"{meets} images that are byte for byte in split {split} of {real.info.name!r}",
                              "images of another source", "leave them out of the external set")
+    if real.info.id != held.info.id and (why := meeting(corpus_of(real.info.id, real.info.name), corpus_of(held.info.id, held.info.name))):
+        raise InputError(where, f"a set that shares patients with {real.info.name!r}: {why}", "patients of another source",
+                         "test on another set; if the shared patients are left out of either, say so by an id of its own (--id)")
 
 
 def check_same_shape(first: Manifest, other: Manifest, where: str) -> None:
@@ -88,31 +118,22 @@ def check_same_shape(first: Manifest, other: Manifest, where: str) -> None:
                              "prepare both with the same flags")
 
 
-def case_of(image: np.ndarray, masks: np.ndarray, labels: np.ndarray, index: int) -> Case:
-    """A Case of cached arrays: image float32 [C, H, W], masks uint8 [L, H, W] (255 = unknown layer), labels [K]."""
-    layers = torch.from_numpy(masks).to(torch.int64)
-    layers[layers == UNKNOWN] = -1
-    return Case(
-        image=torch.from_numpy(image),
-        masks=layers,
-        labels=torch.from_numpy(labels.astype(np.float32)),
-        index=torch.tensor(index),
-        attributes=torch.zeros(0),
-    )
-
-
 class HeldOutCases(Dataset):
     """Real images as they are; `masks`: the cache that their masks come from, of another size perhaps."""
 
     def __init__(self, manifest: Manifest, cache: ImageCache, masks: ImageCache | None = None):
-        self.manifest, self.cache, self.labels = manifest, cache, manifest.labels
+        self.manifest, self.cache, self.labels = manifest, cache, torch.from_numpy(manifest.labels.astype(np.float32))
         self.masks = masks or cache
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> Case:
-        return case_of(self.cache.scaled(index), self.masks.masks(index), self.labels[index], index)
+        return self.__getitems__([index]).cases()[0]
+
+    def __getitems__(self, rows: list[int]) -> StoredBatch:
+        return StoredBatch(torch.from_numpy(self.cache.image_batch(rows)), torch.from_numpy(self.masks.mask_batch(rows)),
+                           self.labels[rows], torch.tensor(rows), torch.zeros(len(rows), 0), self.cache.low, self.cache.high)
 
     def pictures(self) -> list[str]:
         """What tells each picture that is shown from all others."""
@@ -136,8 +157,8 @@ class FusedCases(Dataset):
     """
 
     def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int, views: int | None = None):
-        self.views = views
-        self.seed, self.labels, self.layers = seed, manifest.training_labels, manifest.info.layers
+        self.seed, self.views, self.layers = seed, views, manifest.info.layers
+        self.labels = torch.from_numpy(manifest.training_labels.astype(np.float32))
         self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
         self.how = manifest.column(AUGMENTED) if AUGMENTED in manifest.table else [""] * len(manifest)
         self.caches = [cache for _, cache in parts]
@@ -156,11 +177,13 @@ class FusedCases(Dataset):
         return len(self.origin)
 
     def __getitem__(self, item: tuple[int, int]) -> Case:
-        index, draw = item
-        case = self._unmoved(index)
-        if self.views is None:
-            return light(case, np.random.default_rng([self.seed, draw]))
-        return self._view(case, self.number_of(item))
+        return self.__getitems__([item]).cases()[0]
+
+    def __getitems__(self, items: list[tuple[int, int]]) -> StoredBatch:
+        images, masks = zip(*(self._drawn(*item) for item in items), strict=True)
+        rows = [index for index, _ in items]
+        return StoredBatch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), self.labels[rows],
+                           torch.tensor(rows), torch.zeros(len(rows), 0))
 
     def pictures(self) -> list[str]:
         """What tells each picture that is shown from all others: the views of the first row, then those of the second, ..."""
@@ -168,7 +191,8 @@ class FusedCases(Dataset):
 
     def picture(self, number: int) -> np.ndarray:
         """float32 [C, H, W] of one of `pictures`."""
-        return self._view(self._unmoved(number // max(1, self.views)), number).image.numpy()
+        image, masks = self._unmoved(number // max(1, self.views))
+        return self._view(image, masks[:0], number)[0]
 
     def number_of(self, item: tuple[int, int]) -> int:
         """Which of `pictures` a draw shows: all views of a row in turn, rows of the same image with different ones."""
@@ -176,20 +200,27 @@ class FusedCases(Dataset):
         views = max(1, self.views)
         return index * views + (draw // len(self) + index) % views
 
-    def _view(self, case: Case, number: int) -> Case:
-        """A fixed light augmentation, the same in every arm and seed; with views = 0 the case as it is."""
-        if not self.views:
-            return case
-        return light(case, np.random.default_rng([number % self.views, int(self.keys[number // self.views], 16)]))
+    def _drawn(self, index: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image float32 and masks uint8 of a row, augmented."""
+        image, masks = self._unmoved(index)
+        if self.views is None:
+            return light_pair(image, masks, np.random.default_rng([self.seed, draw]))
+        return self._view(image, masks, self.number_of((index, draw)))
 
-    def _unmoved(self, index: int) -> Case:
-        """A row before light augmentation."""
+    def _view(self, image: np.ndarray, masks: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """A fixed light augmentation, the same in every arm and seed; with views = 0 the pair as it is."""
+        if not self.views:
+            return image, masks
+        return light_pair(image, masks, np.random.default_rng([number % self.views, int(self.keys[number // self.views], 16)]))
+
+    def _unmoved(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image float32 and masks uint8 of a row before light augmentation."""
         part, row = self.origin[index]
         image, masks = self.caches[part].scaled(row), self.caches[part].masks(row)
         if (seed := self.augment[index]) is not None:
             how = self.how[index]
             image, masks = move_pair(image, masks, how, seed, self.layers) if how else strong(image, masks, seed)
-        return case_of(image, masks, self.labels[index], index)
+        return image, masks
 
 
 class FeatureCases(Dataset):
@@ -214,9 +245,13 @@ class FeatureCases(Dataset):
         return len(self.labels)
 
     def __getitem__(self, item: int | tuple[int, int]) -> Case:
-        index = item[0] if isinstance(item, tuple) else item
-        features = self.store.read(self.places[self.number_of(item)]).astype(np.float32)
-        return case_of(features, np.zeros((0, 1, 1), np.uint8), self.labels[index], index)
+        return self.__getitems__([item]).cases()[0]
+
+    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> StoredBatch:
+        rows = [item[0] if isinstance(item, tuple) else item for item in items]
+        features = self.store.read_many(self.places[[self.number_of(item) for item in items]]).astype(np.float32)
+        return StoredBatch(torch.from_numpy(features), torch.zeros(len(rows), 0, 1, 1, dtype=torch.uint8), self.labels[rows],
+                           torch.tensor(rows), torch.zeros(len(rows), 0))
 
 
 def _picture_keys(manifest: Manifest) -> list[str]:
@@ -342,6 +377,7 @@ class FusionDataModule(EndlessDataModule):
             refuse_training_images(self.real, rows, where)
             if pool is not None:
                 refuse_leaks(rows, pool, where)
+                refuse_overlaps(rows, pool.info.lineage, where)
             out.append((name, rows))
         return out
 
@@ -363,7 +399,9 @@ class FusionDataModule(EndlessDataModule):
         if not len(synthetic):
             raise InputError(where, "no synthetic row", "rows with source synthetic",
                              "import the set with `synthrad prepare table ... --synthetic`")
+        refuse_unsealed(self.synthetic_folder, synthetic.info.lineage, where)
         refuse_leaks(self.real, synthetic, where)
+        refuse_overlaps(self.real, synthetic.info.lineage, where)
         return with_checked_origin(synthetic, where)
 
     def _selection(self) -> Manifest:
@@ -407,7 +445,7 @@ class FusionDataModule(EndlessDataModule):
         rows = len(self._data["train"])
         length = self.steps if self.steps is not None else -(-rows // self.batch_size)
         batches = EndlessBatches(rows, self.batch_size, self.seed, length)
-        return self.endless(self._data["train"], batches, collate, num_workers=self.num_workers,
+        return self.endless(self._data["train"], batches, self.collated, num_workers=self.num_workers,
                             persistent_workers=self.num_workers > 0)
 
     def val_dataloader(self) -> DataLoader:
@@ -429,5 +467,5 @@ class FusionDataModule(EndlessDataModule):
             data = Subset(data, rows)
         own = torch.Generator()
         own.manual_seed(self.seed)
-        return DataLoader(data, batch_size=self.batch_size, collate_fn=collate, generator=own,
+        return DataLoader(data, batch_size=self.batch_size, collate_fn=self.collated, generator=own,
                           num_workers=self.num_workers)

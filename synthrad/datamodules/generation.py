@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthrad.cases import Case, collate
+from synthrad.cases import Case
 from synthrad.conditioning import Condition
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.prompts import Prompt
+from synthrad.data.stored import StoredBatch
 from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
@@ -21,7 +22,7 @@ from synthrad.metrics.fidelity import by_turns
 from synthrad.nets.text import vocabulary, words_of
 from synthrad.records import HERE, Manifest
 
-PRELOAD_BYTES = 2**30  # decoded images up to this size are held as one tensor
+PRELOAD_BYTES = 2**30  # decoded images up to this size are held in memory
 
 
 class GenerationDataModule(EndlessDataModule):
@@ -88,10 +89,10 @@ class GenerationDataModule(EndlessDataModule):
         self._labels = self._known_labels(chosen)
         self._attributes = self._one_hot(chosen)
         self._cache = ImageCache(chosen, self.size, self.cache_folder)
-        planes = len(manifest.info.channels) * 4 + len(self.layers)
-        self._held: list[tuple[torch.Tensor, torch.Tensor]] | None = None
-        if len(chosen) * self.size[0] * self.size[1] * planes <= PRELOAD_BYTES:
-            self._held = [self._read(i) for i in range(len(chosen))]
+        bytes_a_pixel = len(manifest.info.channels) * 2 + len(self.layers)  # at most
+        self._held: tuple[np.ndarray, np.ndarray] | None = None
+        if len(chosen) * self.size[0] * self.size[1] * bytes_a_pixel <= PRELOAD_BYTES:
+            self._held = self._read(range(len(chosen)))
 
     def _choose_classes(self, manifest: Manifest) -> list[str]:
         known = list(manifest.info.classes)
@@ -137,14 +138,21 @@ class GenerationDataModule(EndlessDataModule):
                  for a, values in self._values.items()]
         return torch.from_numpy(np.concatenate(parts, 1)).float() if parts else torch.zeros(len(rows), 0)
 
-    def _read(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        masks = np.array(self._cache.masks(i))[self._layer_index]
-        return torch.from_numpy(np.array(self._cache.scaled(i))).float(), torch.from_numpy(masks)
+    def _read(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        masks = self._cache.mask_batch(rows)
+        every = self._layer_index == list(range(masks.shape[1]))
+        return self._cache.image_batch(rows), masks if every else masks[:, self._layer_index]
+
+    def stored(self, rows: Sequence[int]) -> StoredBatch:
+        """Rows of the training manifest as the cache stores them."""
+        rows = list(rows)
+        images, masks = self._read(rows) if self._held is None else (a[rows] for a in self._held)
+        return StoredBatch(torch.from_numpy(images), torch.from_numpy(masks), self._labels[rows], torch.tensor(rows),
+                           self._attributes[rows], self._cache.low, self._cache.high)
 
     def case(self, row: int) -> Case:
         """One row of the training manifest."""
-        image, masks = self._held[row] if self._held else self._read(row)
-        return Case(image, masks.long(), self._labels[row], torch.tensor(row), self._attributes[row])
+        return self.stored([row]).cases()[0]
 
     @property
     def cache_path(self) -> Path:
@@ -244,15 +252,15 @@ class GenerationDataModule(EndlessDataModule):
     def train_dataloader(self) -> EndlessLoader:
         """Batches in an order that is a function of seed and draw alone; it can be saved and continued."""
         length = max(1, len(self.train) // self.batch_size)
-        return self.endless(_Rows(self), EndlessBatches(len(self.train), self.batch_size, self.seed, length), collate,
+        return self.endless(_Rows(self), EndlessBatches(len(self.train), self.batch_size, self.seed, length), self.collated,
                             num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
 
 
 class _Rows(torch.utils.data.Dataset):
-    """Items (row, draw) of EndlessBatches as Cases."""
+    """Items (row, draw) of EndlessBatches, a batch at a time."""
 
     def __init__(self, source: GenerationDataModule):
         self.source = source
 
-    def __getitem__(self, item: tuple[int, int]) -> Case:
-        return self.source.case(item[0])
+    def __getitems__(self, items: list[tuple[int, int]]) -> StoredBatch:
+        return self.source.stored([row for row, _ in items])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from synthrad.cases import collate
 from synthrad.data.cache import ImageCache
+from synthrad.data.stored import as_case
 from synthrad.datamodules.fusion import HeldOutCases
 from synthrad.records import Manifest
 
@@ -27,4 +27,4 @@ class SyntheticCases(LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader]:
         """One loader."""
-        return [DataLoader(self._cases, batch_size=self.batch_size, collate_fn=collate)]
+        return [DataLoader(self._cases, batch_size=self.batch_size, collate_fn=as_case)]

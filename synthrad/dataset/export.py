@@ -26,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: an option that the format does not have, or a set that it cannot hold.
     """
-    from synthrad.dataset import coco, croissant, dicom_objects
+    from synthrad.dataset import coco_instances, croissant, dicom_objects
 
     if args.parts and args.to != "coco":
         raise InputError("--parts", f"--to {args.to}", "--to coco")
     manifest = Manifest.read(args.manifest)
     if args.to == "coco":
-        written = coco.export(manifest, args.out, args.parts)
+        written = coco_instances.export(manifest, args.out, args.parts)
     else:
         written = {"croissant": croissant, "dicom": dicom_objects}[args.to].export(manifest, args.out)
     names = ", ".join(map(str, written)) if isinstance(written, list) and len(written) < 6 else str(args.out)

@@ -6,7 +6,6 @@ unreadable), with the digests that a manifest keeps in place of trust.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synthrad.data.images import files_digest, read_image, read_mask
+from synthrad.data.processes import cores
 from synthrad.errors import Fault, InputError
 from synthrad.progress import progress
 from synthrad.records import Manifest, Record
@@ -50,7 +50,7 @@ def inspect(manifest: Manifest, threads: int | None = None) -> Inspection:
     rows, channels = len(manifest), len(manifest.info.channels)
     found = Inspection(np.zeros((rows, 2), np.int64), np.zeros((channels, LEVELS), np.int64),
                        np.full((rows, channels), np.nan), np.full((rows, channels), np.nan))
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cores()
     with ThreadPoolExecutor(threads) as pool:
         work = pool.map(lambda row: _look(manifest, row), range(rows))
         for row, seen in progress(enumerate(work), desc="checking images", total=rows, unit="image"):

@@ -178,6 +178,7 @@ class RandomKeep(Filter):
             raise InputError("RandomKeep", "both or neither of `like` and `fraction`", "exactly one of them")
         if fraction is not None:
             check_share("RandomKeep.fraction", fraction)
+        check_number("RandomKeep.seed", seed, 0)
         self.like, self.fraction, self.cells, self.seed = (
             like,
             fraction,

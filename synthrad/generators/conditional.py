@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -209,6 +210,10 @@ class ConditionalGenerator(L.LightningModule, ABC):
             self.trainer.should_stop = True
 
     # ---- sampling
+
+    def gathered(self) -> AbstractContextManager:
+        """Inside, the first process may draw alone; every process must enter."""
+        return nullcontext()
 
     def asked(self, condition: Condition, n: int) -> tuple[Tensor, Tensor | None]:
         """The vector of a condition [n, c_dim], and the channels of the masks that it gives [n, mask channels, h, w] or None.

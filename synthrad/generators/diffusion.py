@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
 from synthrad.generators.editing import outside_kept, starting_picture
 from synthrad.generators.latents import KeptLatents, read_autoencoder, remake
-from synthrad.generators.ranks import seed_apart
+from synthrad.generators.ranks import seed_apart, whole
 from synthrad.nets.diffusion_unet import DiffusionUNet
 from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.text import FrozenEncoder, WordEncoder
@@ -292,6 +293,10 @@ class Diffusion(ConditionalGenerator):
         return self.net_ema.net.out_channels
 
     # ---- sampling
+
+    def gathered(self) -> AbstractContextManager:
+        """Inside, the average is whole on the first process, also where trainer.strategy=fsdp shares it out."""
+        return whole(self.net_ema, self.trainer.is_global_zero)
 
     @torch.no_grad()
     def sample(self, condition: Condition, seeds: Sequence[int], truncation: float = 1.0) -> Images:

@@ -28,7 +28,7 @@ from synthrad.generators.conditional import noise_of
 from synthrad.generators.diffusion import Diffusion
 from synthrad.generators.gan import StyleGAN2
 
-TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the denoising loss: with less noise anything is denoised, with more nothing
+TIMES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # of the denoising loss: with more noise it says more of how common a picture is, and less of who was learned
 REPEATS = 2  # noises a time
 DRAWS = 4  # of the latents, for the bound
 COMPANIONS = 3  # pictures beside each one that a discriminator judges: it compares groups of four
@@ -58,6 +58,12 @@ class Pictures:
         return Pictures(case, replace(c, labels=None if c.labels is None else c.labels[at.numpy()],
                                       attributes=[c.attributes[i] for i in at] if c.attributes else (),
                                       masks=None if c.masks is None else c.masks[at], text=None if c.text is None else [c.text[i] for i in at]))
+
+    def mirrored(self) -> Pictures:
+        """Left and right exchanged, of images and masks."""
+        flipped = lambda x: None if x is None else x.flip(-1)  # noqa: E731
+        c = self.condition
+        return Pictures(replace(self.case, image=flipped(self.case.image), masks=flipped(self.case.masks)), replace(c, masks=flipped(c.masks)))
 
 
 class Part(ABC):
@@ -125,9 +131,12 @@ class Part(ABC):
 
 
 class Denoising(Part):
-    """A diffusion model: minus the logarithm of its loss, mean over fixed times, of the same noise for every picture."""
+    """A diffusion model: minus the logarithm of its loss, mean over fixed times, of the same noise for every picture, and that beside the same of the mirrored
+    picture: a picture that is easy for anybody is so mirrored, too (a neighbourhood comparison, Mattern et al. 2023). Of a generator that was shown its
+    pictures both ways the second says nothing.
+    """
 
-    names = ("denoising",)
+    names = ("denoising", "neighbour")
 
     @property
     def net(self) -> torch.nn.Module:
@@ -136,13 +145,18 @@ class Denoising(Part):
 
     def familiar(self, pictures: Pictures) -> dict[str, Tensor]:
         """See Part."""
+        own = self._logs(pictures)
+        return {"denoising": -own, "neighbour": self._logs(pictures.mirrored()) - own}
+
+    def _logs(self, pictures: Pictures) -> Tensor:
+        """Logarithm of the loss, [n]; each time counts alike, whatever its loss is worth."""
         picture, answers = self._asked(pictures)
         noise, logs = noise_of(0), []
         for t in TIMES:
             losses = torch.stack([self._losses(answers, picture, noise(1, *picture.shape[1:]).expand(picture.shape),
                                                torch.full((len(picture),), t, dtype=torch.float64)) for _ in range(REPEATS)])
-            logs.append(losses.mean(0).clamp(min=QUIET).log())  # each time counts alike, whatever its loss is worth
-        return {"denoising": -torch.stack(logs).mean(0)}
+            logs.append(losses.mean(0).clamp(min=QUIET).log())
+        return torch.stack(logs).mean(0)
 
     def loss(self, pictures: Pictures, noise: Callable[..., Tensor]) -> Tensor:
         """See Part."""

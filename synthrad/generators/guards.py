@@ -17,7 +17,17 @@ REPAIR = "Repair: resume from the last checkpoint with a lower model.lr (a GAN: 
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """The norm of all tensors together: NaN or infinite if one number of them is, or is too large to be squared."""
-    return torch.nn.utils.get_total_norm([t.detach() for t in tensors if t.is_floating_point()])
+    floats = [t.detach() for t in tensors if t.is_floating_point()]
+    shared, own = ([t for t in floats if hasattr(t, "full_tensor") == parts] for parts in (True, False))
+    if not shared:
+        return torch.nn.utils.get_total_norm(own)
+    norm = whole_tensor(torch.nn.utils.get_total_norm(shared))
+    return torch.nn.utils.get_total_norm([norm, *own]) if own else norm
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A tensor of which each process may have a part (generators.sharding); every process must ask for it."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def check_batch(image: Tensor, attributes: Tensor, images_seen: int) -> None:
@@ -76,7 +86,7 @@ def check_weights(net: torch.nn.Module, what: str, images_seen: int) -> None:
     """
     state = net.state_dict()
     if not torch.isfinite(total_norm(state.values())):
-        name = next((k for k, v in state.items() if not torch.isfinite(v).all()), "a weight too large to be squared")
+        name = next((k for k, v in state.items() if not torch.isfinite(whole_tensor(v)).all()), "a weight too large to be squared")
         raise RunError(f"{what} is not finite after {images_seen:,} images ({name}). {REPAIR}")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from synthrad.errors import InputError
@@ -23,7 +25,53 @@ def mean_of_ranks(value: Tensor) -> Tensor:
 
 def unsynced(model: torch.nn.Module, quiet: bool) -> AbstractContextManager:
     """A context in which gradients are added up here and not yet exchanged, where `quiet`."""
-    return model.no_sync() if quiet and isinstance(model, DistributedDataParallel) else nullcontext()
+    if not quiet:
+        return nullcontext()
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else _unsynced_parts(model)
+
+
+@contextmanager
+def _unsynced_parts(model: torch.nn.Module) -> Iterator[None]:
+    nets = [net for net in model.children() if isinstance(net, FSDPModule)]
+    for net in nets:
+        net.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        for net in nets:
+            net.set_requires_gradient_sync(True)
+
+
+def weights_of(net: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.nn.Parameter]]:
+    """Each weight with the module that holds it and its name there."""
+    return [(module, name, weight) for module in net.modules() for name, weight in module.named_parameters(recurse=False)]
+
+
+def put(module: torch.nn.Module, name: str, tensor: Tensor) -> None:
+    """Let a module that is not trained hold a tensor as a weight."""
+    module.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=False))
+
+
+@contextmanager
+def whole(net: torch.nn.Module, here: bool) -> Iterator[None]:
+    """Let a net of which each process keeps a part (sharding.keep_parts) be whole inside, on the process that says `here`.
+
+    Every process must enter; nothing changes for a net that is whole anyway.
+    """
+    parts = []
+    for module, name, weight in weights_of(net):
+        if hasattr(weight, "full_tensor"):
+            gathered = weight.full_tensor()
+            if here:
+                parts.append((module, name, weight))
+                put(module, name, gathered)
+    if parts:
+        net.to(memory_format=torch.channels_last)  # as in a process that has all of it
+    try:
+        yield
+    finally:
+        for module, name, weight in parts:
+            setattr(module, name, weight)
 
 
 def seed_apart(rank: int) -> None:

@@ -2,6 +2,8 @@
 
 Dice_ic = 2 sum tp / (2 sum tp + sum fp + sum fn), the sums over all images of subject i (design, section 6). A subject without
 a reference pixel of a class has no Dice there (NaN); what a net paints on it is counted by `false_positives`.
+Where the images are slices of volumes this is the Dice of the subject's volume, stacked from its slices in the table: of the whole volume
+if all are there, else of those that the reader kept (`origin:kept` in the manifest; slices without contrast are never there).
 """
 
 from __future__ import annotations

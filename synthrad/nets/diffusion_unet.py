@@ -68,6 +68,11 @@ class DiffusionUNet(nn.Module):
                 raise InputError("model.channels", str(c), f"multiples of 8, and of model.head_channels={head_channels} in levels "
                                  "with attention and in the last", "choose rounder numbers")
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The parts that hold nearly all of its weights, in the order in which they are computed."""
+        return [*self.net.down_blocks, self.net.middle_block, *self.net.up_blocks]
+
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None, context: Tensor | None = None,
                 control: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
         """Answers [n, out_channels, h, w].
@@ -78,7 +83,7 @@ class DiffusionUNet(nn.Module):
         """
         told = c.to(x.dtype) if self.c_dim else None
         down, middle = (None, None) if control is None else control
-        with computed_again([*self.net.down_blocks, self.net.middle_block, *self.net.up_blocks] if self.recompute else []):
+        with computed_again(self.blocks if self.recompute else []):
             return self.net(x, (1000 * t).to(torch.float32), context=context, class_labels=told, down_block_additional_residuals=down,
                             mid_block_additional_residual=middle)
 
@@ -109,6 +114,11 @@ class ControlBranch(nn.Module):
         theirs = unet.net.state_dict()
         self.net.load_state_dict({k: theirs.get(k, v) for k, v in self.net.state_dict().items()})
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """As those of DiffusionUNet."""
+        return [*self.net.down_blocks, self.net.middle_block]
+
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None, context: Tensor | None, control: Tensor) -> tuple[list[Tensor], Tensor]:
         """What is added to the UNet's way down, level by level, and at its lowest level.
 
@@ -116,5 +126,5 @@ class ControlBranch(nn.Module):
             x, t, c, context: as the UNet gets them. control: [n, control_channels, h 2^halvings, w 2^halvings].
         """
         told = c.to(x.dtype) if self.c_dim else None
-        with computed_again([*self.net.down_blocks, self.net.middle_block] if self.recompute else []):
+        with computed_again(self.blocks if self.recompute else []):
             return self.net(x, (1000 * t).to(torch.float32), control, context=context, class_labels=told)

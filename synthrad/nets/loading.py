@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from synthrad.checkpoints import check_bytes, read_checkpoint
 from synthrad.errors import InputError
 
 WRAPPERS = ("_orig_mod.", "module.", "model.", "net.")  # torch.compile, DDP, other people's modules, our tasks
@@ -64,11 +65,14 @@ def load_plain(checkpoint: Path | str) -> dict[str, Tensor]:
         raise InputError(str(path), "no such file", "a checkpoint (.ckpt, .pt, .pth, .bin or .safetensors)")
     try:
         if path.suffix == ".safetensors":
+            check_bytes(path)
             from safetensors.torch import load_file
 
             raw = load_file(path)
         else:
-            raw = torch.load(path, map_location="cpu", weights_only=True)
+            raw = read_checkpoint(path)
+    except InputError:
+        raise
     except Exception as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise InputError(str(path), f"a file that cannot be read as weights ({reason})",

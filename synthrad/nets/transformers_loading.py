@@ -25,16 +25,17 @@ UNUSED = ("pooler", "mask_token", "position_ids")  # parts that files may lack: 
 NAMES_SHOWN = 5
 
 
-def load_model(kind: str, weights: str | None, settings: Mapping[str, Any] | None, channels: int, key: str = "model.net",
+def load_model(kind: str | Mapping[str, str], weights: str | None, settings: Mapping[str, Any] | None, channels: int, key: str = "model.net",
                fresh: Sequence[str] = ()) -> nn.Module:
     """A model of the transformers library that takes pictures [B, channels, H, W] in [-1, 1].
 
     Args:
-        kind: "AutoModel" (the plain model of the settings' model_type) or a class of transformers, such as SamModel.
+        kind: "AutoModel" (the plain model of the settings' model_type), a class of transformers, such as SamModel, or classes by the model_types
+            that they read.
         weights: null (random), a folder in the hub's format, a file of weights (with config.json beside it, or settings), or a hub id in the local cache.
         settings: of the model's config (nested as config.json is), over those of the folder; all there is where weights are null or a file alone.
         key: of the net in the config, for errors: its weights are `key`.weights.
-        fresh: patterns (re.search) of names that may lack weights; all others must have them.
+        fresh: patterns (re.search) of names that may lack weights, or have those of other shapes, and are random then; all others must have them.
 
     Raises:
         InputError: says what was looked for, or names the layers whose shapes differ or that the file lacks.
@@ -87,12 +88,17 @@ def _said(folder: Path | None, name: str, where: str) -> dict[str, Any]:
     return said
 
 
-def _class_and_config(kind: str, said: Mapping[str, Any], settings: Mapping[str, Any], key: str) -> tuple[type, Any]:
+def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], settings: Mapping[str, Any], key: str) -> tuple[type, Any]:
     """The class, and its config of what the folder says with the settings over it."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
     merged = _merged(said, settings)
+    if not isinstance(kind, str):
+        if (model_type := merged.pop("model_type", None)) not in kind:
+            raise InputError(f"{key}.settings", "no model_type" if model_type is None else f"model_type {model_type!r}",
+                             f"{' or '.join(kind)}, in the settings or in config.json beside the weights")
+        kind = kind[model_type]
     if kind != "AutoModel":
         cls = getattr(transformers, kind)
         config = cls.config_class
@@ -147,7 +153,7 @@ def _with_weights(cls: type, config: Any, path: Path, where: str, fresh: Sequenc
     except Exception as e:  # the library raises many kinds
         raise InputError(where, f"{type(e).__name__}: {' '.join(str(e).split())[:200]}", f"weights of {cls.__name__} in the hub's format: config.json and "
                          "model.safetensors", "download it again, or give another folder") from e
-    wrong = [f"{name}: file {tuple(theirs)}, net {tuple(mine)}" for name, theirs, mine in info["mismatched_keys"]]
+    wrong = [f"{k}: file {tuple(theirs)}, net {tuple(mine)}" for k, theirs, mine in info["mismatched_keys"] if not any(re.search(f, k) for f in fresh)]
     lost = [k for k in sorted(info["missing_keys"]) if not any(re.search(f, k) for f in fresh)]
     if wrong or lost:
         shown = "; ".join(sorted(wrong)[:NAMES_SHOWN]) + (f"; missing {lost[:NAMES_SHOWN]}" if lost else "")

@@ -50,7 +50,8 @@ def _of_replicates(rows: pd.DataFrame, answer: Callable[[pd.DataFrame], tuple[di
     columns, notes, key = {}, [], "replicate" if "replicate" in rows else "seed"
     for replicate, mine in rows.groupby(key):
         found, said = answer(mine)
-        notes += [n for n in said if n not in notes]
+        told = [f"replicate {replicate + 1}: {n}" for n in said] if key == "replicate" else said
+        notes += [n for n in told if n not in notes]
         columns[replicate] = {a: mean_of(x) for a, x in found.items()}
     wide = pd.DataFrame(columns)
     series = {str(a): wide.loc[a] for a in wide.index}

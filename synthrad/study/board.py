@@ -1,6 +1,6 @@
 """What TensorBoard shows of a study beside the training curves of its fits; `synthrad study board` opens it.
 
-In each fit's run: its row of the hparams table, final test metrics and precision-recall curves. In the run `tensorboard`: means and
+In each fit's run, study/task/net/arm/seed: its row of the hparams table, final test metrics and precision-recall curves. In the run study/tensorboard: means and
 bands over seeds, differences, answers and audits as text, images in feature space. The fits themselves draw the same validation
 images in the same slots (`val/image, target, prediction`; tasks.training.show).
 """

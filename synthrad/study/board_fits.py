@@ -1,6 +1,6 @@
 """TensorBoard, one file beside those of each fit: a row of the hparams table with its final test metrics, and its precision-recall curves.
 
-It lies in the fit's own folder, so that the run's name in TensorBoard, task/net/arm/seed, is that of its training curves.
+It lies in the fit's own folder, so that the run's name in TensorBoard, study/task/net/arm/seed, is that of its training curves.
 """
 
 from __future__ import annotations

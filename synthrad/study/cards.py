@@ -16,6 +16,7 @@ CALLS = {  # Verdict.call -> look of its card
     "no gain shown": "no_gain",
     "not shown as good as real": "no_gain",
     "no verdict": "not_tested",
+    "contaminated": "not_tested",
 }
 
 
@@ -24,6 +25,8 @@ def headline(comparisons: Comparisons, arms: Sequence[Mapping[str, Any]], mechan
     judged = comparisons.verdicts
     if not judged:
         return ""
+    if comparisons.contaminated:
+        return f"No verdict on any arm: contaminated, {comparisons.contaminated}."
     if mechanics:
         return f"{_counted(len(judged), 'arm')} with synthetic images ran from the data to the test; none is judged."
     if comparisons.undertrained:
@@ -76,11 +79,11 @@ def cards(
     rows = {arm_name(a): a for a in arms}
     out = []
     for v in comparisons.verdicts:
-        call = "no verdict" if mechanics else v.call
+        call = "no verdict" if mechanics and not comparisons.contaminated else v.call
         state = (
-            "undertrained" if comparisons.undertrained and not mechanics else CALLS.get(call, "not_tested")
+            "undertrained" if comparisons.undertrained and not mechanics and not comparisons.contaminated else CALLS.get(call, "not_tested")
         )
-        tag = "undertrained" if state == "undertrained" else "mechanics, not judged" if mechanics else call
+        tag = "undertrained" if state == "undertrained" else call if comparisons.contaminated else "mechanics, not judged" if mechanics else call
         # facts stamped later than the comparisons: their sentence would hold p-values
         numbers = v.words if comparisons.mechanics or not mechanics else v.hardest.words
         sentence = _sentence(v, call, state, comparisons, rows.get(v.arm, {}), mechanics)
@@ -105,6 +108,8 @@ def _sentence(
     """The verdict without a number that needs statistics to be read."""
     end, base = comparisons.endpoint, comparisons.reference
     added = f"{row['rows_added']} synthetic rows" if row.get("rows_added") else "synthetic rows"
+    if comparisons.contaminated:
+        return f"No verdict: contaminated, {comparisons.contaminated}."
     if mechanics:
         return "Every step ran. This study is not meant to judge the arm."
     if state == "undertrained":

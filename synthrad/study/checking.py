@@ -10,11 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
-
-from synthrad.class_paths import read_yaml
 from synthrad.data.mask_moves import check_transform
 from synthrad.data.prompts import Prompt
+from synthrad.documents import parse_yaml, read_yaml
 from synthrad.errors import InputError, InputErrors, near
 from synthrad.filter import load_filter
 from synthrad.fusion import Cells
@@ -217,8 +215,8 @@ def _data_options(source: Source) -> dict[str, Any]:
         key, _, value = flag.removeprefix("--data.").removeprefix("init_args.").partition("=")
         if flag.startswith("--data.") and key in TOLD:
             try:
-                options[key] = yaml.safe_load(value) if key != "prompt" else value
-            except yaml.YAMLError as e:
+                options[key] = parse_yaml(value, flag, "a list") if key != "prompt" else value
+            except InputError as e:
                 raise InputError("overrides", repr(flag), "a list as YAML writes it", f"such as --data.{key}=[]") from e
     return options
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from synthrad.class_paths import read_yaml
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors, RunError, near
 from synthrad.records import write_durably
 from synthrad.study.description import Part, Source, Study, fault_of

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def run(argv: list[str]) -> int:
     if args.verb == "status":
         return _status(study, args.study, folder)
     if args.verb == "board":
-        return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(args.port)])
+        return _board(folder, args.port)
     if args.verb == "report":
         return _report(study, args.study, folder, not args.without_pictures)
     if args.dry_run:
@@ -99,6 +100,13 @@ def run(argv: list[str]) -> int:
         _print_plan(plan)
         place = _place(folder, study, profile) or ["--configfile", str(folder / "graph.json"), "--cores", str(args.cores)]
         return _snakemake(folder, [*place, *(["--keep-going"] if args.keep_going else [])], lock, on_cluster=profile is not None)
+
+
+def _board(folder: Path, port: int) -> int:
+    """TensorBoard, which names a run by its path below the folder that it is given: study/task/net/arm/seed below one that holds a link to the study alone."""
+    with tempfile.TemporaryDirectory(prefix="synthrad_board_") as above:
+        (Path(above) / folder.name).symlink_to(folder, target_is_directory=True)
+        return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", above, "--port", str(port)])
 
 
 def _profile(name: str | None) -> Profile | None:

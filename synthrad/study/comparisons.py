@@ -19,6 +19,7 @@ from synthrad.statistics.corrections import holm, intersection_union, seeds_t, t
 from synthrad.statistics.layouts import Layout, two_way
 from synthrad.study.answers import answers_of, difference_of, nothing_learned
 from synthrad.study.verdicts import (
+    CONTAMINATED,
     Comparison,
     Comparisons,
     Decision,
@@ -87,6 +88,7 @@ def compare(
     test_to_train: float | None = None,
     resamples: int = 1000,
     fewest: int = classification.FEWEST_POSITIVE,
+    contaminated: str = "",
 ) -> Comparisons:
     """Every verdict on the endpoint, on the study's own test set (rows with external == "").
 
@@ -100,6 +102,7 @@ def compare(
         test_to_train: test over training subjects of a pipeline whose splits overlap (Nadeau-Bengio); then the seeds are replicates.
         resamples: of the crossed bootstrap, for metrics of a set.
         fewest: test subjects with and without a finding that a class needs to enter the mean of such a metric.
+        contaminated: how the endpoint's net saw the test set before (`contamination.standing_of`): then there is no verdict. "" = it did not.
     """
     involved = {reference, *controls, *replacing, *(c for mine in controls.values() for c in mine)}
     rows = _rows_of(cases, endpoint, involved)
@@ -124,6 +127,7 @@ def compare(
     floor = nothing_learned(answers, rows, endpoint, reference, test_to_train, fewest)
     undertrained = longer is not None and not mechanics and longer.difference > endpoint.smallest_relevant
     silence = (
+        f"{CONTAMINATED}, no verdict: {contaminated}" if contaminated else
         "UNDERTRAINED, no verdict" if undertrained else "a mechanics study, no verdict" if mechanics
         else f"no verdict, {floor}" if floor else ""
     )  # fmt: skip
@@ -131,7 +135,7 @@ def compare(
     alone = _replacing_verdicts(as_real, endpoint, reference, silence, shared)
     notes += [f"Nothing to compare: {floor}."] if floor else []
     return Comparisons(
-        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes), floor, longer
+        endpoint, (*adding, *alone), reference, generalises_over, undertrained, mechanics, tuple(notes), floor, longer, contaminated
     )
 
 

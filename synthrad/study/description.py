@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from synthrad.class_paths import read_yaml
 from synthrad.data.mask_moves import check_transform
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors, near
 from synthrad.metrics import classification, segmentation
 from synthrad.metrics.classification import FEWEST_POSITIVE
@@ -31,7 +31,7 @@ METRICS = {"segmentation": segmentation.METRICS, "classification": classificatio
 PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
 LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}, "layer_decay": None, "head_learning_rate": None, "decay_all": True, "views": None}  # the same of tasks
-LATER_OF_NETS: dict[str, Any] = {"learning_rate": None, "layer_decay": None, "head_learning_rate": None}  # and of their nets
+RATES_OF_NETS = ("learning_rate", "layer_decay", "head_learning_rate")
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
 
@@ -145,18 +145,29 @@ class Net(Part):
     """A network: a class of synthrad.nets and its arguments (channel and class counts are filled in).
 
     Args:
+        pretrained_on: ids of the datasets that its weights were trained on, [] for no medical image; None = as is known of published weights.
+            A net that saw the test set gets no verdict. It says what is known and changes no fit.
         learning_rate, layer_decay, head_learning_rate: of this net; None = the task's. A probe of a frozen net learns at another rate than a whole one.
     """
 
     class_path: str
     init_args: dict[str, Any] = Field(default_factory=dict)
+    pretrained_on: tuple[str, ...] | None = None
     learning_rate: float | None = Field(None, gt=0)
     layer_decay: float | None = Field(None, gt=0, le=1)
     head_learning_rate: float | None = Field(None, gt=0)
 
+    def rates(self) -> dict[str, float]:
+        """The rates that the net says."""
+        return {k: v for k in RATES_OF_NETS if (v := getattr(self, k)) is not None}
+
+    def decides(self) -> dict[str, Any]:
+        """What the net says that decides a fit; keys that came later only where they say something."""
+        return {"class_path": self.class_path, "init_args": self.init_args, **self.rates()}
+
     def said(self) -> dict[str, Any]:
-        """What the net says, keys that came later only where they say something."""
-        return {k: v for k, v in self.model_dump().items() if k not in LATER_OF_NETS or v != LATER_OF_NETS[k]}
+        """All that the net says; keys that came later only where they say something."""
+        return {**self.decides(), **({} if self.pretrained_on is None else {"pretrained_on": self.pretrained_on})}
 
 
 class Task(Part):

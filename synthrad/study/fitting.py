@@ -23,9 +23,10 @@ from synthrad.callbacks import (
     ImageProgress,
     Preemption,
     RandomState,
-    as_interrupt,
+    interruptible,
     newest_valid,
 )
+from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import cluster_plugins
 from synthrad.cases import write_cases
 from synthrad.errors import InputError
@@ -87,12 +88,10 @@ def fit_and_test(
     for log in quiet:
         log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with interruptible(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*Experiment logs.*|.*LeafSpec.*|.*in eval mode.*")
             return _fit(task, datamodule, folder, steps, min(val_every, steps), seed, names or {}, identity,
                         callbacks, {"accelerator": accelerator, "precision": precision}, save_every_seconds, keep_checkpoint)
-    except SystemExit as e:
-        raise as_interrupt(e) from e
     finally:
         for log, level in zip(quiet, levels, strict=True):
             log.setLevel(level)
@@ -152,6 +151,7 @@ def _fit(
         callbacks=[RandomState(), Preemption(), ImageProgress(f"{title} seed {seed}"), keeper, *callbacks],
         plugins=[DurableCheckpointIO(), *cluster_plugins()],
     )
+    check_precision(machine["precision"], trainer)
     learns = any(p.requires_grad for p in task.parameters())
     resume = newest_valid(folder / "checkpoints") if learns else None
     if learns:

@@ -20,6 +20,7 @@ from synthrad.records import Manifest, write_durably
 from synthrad.study.audits import SetAudit, find_audits
 from synthrad.study.claim import claim
 from synthrad.study.comparisons import compare, explore, training_length
+from synthrad.study.contamination import banners, contaminated, standings
 from synthrad.study.crossed import crossed
 from synthrad.study.curves import endpoint_curves
 from synthrad.study.description import REFERENCE, Study
@@ -63,8 +64,10 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(cases) < len(every) else None
     replacing = [a.name for a in plan.fitted() if a.role == "replacing"]
     alone = {s: [a.name for a in plan.fitted() if a.name in replacing and a.source == s] for s in study.sources}
+    external = {name: Manifest.read(path) for name, path in study.external.items()}
+    nets = standings(study, manifest.info, {name: m.info for name, m in external.items()})
     comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, longer=longer,
-                          mechanics=study.mechanics, replacing=replacing)
+                          mechanics=study.mechanics, replacing=replacing, contaminated=contaminated(study, manifest.info))
     measurements = [*measure(cases, fewest, prevalences(manifest.where(split="train", source="real"))), *comparisons.measurements()]
     measurements += [longer.measurement()] if longer else []
     write_measurements(folder / "measurements.jsonl", measurements)
@@ -80,7 +83,6 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
         similarity["real test images (the null)"] = null = nearest(train, held_out)[1]
     copied = {name: line for name in pools if (line := _copies(name, similarity[name], null))}
     pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
-    external = {name: Manifest.read(path) for name, path in study.external.items()}
     filters = {n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn}
     evidence = evidence_of(cases, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE, comparisons.why_silent)
     write_evidence(folder, evidence)
@@ -91,7 +93,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     flow = flow_of(manifest, cases, end, arms, _drawn(folder, pools), external, layers, fewest[end.task])
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=_banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
+        banners=banners(nets) + _banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
         crossed=crossed(folder, graph, cases, end, study.seeds, REFERENCE, alone, fewest), pictures=pictures, similarity=similarity, filters=filters, evidence=evidence,

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from synthrad.documents import read_yaml
 from synthrad.metrics import segmentation
 from synthrad.records import SPLITS, Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.audits import SetAudit
-from synthrad.study.description import LATER_OF_NETS, Source, Study, Task
+from synthrad.study.description import Source, Study, Task
 from synthrad.study.pools import checkpoint_of
 from synthrad.study.verdicts import METRIC_NAMES, Comparisons
 
@@ -91,7 +90,7 @@ def _config_of(folder: Path, name: str) -> dict[str, Any]:
     """What the generator's fit wrote of its settings; {} where it did not."""
     made = folder / "sources" / name / "generator.json"
     path = checkpoint_of(folder, name).parents[1] / "config.yaml" if made.is_file() else made
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() and path.suffix == ".yaml" else {}
+    return (read_yaml(path, "the settings of a fit") or {}) if path.is_file() and path.suffix == ".yaml" else {}
 
 
 def _filter(folder: Path, name: str, source: Source) -> str:
@@ -123,7 +122,7 @@ def _task(name: str, task: Task, study: Study) -> str:
     named = [(kind, names) for kind, names in (("layer", task.layers), ("class", task.classes)) if names]
     what = " and ".join(f"{kind if len(n) == 1 else {'layer': 'layers', 'class': 'classes'}[kind]} {', '.join(n)}" for kind, n in named)
     what = what or f"all {'mask layers' if task.kind == 'segmentation' else 'classes'} of the dataset"
-    own = {n: {**net.init_args, **{k: v for k, v in net.said().items() if k in LATER_OF_NETS}} for n, net in task.nets.items()}
+    own = {n: {**net.init_args, **net.rates()} for n, net in task.nets.items()}
     nets = ", ".join(f"{n} ({net.class_path.rsplit('.', 1)[-1]}: {', '.join(f'{k} = {v}' for k, v in own[n].items())})" for n, net in task.nets.items())
     weights = any(v for net in task.nets.values() for k, v in net.init_args.items() if "weights" in k or "pretrained" in k)
     return (f"Task {name} ({task.kind} of {what}) was learned by {nets}, {'from the named weights' if weights else 'from random weights that depend on the seed alone'}, at "

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from synthrad.documents import parse_yaml
 from synthrad.errors import InputError, InputErrors
 from synthrad.fusion import count
 from synthrad.fusion.controls import HOW
@@ -199,7 +199,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         if task.size not in (None, study.size):
             spec["size"] = task.size
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
-                                    study.cells, study.size, study.budget, spec, task.nets[net_name].said(), externals,
+                                    study.cells, study.size, study.budget, spec, task.nets[net_name].decides(), externals,
                                     *([how] if (how := _how(study, arm.source, arm.strategy)) != "strong" else []))
     return out
 
@@ -220,10 +220,7 @@ def _plain(part: Source | Task) -> dict[str, Any]:
 
 def _settings(path: str) -> Any:
     """What a config says, without its comments: a better comment must not cost a day of training."""
-    try:
-        return yaml.safe_load(_text(path))
-    except yaml.YAMLError as e:
-        raise InputError(path, f"text that is not YAML ({e})", "a config") from e
+    return parse_yaml(_text(path), path, "a config")
 
 
 def _text(path: str) -> str:

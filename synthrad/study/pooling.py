@@ -24,6 +24,7 @@ from synthrad.records import Manifest, write_durably
 from synthrad.study.answers import answers_of, difference_of
 from synthrad.study.beside import Largest, largest
 from synthrad.study.comparisons import compare, training_length
+from synthrad.study.contamination import contaminated
 from synthrad.study.description import REFERENCE, Study, load_study
 from synthrad.study.evidence import plain
 from synthrad.study.gathering import endpoint_of
@@ -170,7 +171,8 @@ def pool(folders: Sequence[Path], resamples: int = 1000) -> Pooled:
         longer = training_length(cases, endpoint, LONGER, REFERENCE, fewest, **how)
     judged = cases[cases["arm"] != LONGER]
     comparisons = compare(judged, endpoint, {a: list(c) for a, c in compared.items()}, reference=REFERENCE, longer=longer,
-                          mechanics=any(r.study.mechanics for r in found), replacing=replacing, resamples=resamples, fewest=fewest, **how)
+                          mechanics=any(r.study.mechanics for r in found), replacing=replacing, resamples=resamples, fewest=fewest,
+                          contaminated=contaminated(found[0].study, found[0].manifest.info), **how)
     answers, _ = answers_of(judged, endpoint.metric, endpoint.layer, endpoint.classes, 1, 0, ratio, fewest)
     pairs = [(v.arm, c.reference) for v in comparisons.verdicts for c in v.comparisons]
     rows = [{"arm": a, "reference": r, "replicate": found[k].folder.name, "difference": float(d)} for a, r in pairs

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from synthrad.class_paths import read_yaml
+from synthrad.data.leaks import read_copies
 from synthrad.data.splits import picture_owners, split_by_subject
+from synthrad.documents import read_yaml
 from synthrad.errors import InputError
-from synthrad.records import SPLITS, Manifest, write_durably
+from synthrad.records import HERE, SPLITS, Manifest, write_durably
 from synthrad.study.description import load_study
 from synthrad.study.pooling import SEEDING
 
@@ -36,7 +37,8 @@ def resplit(manifest: Manifest, seed: int) -> Manifest:
         if COMMON[0] <= np.nan_to_num(present).mean() <= COMMON[1]:
             facts.append(present)
     table = np.array(facts, float).T if facts else np.zeros((len(manifest), 0))
-    owners = picture_owners(subjects, manifest.column("digest"))
+    copies = read_copies(manifest.info.roots[HERE]).pairs
+    owners = picture_owners(subjects, manifest.column("digest"), [(i, j) for i, j, _ in copies])
     split = np.array(split_by_subject(owners, table, shares / shares.sum(), seed), dtype=object)
     return manifest.with_columns({"split": split, **_unsettled(manifest, split != "train")})
 

@@ -20,6 +20,7 @@ METRIC_NAMES = {
     "average_precision": "average precision",
     "f1": "F1",
 }
+CONTAMINATED = "contaminated"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Verdict:
     """One arm in words, with the numbers behind them.
 
     Args:
-        call: gain, harm, no relevant gain, no gain shown, as good as real, not shown as good as real, no verdict.
+        call: gain, harm, no relevant gain, no gain shown, as good as real, not shown as good as real, no verdict, or contaminated (no verdict either).
         hardest: the comparison with the largest p (or the smallest difference where there is none).
         p_holm: Holm over the adding arms; for a replacing arm of its TOST over the replacing arms.
         detectable_80, detectable_90: smallest difference that the whole rule would find with that power; None where no arm
@@ -144,7 +145,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All verdicts on the endpoint; `floor` says why none can be given where nothing was learned.
+    """All verdicts on the endpoint; `floor` says why none can be given where nothing was learned, `contaminated` where the net saw the test set before.
 
     `longer` is the reference with twice the steps against the reference, None where that was not trained.
     """
@@ -158,13 +159,16 @@ class Comparisons:
     notes: tuple[str, ...] = field(default=())
     floor: str = ""
     longer: Comparison | None = None
+    contaminated: str = ""
 
     def __getitem__(self, arm: str) -> Verdict:
         return next(v for v in self.verdicts if v.arm == arm)
 
     @property
     def why_silent(self) -> str:
-        """Why no arm gets a verdict: mechanics, undertrained, what nothing was learned, or ""."""
+        """Why no arm gets a verdict: contaminated and by what, mechanics, undertrained, what nothing was learned, or ""."""
+        if self.contaminated:
+            return f"contaminated: {self.contaminated}"
         return "mechanics" if self.mechanics else "undertrained" if self.undertrained else self.floor
 
     @property
@@ -196,7 +200,7 @@ def verdict_of(
     least = "" if len(rows) == 1 else f" (least over {hardest.reference})"
     p_text = "" if decision.p_holm is None else f", Holm {_p(decision.p_holm)}"
     if silence:
-        call, text = "no verdict", f"{_span(hardest)} {against}{least}: {silence}"
+        call, text = silent_call(silence), f"{_span(hardest)} {against}{least}: {silence}"
     elif decision.call == "harm":
         call, text = (
             "harm",
@@ -229,6 +233,11 @@ def verdict_of(
     )
 
 
+def silent_call(silence: str) -> str:
+    """What a verdict is called that is not given: contaminated where that is why."""
+    return CONTAMINATED if silence.startswith(CONTAMINATED) else "no verdict"
+
+
 def replacing_verdict_of(
     row: Comparison,
     layout: Layout,
@@ -240,7 +249,7 @@ def replacing_verdict_of(
     """The verdict of a synthetic-only arm: equivalence with the reference within the margin (TOST)."""
     found = [None if silence else _detectable([layout], power, endpoint.alpha, 1) for power in (0.8, 0.9)]
     if silence:
-        call, text = "no verdict", silence
+        call, text = silent_call(silence), silence
     elif p_holm is not None and p_holm <= endpoint.alpha:
         call = "as good as real"
         text = f"as good as {row.reference} within {endpoint.margin:g}, TOST {_p(p_holm)}"

@@ -47,7 +47,8 @@ class _Counter:
         found = re.findall(r"^(\d+) of (\d+) steps", self._lines.read(), re.M)
         before = self.done
         if found:
-            self.done, self.total = map(int, found[-1])
+            steps, self.total = int(found[-1][0]), int(found[-1][1]) - 1  # the rule `all` is a step and no job
+            self.done = min(steps, self.total)
         return self.done > before
 
     @property

@@ -115,6 +115,7 @@ def fit_judges(
                 trained_on=hash_subjects(train.info.id, seen.column("subject"), key),
                 fingerprints=frozenset(d for d in seen.column("digest") if d),
                 key_id=key_id(key),
+                datasets=frozenset({train.info.id}),
                 notes=f"mask judge {fold + 1} of {settings.folds}",
             )
         )

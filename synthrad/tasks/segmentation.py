@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.errors import InputError
+from synthrad.nets.deep_supervision import masks_at
 from synthrad.nets.losses import layers_loss
 from synthrad.tasks import training
 
@@ -74,7 +75,9 @@ class SegmentationTask(LightningModule):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Logits of each layer [B, 1 + structures, H, W]."""
-        logits = training.logits(self.net, image)
+        return self._of_layers(training.logits(self.net, image))
+
+    def _of_layers(self, logits: Tensor) -> list[Tensor]:
         if logits.shape[1] != sum(self.sizes):
             raise InputError("model.net", f"{logits.shape[1]} logits", f"{sum(self.sizes)} for the layers {self.layers}",
                              "set model.net.out_channels to that number")
@@ -105,8 +108,11 @@ class SegmentationTask(LightningModule):
         return layers_loss(logits, masks[:, self._place], self.dice_weight, together)
 
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
-        loss = training.check_finite(self.loss(self(batch.image), batch.masks, together=True), self.global_step)
+        """Loss of a batch; of a net that is supervised at several places, their weighted sum."""
+        found = training.all_logits(self.net, batch.image)
+        losses = [weight * self.loss(self._of_layers(logits), masks_at(batch.masks, logits.shape[-2:]), together=True)
+                  for logits, weight in zip(found.logits, found.weights, strict=True)]
+        loss = training.check_finite(torch.stack(losses).sum(), self.global_step)
         self.log("train/loss", loss, batch_size=len(batch.image))
         return loss
 

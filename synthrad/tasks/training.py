@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from synthrad.errors import RunError
+from synthrad.nets.deep_supervision import Supervised, supervised
 from synthrad.nets.losses import at_least_float
 from synthrad.nets.parameter_groups import parameter_groups
 from synthrad.records import Manifest
@@ -42,11 +43,18 @@ def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, war
 
 
 def logits(net: nn.Module, image: Tensor) -> Tensor:
-    """What a net says of image [B, C, H, W] (or of features that a frozen net gave for it), in float32 whatever the precision of the fit (float64 stays what it is).
+    """What a net's head says of image [B, C, H, W] (or of features that a frozen net gave for it), in float32 whatever the precision of the fit (float64 stays
+    what it is)."""
+    return all_logits(net, image).logits[0]
+
+
+def all_logits(net: nn.Module, image: Tensor) -> Supervised:
+    """As `logits`, with those of the further places at which a net is supervised while it trains.
 
     Channels last: the layout that oneDNN and cuDNN convolve in.
     """
-    return at_least_float(net(image.contiguous(memory_format=torch.channels_last) if image.ndim == 4 else image))
+    found = supervised(net(image.contiguous(memory_format=torch.channels_last) if image.ndim == 4 else image))
+    return Supervised([at_least_float(x) for x in found.logits], found.weights)
 
 
 def check_finite(loss: Tensor, step: int) -> Tensor:

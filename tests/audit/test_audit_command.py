@@ -162,7 +162,7 @@ def test_what_the_lineage_does_not_say_closes_the_gate():
     (["good", "--real", "real", "--trials", "2"], "--trials: found 2"), (["good", "--real", "real", "--accept", "a=b"], "add --gate"),
     (["nowhere", "--real", "real"], "nowhere"), (["good", "--real", "real", "--features", "no.yaml"], "--features: found 'no.yaml'"),
     (["good", "--real", "real", "--checkpoint", "nothing.ckpt"], "no such file"),
-    (["good", "--real", "real", "--checkpoint", "real/manifest.csv"], "cannot load safely"),
+    (["good", "--real", "real", "--checkpoint", "real/manifest.csv"], "cannot be read"),
     (["good", "--real", "real", "--shadows", "8"], "--shadows: found no --checkpoint"),
     (["good", "--real", "real", "--checkpoint", "nothing.ckpt", "--shadows", "6"], "even number of at least 8"),
     (["good", "--real", "real", "--shadow-images", "10"], "--shadow-images: found no --shadows"),

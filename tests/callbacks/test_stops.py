@@ -7,8 +7,9 @@ import pytest
 import tiny_fit
 import torch
 
-from synthrad.callbacks import DurableCheckpoint, as_interrupt, newest_valid
+from synthrad.callbacks import DurableCheckpoint, newest_valid
 from synthrad.callbacks.durable_checkpoint import step_of
+from synthrad.callbacks.preemption import as_interrupt
 from synthrad.errors import RunError
 
 

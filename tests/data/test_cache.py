@@ -58,6 +58,8 @@ def test_own_depth_masks_and_scaling(tmp_path, dtype):
     assert (cache.masks(2)[0] == np.array(Image.open(manifest[2].masks[0]))).all()
     assert (cache.masks(2)[1] == 255).all() and (cache.masks(0) == 255).all()
     assert cache.masks(2).shape == (2, 20, 30) and len(cache) == 5
+    assert np.array_equal(cache.image_batch([3, 0, 3]), np.stack([cache.image(i) for i in (3, 0, 3)])) and cache.image_batch([1]).dtype == dtype
+    assert np.array_equal(cache.mask_batch([3, 0, 3]), np.stack([cache.masks(i) for i in (3, 0, 3)]))
 
 
 def test_a_second_cache_and_repeated_rows_decode_nothing(tmp_path, decodes):
@@ -79,6 +81,20 @@ def test_a_fused_manifest_shares_the_store(tmp_path, decodes):
     assert len(decodes) == count
     assert (both.image(6) == ImageCache(synthetic, (10, 10), store).image(1)).all()
     assert (both.masks(6) == ImageCache(synthetic, (10, 10), store).masks(1)).all()
+    rows = [6, 1, 9, 1, 0]  # of two segments
+    assert np.array_equal(both.image_batch(rows), np.stack([both.image(i) for i in rows]))
+    assert np.array_equal(both.mask_batch(rows), np.stack([both.masks(i) for i in rows]))
+
+
+def test_a_batch_of_two_depths_has_that_of_the_deepest(tmp_path):
+    manifest = make(tmp_path / "m")
+    deep = np.random.default_rng(3).integers(0, 60000, (20, 30)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "m" / "2.png")
+    digests = [files_digest([tmp_path / "m" / f"{i}.png"]) for i in range(5)]
+    cache = ImageCache(Manifest(manifest.table.assign(digest=digests, mask_digest=""), manifest.info), (20, 30))
+    made = cache.image_batch([1, 2, 3])
+    assert made.dtype == np.uint16 and np.array_equal(made[1, 0], deep)
+    assert np.array_equal(made[[0, 2]], np.stack([cache.image(1), cache.image(3)]).astype(np.uint16)) and cache.image(1).dtype == np.uint8
 
 
 def test_torn_segments_are_ignored_and_rebuilt(tmp_path):

@@ -126,7 +126,7 @@ def test_faults_are_collected(tmp_path, capsys):
     assert "'train_2.png'" in capsys.readouterr().err
     (folder / "train_quadrant_enumeration_disease.json").write_text("{")
     assert prepare(tmp_path, "--annotations", str(folder / "train_quadrant_enumeration_disease.json")) == 2
-    assert "not as expected" in capsys.readouterr().err
+    assert "no JSON" in capsys.readouterr().err
 
 
 def test_several_json_files_need_a_choice(tmp_path, capsys):
@@ -269,9 +269,9 @@ def test_levels_that_are_not_there_are_named(tmp_path, capsys, flags, words):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda d: d["annotations"][0].update(bbox=["a", 1, 2, 3]), "train_3.png"),
-    (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, "x", 5, 6]]), "train_3.png"),
-    (lambda d: d["annotations"][0].update(bbox=[1, 1, float("inf"), 2]), "train_3.png"),
+    (lambda d: d["annotations"][0].update(bbox=["a", 1, 2, 3]), "train_quadrant.json"),
+    (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, "x", 5, 6]]), "train_quadrant.json"),
+    (lambda d: d["annotations"][0].update(bbox=[1, 1, float("inf"), 2]), "train_quadrant.json"),
     (lambda d: d["annotations"].append("text"), "train_quadrant.json"),
     (lambda d: d["images"][0].pop("file_name"), "train_quadrant.json"),
     (lambda d: d["images"][0].update(id=[1]), "train_quadrant.json"),

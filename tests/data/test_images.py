@@ -1,9 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from synthrad.data import images
 from synthrad.data.images import files_digest, fit, image_size, is_deep, read_image, read_mask, write_mask
 from synthrad.errors import InputError
 from synthrad.records import file_digest
@@ -99,7 +102,34 @@ def test_digest_of_one_file_is_the_files(tmp_path):
 
 def test_a_picture_too_large_says_so(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(images, "MOST_PIXELS", 399)
     for read in (read_image, image_size):
-        with pytest.raises(InputError, match="400 pixels; expected at most 200.*\n.*shrink it"):
+        with pytest.raises(InputError, match="400 pixels; expected at most 399.*\n.*shrink it"):
             read(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MOST_PIXELS", 400)
+    assert read_image(tmp_path / "a.png").shape == (20, 20)
+
+
+def test_a_jpeg_of_many_scans_is_not_decoded(tmp_path):
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(tmp_path / "a.jpg", progressive=True)
+    assert read_image(tmp_path / "a.jpg").shape == (64, 64)
+    data = (tmp_path / "a.jpg").read_bytes()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "b.jpg").write_bytes(data[:-2] + scan * (images.MOST_SCANS + 1) + data[-2:])
+    with pytest.raises(InputError, match="b.jpg: found a JPEG of .* scans"):
+        read_image(tmp_path / "b.jpg")
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(InputError, match="a.png: found no regular file"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_colour_becomes_grey_by_its_luma(tmp_path, mode):
+    values = np.random.default_rng(0).integers(0, 256, (9, 9, len(mode)), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    luma = values[..., :3].astype(int) @ [19595, 38470, 7471] + 0x8000 >> 16 if mode != "LA" else values[..., 0]
+    assert (read_image(tmp_path / "a.png") == luma).all()

@@ -1,14 +1,11 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from synthrad.data.images import files_digest
-from synthrad.data.splits import near_copies, split_by_subject
+from synthrad.data.splits import picture_owners, split_by_subject
 from synthrad.errors import InputError
-from synthrad.records import SPLITS, DatasetInfo, Manifest, empty_columns
+from synthrad.records import SPLITS
 
 SHARES = (0.55, 0.1, 0.1, 0.25)
 
@@ -60,24 +57,7 @@ def test_too_few_subjects_is_an_empty_split():
         split_by_subject(["a", "b", "c"], np.zeros((3, 1)), SHARES, 0)
 
 
-def manifest_of(folder, arrays):
-    info = DatasetInfo("d", "d", roots={"here": str(folder)})
-    columns = empty_columns(info, len(arrays))
-    for i, array in enumerate(arrays):
-        Image.fromarray(array).save(folder / f"{i}.png")
-        columns["channel:image"][i], columns["subject"][i] = f"{i}.png", f"s{i}"
-        columns["digest"][i] = files_digest([folder / f"{i}.png"])
-    return Manifest(pd.DataFrame(columns), info)
-
-
-def test_near_copies_finds_copies_and_only_them(tmp_path):
-    rng = np.random.default_rng(0)
-    a, b, c = (np.kron(rng.integers(0, 200, (8, 8)), np.ones((8, 8))).astype(np.uint8) for _ in range(3))
-    brighter = (a * 0.8 + 30).astype(np.uint8)
-    half = a[::2, ::2]
-    flat = np.full((64, 64), 9, np.uint8)
-    manifest = manifest_of(tmp_path, [a, b, a, c, brighter, half, flat, flat + 1])
-    pairs = near_copies(manifest)
-    assert (0, 2) in pairs and (0, 4) in pairs and (0, 5) in pairs
-    assert {i for p in pairs for i in p} == {0, 2, 4, 5}
-    assert all(i < j for i, j in pairs)
+def test_subjects_that_share_a_picture_have_one_owner():
+    owners = picture_owners(list("abcde"), ["1", "2", "1", "", ""], [(1, 3)])
+    assert owners == ["a", "b", "a", "b", "e"]
+    assert len(set(picture_owners(list("abcd"), ["1", "1", "2", "3"], [(1, 2), (2, 3)]))) == 1

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
-from synthrad.data.readers.table import age_band
+from synthrad.data.ages import age_band
 from synthrad.lineage import hash_subjects, project_key
 from synthrad.records import Manifest
 

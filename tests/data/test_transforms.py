@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from synthrad.cases import Case
-from synthrad.data.transforms import light, move_masks, move_pair, strong
+from synthrad.data.transforms import light, light_pair, move_masks, move_pair, strong
 
 
 def case(side=48):
@@ -48,6 +48,15 @@ def test_light_without_layers():
     one = case()
     one.masks = one.masks[:0]
     assert light(one, np.random.default_rng(0)).masks.shape == (0, 48, 48)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_masks_of_a_byte_move_as_numbered_ones_do(seed):
+    numbered = light(case(), np.random.default_rng(seed))
+    masks = case().masks.numpy().astype(np.uint8)  # -1 becomes 255
+    image, stored = light_pair(case().image.numpy(), masks, np.random.default_rng(seed))
+    assert stored.dtype == np.uint8 and (stored[1] == 255).all() and (stored[0] == 3).any()
+    assert np.array_equal(stored.astype(np.int8), numbered.masks.numpy()) and np.array_equal(image, numbered.image.numpy())
 
 
 @pytest.mark.parametrize("kind", ["flip", "affine", "elastic"])

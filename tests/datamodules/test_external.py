@@ -60,3 +60,15 @@ def test_another_projects_key_is_told_and_the_origin_is_unknown(sets, recwarn):
     Manifest(made.table, replace(made.info, lineage=other)).write(sets / "made")
     with pytest.warns(UserWarning, match="another project's key"):
         assert data._pool().info.lineage.origin == "unknown"
+
+
+def test_an_external_set_of_the_same_patients_under_another_name_is_refused(sets):
+    for mine, theirs, meets in (("brats2021", "brats2020", True), ("chexpert", "chexpert_plus_512", True), ("chexpert", "nih", False)):
+        for folder, name in (("real", mine), ("site", theirs)):
+            told = Manifest.read(sets / folder)
+            Manifest(told.table, replace(told.info, id=name)).write(sets / folder)
+        if meets:
+            with pytest.raises(InputError, match="shares patients"):
+                opened(sets)
+        else:
+            opened(sets)

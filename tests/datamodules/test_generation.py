@@ -7,10 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
+from synthrad.cases import collate
+from synthrad.datamodules import generation
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.errors import InputError
 from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
 from synthrad.sample import blank_unlearned
+
+
+def same(a, b):
+    return all(torch.equal(v.nan_to_num(9), getattr(b, k).nan_to_num(9)) for k, v in vars(a).items())
 
 
 @pytest.fixture
@@ -62,6 +68,22 @@ def test_order_continues_in_the_middle_of_an_epoch(manifest):
     rest.load_state_dict(first.state_dict())
     assert begun + order(rest, 4) == whole
     assert sorted(sum(whole, [])[:8]) == list(range(8))
+
+
+@pytest.mark.parametrize("layers", [["one"], ["two", "one"], []])
+def test_a_batch_is_its_rows_held_or_mapped(manifest, monkeypatch, layers):
+    batches = []
+    for most in (generation.PRELOAD_BYTES, 0):
+        monkeypatch.setattr(generation, "PRELOAD_BYTES", most)
+        data = GenerationDataModule(manifest, (8, 8), 3, layers=layers, min_subjects=2)
+        data.prepare()
+        assert (data._held is None) == (most == 0)
+        stored, batch = data.stored([2, 0, 2]), next(iter(data.train_dataloader()))
+        assert stored.image.dtype == stored.masks.dtype == torch.uint8  # a byte a pixel
+        batches += [(stored.case(), collate([data.case(i) for i in (2, 0, 2)])), (batch, collate([data.case(int(i)) for i in batch.index]))]
+    assert all(same(whole, rows) for whole, rows in batches)
+    assert same(batches[0][0], batches[2][0]) and same(batches[1][0], batches[3][0])  # held, mapped
+    assert batch.masks.shape == (3, len(layers), 8, 8) and batch.masks.dtype == torch.int64 and (batch.masks == 1).all()
 
 
 def test_unknown_layer(manifest):

@@ -14,8 +14,7 @@ import pytest
 import tiny_fit
 import torch
 from disks import full_disk
-from forks import dying, forks, in_child
-from test_gate_kills import killed
+from forks import dying, forks, in_child, killed
 
 from synthrad.callbacks import DurableCheckpointIO, newest_valid
 from synthrad.callbacks.durable_checkpoint import step_of

@@ -4,7 +4,6 @@ Each victim is a fork that goes on where the one before was killed. Short forms:
 tests/study/test_study_robustness.py.
 """
 
-import multiprocessing
 import os
 import shutil
 import time
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forks import forks, in_child
-from test_study_robustness import FIT, cases, open_graph, write_study
+from forks import forks, in_child, killed
+from test_study_robustness import FIT, cases, job, open_graph, write_study
 from tiny_generator import fitted, sample_command
 from tiny_set import make
 
@@ -25,19 +24,6 @@ from synthrad.records import Manifest
 from synthrad.study import fitting, jobs
 
 pytestmark = [pytest.mark.gate, forks]
-
-
-def killed(function, *args, after: float) -> bool:
-    """Run a function in a fork and kill it after so many seconds; whether it came to that."""
-    child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(int(function(*args) or 0)))
-    child.start()
-    child.join(after)
-    alive = child.is_alive()
-    if alive:
-        child.kill()
-    child.join()
-    assert alive or child.exitcode == 0
-    return alive
 
 
 def seconds(function, *args) -> float:
@@ -98,12 +84,7 @@ def results(run: Path) -> dict[str, bytes]:
 def two_writers(run: Path) -> bool:
     """Whether a job of the study could begin while another one holds its folder."""
     with locked(run / FIT / ".lock", "a test"):
-        return in_child(study_job, run, "fit", FIT) != 1
-
-
-def study_job(run, *argv):
-    os.chdir(run)
-    return jobs.main(list(argv))
+        return job(run, "fit", FIT) != 1
 
 
 def test_study(tmp_path, monkeypatch, tally):

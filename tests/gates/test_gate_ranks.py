@@ -14,6 +14,7 @@ import test_task_ranks as tasks
 import torch
 from forks import forks
 from test_ranks_diffusion import Given, GivenAutoencoder, GivenDiffusion
+from test_sharding import shared
 from tiny_gan import Pictures, fit
 from tiny_generator import SMALL, fit_command
 from tiny_set import make
@@ -33,7 +34,6 @@ NET = {"channels": (8, 16), "attention": (False, True), "res_blocks": 1, "head_c
 
 class GivenControlled(Given, ControlledDiffusion):
     pass
-
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,23 @@ def test_weights_of_generators(lab, tmp_path, monkeypatch, tally):
     (whole,), two = test_ranks.final(tmp_path / "gan"), test_ranks.final(tmp_path / "gan2", 4, range(8), devices=2)
     far = max(test_ranks.distance(whole, two[0]), test_ranks.distance(*two))
     tally("DDP: weights of 1 and 2 processes", len(kinds) + 1, [*lost, *([f"GAN: weights differ by {far}"] if not far < 1e-12 else [])])
+
+
+def test_weights_in_parts(lab, tmp_path, monkeypatch, tally):
+    """trainer.strategy=fsdp."""
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(lab))
+    lost, kinds = [], {k: v for k, v in generators(lab).items() if k != "autoencoder"}
+    for kind, (make_model, size) in kinds.items():
+        ended = []
+        for devices, run in ((1, diffusion.final), (2, lambda *args, data: [shared(*args, data=data)])):
+            data = GenerationDataModule(str(lab / "real"), (size, size), 8 // devices)
+            model = make_model()
+            data.prepare()
+            model.rows = len(data.train)
+            ended += run(model, tmp_path / f"{kind}{devices}", data=data)
+        if not (far := diffusion.distance(*ended)) < 1e-12:
+            lost.append(f"{kind}: weights differ by {far}")
+    tally("DDP: weights of 1 process and of 2 in parts", len(kinds), lost)
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "classification"])

@@ -44,8 +44,8 @@ MAKERS = {"gan": lambda: built(StyleGAN2(**TINY)), "gan of masks": lambda: built
           "diffusion of masks": lambda: built(Diffusion(**NET, masks="given")), "prompts": prompted, "latents": latent,
           "flow": lambda: built(Diffusion(**NET, schedule="rectified_flow", prediction="velocity")),
           "autoencoder": lambda: built(Autoencoder(**AUTO, bottleneck_weight=0.01)), "codes": lambda: built(Autoencoder(**AUTO, bottleneck="vq", codes=16))}
-NAMES = {"gan": ["discriminator"], "latents": ["denoising", "reconstruction"], "autoencoder": ["reconstruction", "bound"], "codes": ["reconstruction"],
-         "prompts": ["denoising"]}
+NAMES = {"gan": ["discriminator"], "latents": ["denoising", "neighbour", "reconstruction"], "autoencoder": ["reconstruction", "bound"], "codes": ["reconstruction"],
+         "prompts": ["denoising", "neighbour"]}
 
 
 def pictures(text=False):

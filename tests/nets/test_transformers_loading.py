@@ -47,6 +47,15 @@ def test_a_folder_of_the_hub_gives_what_the_library_gives_for_colours_and_for_gr
         assert grey(x[:, :1, :14].repeat(1, 1, 3, 1)).last_hidden_state.shape == (2, 1 + 3 * 2, 16)  # another size
 
 
+def test_pictures_that_are_not_standardised_are_shown_from_0_to_1(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "plain")
+    (tmp_path / "plain" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False, "image_mean": MEAN, "image_std": SD}))
+    x = torch.rand(1, 3, 28, 28) * 2 - 1
+    with torch.no_grad():
+        mine = load_model("AutoModel", str(tmp_path / "plain"), None, channels=3).eval()(x).last_hidden_state
+        assert torch.allclose(mine, published(folder)((x + 1) / 2).last_hidden_state, atol=1e-5)
+
+
 def test_a_file_alone_and_a_file_beside_its_config(folder, tmp_path):
     shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(InputError, match=r"model.net.settings: found no model_type"):
@@ -57,6 +66,19 @@ def test_a_file_alone_and_a_file_beside_its_config(folder, tmp_path):
         beside = load_model("AutoModel", str(folder / "model.safetensors"), None, channels=1).eval()
         assert torch.equal(beside(x).last_hidden_state, load_model("AutoModel", str(folder), None, channels=1).eval()(x).last_hidden_state)
     assert torch.equal(told.encoder.layer[1].mlp.fc1.weight, published(folder).encoder.layer[1].mlp.fc1.weight)
+
+
+def test_parts_of_half_precision_become_a_whole_of_full_one(folder, tmp_path):
+    published(folder).half().save_pretrained(tmp_path, max_shard_size="8KB")
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 1
+    net = load_model("AutoModel", str(tmp_path), None, channels=3)
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert torch.allclose(net.encoder.layer[1].mlp.fc1.weight, published(folder).encoder.layer[1].mlp.fc1.weight, atol=1e-3)
+
+
+def test_classes_by_model_type_refuse_others(folder):
+    with pytest.raises(InputError, match="model_type 'dinov2'; expected vit"):
+        load_model({"vit": "ViTModel"}, str(folder), None, channels=1)
 
 
 def test_shapes_that_differ_and_names_that_lack_are_named(folder, tmp_path):

@@ -33,6 +33,12 @@ def test_a_rare_class_is_left_out_of_the_mean_and_told():
     assert layout.value == 0 and by_seed.tolist() == [0.0] * SEEDS
 
 
+def test_what_is_left_out_names_its_replicate():
+    two = pd.concat([findings().assign(replicate=0), findings(positives={"common": 12, "rare": 3}).assign(replicate=1)])
+    _, notes = answers_of(two, "auroc", "", (), 1, 0, 1.0)
+    assert notes == [f"replicate {k}: rare left out of the mean: {n} test subjects with it, {SUBJECTS - n} without" for k, n in ((1, 2), (2, 3))]
+
+
 def test_where_every_class_is_rare_the_mean_says_so_or_there_is_none():
     few = findings(positives={"rare": 2})
     found, notes = answers_of(few, "auroc", "", (), 50, 0, None)

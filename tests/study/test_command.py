@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from synthrad.__main__ import main
 from synthrad.cases import read_cases
@@ -14,6 +16,7 @@ from synthrad.data.phantom import draw_dialled, write_phantoms
 from synthrad.errors import RunError
 from synthrad.locking import locked
 from synthrad.measurements import read_measurements
+from synthrad.study.board_events import scalar, write_events
 
 STUDY = {
     "name": "tiny", "mechanics": True, "manifest": "real", "size": [32, 64], "seeds": 1,
@@ -109,6 +112,24 @@ def test_a_second_writer_is_refused(lab, capfd):
         except RunError:
             time.sleep(0.1)
     raise AssertionError("the lock of a killed process stayed")
+
+
+def test_the_board_names_runs_by_study_task_net_arm_and_seed(lab, monkeypatch):
+    for fit in ("findings/resnet18/matched/seed0", "findings/resnet18/only/seed1", "tensorboard"):
+        write_events(lab / "runs/tiny" / fit, [(0, scalar("report/auroc", 0.5))], 0.0)
+    seen = {}
+
+    def opened(command):
+        folder = command[command.index("--logdir") + 1]
+        runs = EventMultiplexer().AddRunsFromDirectory(folder)
+        runs.Reload()
+        seen.update({name: [e.value for e in runs.Scalars(name, "report/auroc")] for name in runs.Runs()}, folder=folder)
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", opened)
+    assert main(["study", "board", "tiny.yaml"]) == 0
+    assert not Path(seen.pop("folder")).exists() and (lab / "runs/tiny/tensorboard").is_dir()  # the link is gone, what it led to is not
+    assert seen == {f"tiny/{name}": [0.5] for name in ("findings/resnet18/matched/seed0", "findings/resnet18/only/seed1", "tensorboard")}
 
 
 def test_missing_manifest_is_one_message(lab, capfd):

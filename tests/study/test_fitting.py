@@ -88,6 +88,13 @@ def test_a_validation_comes_at_the_last_step_at_the_latest(tmp_path, fits):
     assert fits.calls[1][1:3] == (50, 5) and fits.calls[1][4] == {}
 
 
+@pytest.mark.filterwarnings("ignore:.*fp16 is not supported.*")
+def test_float16_is_refused_on_a_cpu(tmp_path):
+    task, data = SimpleNamespace(monitor=None, trainer=None), SimpleNamespace(trainer=None)
+    with pytest.raises(InputError, match="trainer.precision: found 16-mixed on a cpu"):
+        fit_and_test(task, data, tmp_path, 2, 1, 0, accelerator="cpu", precision="16-mixed")
+
+
 @pytest.mark.parametrize("error", [None, RunError("stopped"), SystemExit(3)], ids=["well", "stopped", "exit"])
 def test_however_it_ends_parts_let_go_of_each_other_and_logs_speak_again(tmp_path, fits, error):
     task, data = SimpleNamespace(trainer=1), SimpleNamespace(trainer=1)

@@ -25,13 +25,13 @@ def test_progress_is_told_from_the_logs_of_snakemake_and_of_jobs(tmp_path, capsy
         with open(log, "a") as f:
             f.write("4 of 14 steps (29%) done\n14 of 14 steps (100%) done\n")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "study: 3 of 14 jobs done" and lines[-1] == "study: 14 of 14 jobs done"
+    assert lines[0] == "study: 3 of 13 jobs done" and lines[-1] == "study: 13 of 13 jobs done"
     assert set(lines[1:-1]) == {"  fit a/b/c: 9 of 20 images, 3.2 images/s, 00:03 left"}
 
 
 def test_a_terminal_gets_a_table(tmp_path, capsys, monkeypatch):
     log = tmp_path / "snakemake.log"
-    log.write_text("1 of 2 steps (50%) done\n")
+    log.write_text("1 of 3 steps (33%) done\n")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with watched(tmp_path, log, every_seconds=0.01):
         time.sleep(0.1)

@@ -55,14 +55,14 @@ def dataset(folder):
     return folder
 
 
-def final(kind, real, folder, devices=1, callbacks=(), dropout=0.0, test=True):
+def final(kind, real, folder, devices=1, callbacks=(), dropout=0.0, test=True, precision="64-true", parts=1):
     """What each process ends with: weights, validation, test metrics, cases."""
     folder.mkdir()
-    data = FusionDataModule(str(real), size=(32, 32), batch_size=4 // devices, steps=STEPS)
+    data = FusionDataModule(str(real), size=(32, 32), batch_size=4 // devices // parts, steps=STEPS * parts)
     task, options = build(kind, data, dropout), {}
     if devices > 1:
         options["strategy"] = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=120))
-    trainer = L.Trainer(accelerator="cpu", devices=devices, max_steps=STEPS, precision="64-true", logger=False, enable_progress_bar=False,
+    trainer = L.Trainer(accelerator="cpu", devices=devices, max_steps=STEPS, precision=precision, accumulate_grad_batches=parts, logger=False, enable_progress_bar=False,
                         enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False, num_sanity_val_steps=0,
                         callbacks=[RandomState(), Kept(folder), *callbacks], **options)
     trainer.fit(task, datamodule=data)
@@ -123,3 +123,23 @@ def test_processes_drop_out_other_numbers(tmp_path):
     final("classification", dataset(tmp_path / "real"), tmp_path / "run", 2, [Masks(tmp_path / "run")], 0.5, test=False)
     drawn = [torch.load(tmp_path / "run" / f"draw{r}-{s}.pt", weights_only=True) for r in range(2) for s in range(1, STEPS + 1)]
     assert not any(torch.isclose(a, b).any() for k, a in enumerate(drawn) for b in drawn[:k])
+
+
+@forks
+def test_parts_of_a_batch_on_two_processes(tmp_path):
+    """trainer.accumulate_grad_batches=2, in float64: 2 x 2 pictures on one process, 2 x 1 on each of two. Parts are not the whole batch: each
+    has its own mean over the labels that it knows."""
+    real = dataset(tmp_path / "real")
+    (whole,) = final("classification", real, tmp_path / "whole", test=False, parts=2)
+    one, two = final("classification", real, tmp_path / "two", 2, test=False, parts=2)
+    assert distance(one["weights"], two["weights"]) == 0 and distance(whole["weights"], one["weights"]) < 1e-12
+
+
+@forks
+def test_bf16_on_two_processes(tmp_path):
+    """Both end with the same weights, which are float32, near those of one process and not those of float32."""
+    real = dataset(tmp_path / "real")
+    (whole,), (exact,) = (final("segmentation", real, tmp_path / p, test=False, precision=p) for p in ("bf16-mixed", "32-true"))
+    one, two = final("segmentation", real, tmp_path / "two", 2, test=False, precision="bf16-mixed")
+    assert distance(one["weights"], two["weights"]) == 0 and {v.dtype for v in one["weights"].values()} == {torch.float32}
+    assert distance(whole["weights"], one["weights"]) < 0.5 * distance(whole["weights"], exact["weights"])

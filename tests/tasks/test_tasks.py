@@ -73,11 +73,11 @@ def test_synthetic_rows_that_know_no_class_are_refused(tmp_path):
     Manifest(made.table.assign(**unknown), made.info).write(tmp_path / "made")
     data = FusionDataModule(str(tmp_path / "real"), str(tmp_path / "made"), Matched(cells=Cells(classes=())), (32, 32), 4, steps=2)
     net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 2))
-    with pytest.warns(UserWarning, match="no lineage"), pytest.raises(InputError, match="without a known label of caries, implant"):
+    with pytest.warns(UserWarning, match="lineage unknown"), pytest.raises(InputError, match="without a known label of caries, implant"):
         fit_and_test(ClassificationTask(net, list(data.classes)), data, tmp_path / "run", 2, 2, 0, {}, "one")
     segments = SegmentationTask(nn.Conv2d(1, 3, 3, padding=1), data.layers)
     data = FusionDataModule(str(tmp_path / "real"), str(tmp_path / "made"), Matched(cells=Cells(classes=())), (32, 32), 4, steps=2)
-    with pytest.warns(UserWarning, match="no lineage"):
+    with pytest.warns(UserWarning, match="lineage unknown"):
         fit_and_test(segments, data, tmp_path / "masks", 2, 2, 0, {}, "one")  # their masks teach
 
 

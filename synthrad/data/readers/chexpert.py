@@ -91,7 +91,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     attributes = ("sex", "age", *["age_band"] * bool(args.age_bands), "view", *rows.attributes)
     info = describe(args, root, classes=rows.classes, attributes=attributes, licence="Stanford University Dataset Research Use Agreement")
     info = replace(info, id=args.id or "chexpert")
-    with Draft(Path(out), root, info, len(rows.table), rows.where, rows.lines) as draft:
+    with Draft(Path(out), root, info, len(rows.table), rows.where, rows.lines, args=args) as draft:
         labels = _labels(draft, rows)
         said += _facts(draft, rows, args)
         names = [_key(p) for p in rows.table["path"]]

@@ -14,7 +14,6 @@ diagnoses, and are not read.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,10 +23,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from synthrad.data.coco_files import read_coco
 from synthrad.data.published_splits import add_official_split, divide
 from synthrad.data.writing import Draft, add_options, describe
+from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import Manifest, file_digest
+from synthrad.records import Manifest, check_inside, file_digest
 
 DESCRIPTION = "DENTEX: panoramic radiographs, JSON with quadrant, tooth number and disease"
 TEETH = tuple(str(10 * q + t) for q in (1, 2, 3, 4) for t in range(1, 9))  # FDI two-digit notation
@@ -110,7 +111,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         names["abnormality"] = lambda m: diseases.get(m.get("category_id_3"))
         layers["abnormality"] = tuple(diseases.values())
     info = describe(args, root, classes=tuple(diseases.values()), layers=layers, licence=LICENCE)
-    with Draft(Path(out), root, info, len(pictures), str(where)) as draft:
+    with Draft(Path(out), root, info, len(pictures), str(where), args=args) as draft:
         stems = [p.path.stem for p in pictures]
         if len(set(stems)) < len(stems):  # the same file name in two folders
             stems = ["_".join(p.path.relative_to(root).with_suffix("").parts) for p in pictures]
@@ -139,7 +140,7 @@ def _read_levels(root: Path, out: Path, args: argparse.Namespace) -> Manifest:
     structures = {"quadrant": QUADRANTS, "tooth": TEETH, "affected_tooth": TEETH, "abnormality": diseases}
     layers = {layer: s for layer, s in structures.items() if any(layer in part.names for part in parts)}
     info = describe(args, root, classes=diseases, layers=layers, licence=LICENCE)
-    with Draft(out, root, info, len(rows), str(root)) as draft:
+    with Draft(out, root, info, len(rows), str(root), args=args) as draft:
         columns, paths = draft.columns, [found[min(found, key=LEVELS.index)][1].path for found in rows]
         stems = ["_".join(p.relative_to(root).with_suffix("").parts) for p in paths]
         columns["subject"][:] = stems
@@ -181,8 +182,8 @@ def _parts(root: Path, files: Mapping[str, list[Path]], levels: set[str]) -> lis
     parts = []
     for where in _jsons(root):
         with _as_published(where):
-            data = json.loads(where.read_text())
-            if (level := _level(data)) in levels:
+            if (level := _level(read_json(where, "annotations of DENTEX"))) in levels:
+                data = read_coco(where, ("categories",) if level == "quadrant" else ("categories_1", "categories_2"))
                 parts.append(_part(level, data, files, root, where))
     if missing := levels - {part.level for part in parts}:
         raise InputError(str(root), f"no annotations of {', '.join(sorted(missing))}", "the JSON files of a DENTEX download, at any depth",
@@ -247,13 +248,14 @@ def _find_json(root: Path) -> Path:
     if len(found) != 1:
         names = ", ".join(p.relative_to(root).as_posix() for p in found) or "no JSON file"
         raise InputError(str(root), names, "one JSON file with annotations", "name it with --annotations")
+    check_inside(found[0], root)
     return found[0]
 
 
 def _jsons(root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(str(root), "no such folder", "the folder of a DENTEX download")
-    return [p for p in sorted(root.rglob("*.json")) if _plain(p, root)]
+    return [p for p in sorted(root.rglob("*.json")) if p.is_file() and _plain(p, root)]
 
 
 def _plain(path: Path, root: Path) -> bool:
@@ -283,19 +285,7 @@ def _as_published(where: Path) -> Iterator[None]:
 
 
 def _load(where: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(where.read_text())
-        images, marks = data["images"], data["annotations"]
-        if not (images and data["categories_1"] and data["categories_2"] and isinstance(marks, list)):
-            raise ValueError("images, categories_1 or categories_2 is empty")
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(
-            str(where),
-            f"a file that is not as expected ({type(e).__name__}: {str(e)[:200]})",
-            "JSON with images, annotations, categories_1 (quadrants) and categories_2 (teeth)",
-            "name the right file with --annotations",
-        ) from e
-    return data
+    return read_coco(where, ("categories_1", "categories_2"), "JSON with images, annotations, categories_1 (quadrants) and categories_2 (teeth)")
 
 
 def _diseases(data: dict[str, Any]) -> dict[int, str]:

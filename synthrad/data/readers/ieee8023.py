@@ -70,7 +70,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     layers = {"lung": ("lung",)} if sources else {}
     info = describe(args, root, classes=tuple(classes.values()), layers=layers, attributes=attributes, licence="of each image: attribute license")
     info = replace(info, id=args.id or "ieee8023_covid_chestxray")
-    with Draft(Path(out), root, info, len(table), str(where), [int(i) + 2 for i in table.index]) as draft:
+    with Draft(Path(out), root, info, len(table), str(where), [int(i) + 2 for i in table.index], args=args) as draft:
         said += _fill(draft, table, paths, classes, args)
         files = [f"{f}/{n}" for f, n in zip(table["folder"], table["filename"], strict=True)]
 

@@ -68,7 +68,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     info = replace(info, id=args.id or "nih_chestxray14")
     lines = [int(i) + 2 for i in table.index]
     names = [n.strip() for n in table["Image Index"]]
-    with Draft(Path(out), root, info, len(table), str(where), lines) as draft:
+    with Draft(Path(out), root, info, len(table), str(where), lines, args=args) as draft:
         said += _fill(draft, table, names, args)
         if args.official_split:
             _published(draft, root, names)

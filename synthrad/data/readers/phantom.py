@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "draw panoramic dental radiographs with teeth, findings, sex and age; or a synthetic set of known effect"
 )
+DRAWN = True  # patients are distinct by construction: no spelling and no copy to look for
 EFFECTS = ("good", "biased", "label_noise", "useless", "copies")
 REAL_ONLY = {
     "size": [64, 128],
@@ -60,8 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of images that label_noise spoils (default: 0.4)",
     )
-    # patients are distinct by construction, and jaws look alike at a thumbnail's size
-    parser.set_defaults(skip_near_copies=True)
 
 
 def read(root: Path | None, out: Path, args: argparse.Namespace) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthrad.conditioning import size_attribute, size_bins
+from synthrad.data.ages import age_band
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
@@ -128,10 +130,11 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     sizes = _sizes(args.size_bins, info)
     info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
     lines = [int(i) + 2 for i in table.index]
-    with Draft(Path(out), folder, info, len(table), str(path), lines) as draft:
+    with Draft(Path(out), folder, info, len(table), str(path), lines, args) as draft:
         _fill_columns(draft, table, args)
         stems = _stems(table[args.image[0]])
-        draft.each(lambda row: _read_row(draft, row, table, args, layers, folder, stems[row]))
+        cells = {c: table[c].tolist() for c in {*args.image, *(layer.column for layer in layers)}}
+        draft.each(lambda row: _read_row(draft, row, cells, args, layers, folder, stems[row]))
         for structure, edges in sizes.items():
             draft.columns[f"attribute:{size_attribute(structure)}"][:] = size_bins(
                 draft.columns[f"area:{structure}"], edges
@@ -282,6 +285,7 @@ def _lineage(args: argparse.Namespace) -> Lineage:
                 trained_on=hash_subjects(manifest.info.id, train.column("subject"), project_key()),
                 fingerprints=frozenset(train.column("digest")) - {""},
                 key_id=key_id(project_key()),
+                datasets=frozenset({manifest.info.id}),
                 notes=f"a set made elsewhere, said to be trained on the train split of {manifest.info.name}",
             ),
         )
@@ -348,15 +352,6 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
                 )
 
 
-def age_band(age: float, edges: list[float]) -> str:
-    """The band of an age: edges 40, 60 give <40, 40-59 and 60+."""
-    edges = sorted(edges)
-    k = int(np.searchsorted(edges, age, side="right"))
-    if k == 0:
-        return f"<{edges[0]:g}"
-    return f"{edges[-1]:g}+" if k == len(edges) else f"{edges[k - 1]:g}-{edges[k] - 1:g}"
-
-
 def _check_crossing(draft: Draft) -> None:
     seen: dict[str, tuple[int, str]] = {}
     for row, (subject, split) in enumerate(
@@ -379,7 +374,7 @@ def _stems(names: pd.Series) -> list[str]:
 def _read_row(
     draft: Draft,
     row: int,
-    table: pd.DataFrame,
+    cells: dict[str, list[str]],
     args: argparse.Namespace,
     layers: list[Layer],
     folder: Path,
@@ -388,18 +383,16 @@ def _read_row(
     faults: list[str] = []
     shape = None
     try:
-        names = [_inside(folder, table[c].iat[row], c) for c in args.image]
+        names = [_inside(folder, cells[c][row], c) for c in args.image]
         shape = draft.add_image(row, names)
     except InputError as e:
         faults.append(Fault.of(f"column {args.image[0]!r}: ", e))
     masks: dict[str, np.ndarray | None] = {}
     for layer in layers:
-        value = table[layer.column].iat[row].strip()
+        value = cells[layer.column][row].strip()
         try:
             blank = value in ("", *args.unknown)
-            masks[layer.name] = (
-                None if blank else read_layer(folder, _with_slashes(folder, value), layer, shape)
-            )
+            masks[layer.name] = None if blank else read_layer(folder, _inside(folder, value, layer.column), layer, shape)
         except InputError as e:
             faults.append(Fault.of(f"column {layer.column!r}: ", e))
     if faults:
@@ -411,6 +404,8 @@ def _inside(folder: Path, value: str, column: str) -> str:
     """The path relative to `folder`, as the manifest keeps it."""
     if not value.strip():
         raise InputError(f"column {column!r}", "a blank", "an image file", "remove the row or fill it in")
+    if "\0" in value or any(len(os.fsencode(part)) > 255 for part in value.split("/")):
+        raise InputError(repr(value[:80]), "no name that a file can have", "a path", "correct it in the table")
     base = folder.resolve()
     _with_slashes(folder, value)
     path = Path(value) if Path(value).is_absolute() else base / value
@@ -427,7 +422,7 @@ def _inside(folder: Path, value: str, column: str) -> str:
 
 def _with_slashes(folder: Path, value: str) -> str:
     """The value, unless it is a path as Windows writes it and no such file is there."""
-    if "\\" in value and not (folder / value).exists():
+    if "\\" in value and not os.path.exists(folder / value):
         raise InputError(
             value,
             "backslashes",

@@ -33,7 +33,7 @@ def test_masks_come_back(tmp_path):
 
 
 def test_parts_are_instances_of_their_own(tmp_path):
-    from synthrad.dataset.coco import _regions
+    from synthrad.dataset.coco_instances import _regions
 
     mask = np.zeros((8, 8), bool)
     mask[0, 0] = mask[1, 1] = mask[5:7, 5:7] = True
@@ -51,7 +51,7 @@ def test_subjects_are_hashes_and_masks_are_asked_for(tmp_path, capsys):
     assert "a folder with files in it" in capsys.readouterr().err
     from dataclasses import replace
 
-    from synthrad.dataset import coco
+    from synthrad.dataset import coco_instances as coco
     from synthrad.errors import InputError
     from synthrad.records import Manifest
 

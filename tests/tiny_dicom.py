@@ -1,0 +1,87 @@
+"""Small DICOM files for the tests of its pixels and of the readers built on it."""
+
+from pathlib import Path
+
+import numpy as np
+from openjpeg.utils import encode_array
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
+RLE, JPEG, JPEG_LS, JPEG_2000, JPEG_2000_LOSSY = (f"1.2.840.10008.1.2.{n}" for n in ("5", "4.50", "4.80", "4.90", "4.91"))
+SECRET = "CANARY^IDA"  # a name that must show nowhere
+
+
+def dataset(pixels: np.ndarray, bits: int | None = None, syntax: str = ExplicitVRLittleEndian, **tags) -> FileDataset:
+    """A radiograph of the pixels ([H, W] or [H, W, 3], signed or not) that says NO to burned-in text; tags replace or, with None, drop."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.MediaStorageSOPClassUID = UID(tags.get("SOPClassUID") or DX)
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(sorted(tags.items(), key=str)), pixels.tobytes().hex()])
+    implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=implicit, is_little_endian=little)
+    allocated = pixels.dtype.itemsize * 8
+    bits = bits or allocated
+    plain = {
+        "SOPClassUID": meta.MediaStorageSOPClassUID,
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "PatientName": SECRET,
+        "PatientID": "4711-" + SECRET,
+        "PatientBirthDate": "19650401",
+        "Modality": "DX",
+        "BurnedInAnnotation": "NO",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "SamplesPerPixel": 3 if pixels.ndim == 3 else 1,
+        "PhotometricInterpretation": "RGB" if pixels.ndim == 3 else "MONOCHROME2",
+        "BitsAllocated": allocated,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(np.issubdtype(pixels.dtype, np.signedinteger)),
+    }
+    if pixels.ndim == 3:
+        plain["PlanarConfiguration"] = 0
+    for name, value in (plain | tags).items():
+        if value is not None:
+            setattr(made, name, value)
+    data = pixels.tobytes()
+    made.PixelData = data + b"\0" * (len(data) % 2)
+    made["PixelData"].VR = "OB" if allocated == 8 else "OW"
+    return made
+
+
+def encapsulated(made: FileDataset, stream: bytes, syntax: str) -> FileDataset:
+    """The dataset with a compressed code stream instead of its pixels."""
+    made.file_meta.TransferSyntaxUID = UID(syntax)
+    made.PixelData = encapsulate([stream])
+    made["PixelData"].VR = "OB"
+    made["PixelData"].is_undefined_length = True
+    return made
+
+
+def write(path: Path, pixels: np.ndarray, compress: str | None = None, **tags) -> Path:
+    """Write such a radiograph, where `compress` is given in that transfer syntax; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = dataset(pixels, **tags)
+    if compress in (JPEG_2000, JPEG_2000_LOSSY):
+        made = encapsulated(made, encode_array(pixels, bits_stored=tags.get("bits"), photometric_interpretation=1 + (pixels.ndim < 3)), compress)
+    elif compress:
+        made.compress(UID(compress), generate_instance_uid=False)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def lut_item(entries, first: int = 0, bits: int = 8) -> Dataset:
+    """An item of a Modality LUT or VOI LUT sequence."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(entries), first, bits])
+    item.add_new("LUTData", "OW", np.asarray(entries, "<u2").tobytes())
+    return item
+
+
+def square(size: int = 16, bits: int = 12, seed: int = 0) -> np.ndarray:
+    """[size, size] uint16 (uint8 for up to 8 bits) noise with a bright square."""
+    values = np.random.default_rng(seed).integers(0, 1 << (bits - 1), (size, size))
+    values[size // 4 : size // 2, size // 4 : size // 2] = (1 << bits) - 1
+    return values.astype(np.uint8 if bits <= 8 else np.uint16)
