@@ -280,7 +280,8 @@ class FusionDataModule(EndlessDataModule):
         external: manifests of other sources, tested on and never selected on: folders, or name -> folder.
         judged_size: (height, width) at which the masks of test images are read, whatever the nets see; None = size.
         views: of a training image that nets see: null = a fresh light augmentation at every draw; 0 = the image as it is; k = k light augmentations in
-            turn, fixed for an image. What a frozen net gives for an image is kept where it sees no more than these (always of validation and test).
+            turn, fixed for an image. What a frozen net gives for an image is kept where it sees no more than these (always of validation and test),
+            unless the precision of the trainer converts the net (64-true, bf16-true).
         keep_features: false = a frozen net sees every picture anew.
     """
 

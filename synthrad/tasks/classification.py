@@ -34,6 +34,7 @@ LOSSES: dict[str, dict[str, float]] = {  # name -> its options
     "class_balanced": {"beta": 0.999},
     "logit_adjusted": {"tau": 1.0},
 }
+KEEPS_WEIGHTS = ("32-true", "16-mixed", "bf16-mixed")  # precisions under which a frozen net stays the one that gave its features; others convert it
 NONE = -1.0  # in `thresholds`: none was chosen; a checkpoint refuses NaN as the mark of a fit that failed
 
 
@@ -113,7 +114,7 @@ class ClassificationTask(LightningModule):
     def setup(self, stage: str) -> None:
         """Find the classes in the data; weigh them where asked."""
         data = self.trainer.datamodule
-        if getattr(self.net, "frozen", False) and hasattr(data, "serve_features"):
+        if getattr(self.net, "frozen", False) and hasattr(data, "serve_features") and self.trainer.precision in KEEPS_WEIGHTS:
             self._served = FrozenNet(self.net, self.trainer.strategy.root_device)
             if not self.trainer.is_global_zero:
                 self.trainer.strategy.barrier("features")  # the first process computes them, the others read

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from tiny_set import make
 
 from synthrad.cases import read_cases
@@ -68,6 +69,16 @@ def test_fresh_augmentation_is_said_to_be_computed_at_every_draw(sets, capsys):
     data, _ = fit(sets, "fresh", views=None)
     assert "computed at every draw" in capsys.readouterr().out
     assert not isinstance(data._data["train"], FeatureCases) and isinstance(data._data["val"], FeatureCases) and isinstance(data._data["test "], FeatureCases)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_a_net_that_the_precision_converts_sees_every_picture(sets, precision):
+    data = FusionDataModule(str(sets / "real"), size=(32, 32), batch_size=4, steps=2, views=2)
+    task = ClassificationTask(net(), list(data.classes), pictures=0)
+    run = Trainer(accelerator="cpu", precision=precision, max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    run.fit(task, data)
+    run.test(task, data, verbose=False)
+    assert {isinstance(d, FeatureCases) for d in data._data.values()} == {precision == "bf16-mixed"} and task.cases["probability"].notna().all()
 
 
 def test_views_are_fixed_for_an_image_and_all_shown(sets):
