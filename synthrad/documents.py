@@ -103,14 +103,14 @@ def parse_yaml(text: str, where: str, expected: str) -> Any:
         raise InputError(where, f"no YAML ({' '.join(str(e).split())[:160]})", expected) from e
 
 
-def read_json(path: Path, expected: str) -> Any:
+def read_json(path: Path, expected: str, largest: int | None = None) -> Any:
     """The data of a JSON file.
 
     Raises:
-        InputError: no JSON, NaN or Infinity (JSON has neither), too deep, or a file of more than MOST_BYTES.
+        InputError: no JSON, NaN or Infinity (JSON has neither), too deep, or a file of more than `largest` bytes (default: MOST_BYTES).
     """
     try:
-        return json.loads(_text(path, expected), parse_constant=_no_number)
+        return json.loads(_text(path, expected, largest), parse_constant=_no_number)
     except RecursionError as e:
         raise InputError(str(path), "lists and objects too deep inside each other", expected) from e
     except InputError:
@@ -123,13 +123,14 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _text(path: Path, expected: str) -> str:
+def _text(path: Path, expected: str, largest: int | None = None) -> str:
     """The text of a regular file: a pipe has no end."""
     path = Path(path)
     if not path.is_file():
         raise InputError(str(path), "no such file" if not path.exists() else "no regular file", expected)
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise InputError(str(path), f"a file of {size:,} bytes", f"at most {MOST_BYTES:,}")
+    most = MOST_BYTES if largest is None else largest
+    if (size := path.stat().st_size) > most:
+        raise InputError(str(path), f"a file of {size:,} bytes", f"at most {most:,}")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:

@@ -1,7 +1,9 @@
 """Lineage: what every fitted thing on the path of an image has seen.
 
-Subjects are stored as keyed hashes (HMAC-SHA256 of dataset id and subject), so that a lineage can be compared
-with a split by whoever holds the project's key and by nobody else.
+Subjects are stored as keyed hashes (HMAC-SHA256), so that a lineage can be compared with a split by whoever holds the project's
+key and by nobody else. A manifest may hold subjects by their names or by pseudonyms (`pseudonym`, keyed too); a lineage holds another hash
+of the pseudonym, so that both manifests of one dataset id meet the same lineage, and the two hashes cannot be told to belong together
+without the key.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable
@@ -46,17 +49,39 @@ def project_key(folder: Path | str | None = None) -> bytes:
     return bytes.fromhex(path.read_text().strip())
 
 
+def _keyed(key: bytes, *parts: str) -> str:
+    return hmac.new(key, "\0".join(parts).encode(), hashlib.sha256).hexdigest()
+
+
+_PSEUDONYM = re.compile(r"p-[0-9a-f]{32}")
+
+
+def is_pseudonym(subject: str) -> bool:
+    """Whether a subject of a manifest is a `pseudonym` already: its form says so, in exports and tables, too."""
+    return bool(_PSEUDONYM.fullmatch(subject))
+
+
+def pseudonym(dataset_id: str, subject: str, key: bytes) -> str:
+    """What stands for a subject in a manifest without names: "p-" and 32 hex digits. A pseudonym stays itself."""
+    return subject if is_pseudonym(subject) else f"p-{_keyed(key, 'synthrad pseudonym', dataset_id, subject)[:32]}"
+
+
 def hash_subjects(dataset_id: str, subjects: Iterable[str], key: bytes) -> frozenset[str]:
-    """Keyed hashes (32 hex digits) of `dataset_id` + subject."""
-    return frozenset(
-        hmac.new(key, f"{dataset_id}\0{subject}".encode(), hashlib.sha256).hexdigest()[:32]
-        for subject in set(subjects)
-    )
+    """What a lineage holds of subjects, named or pseudonymised: keyed hashes (40 hex digits) of `dataset_id` + pseudonym."""
+    return frozenset(_keyed(key, "synthrad lineage", dataset_id, pseudonym(dataset_id, s, key))[:40] for s in set(subjects))
+
+
+def all_hashes(dataset_id: str, subjects: Iterable[str], key: bytes) -> frozenset[str]:
+    """`hash_subjects`, and what older lineages may hold of the same subjects (32 hex digits): their own hashes, or hashes of those where the
+    set had been pseudonymised; a subject that is such a hash itself stands for both. To compare, never to store."""
+    subjects = set(subjects)
+    once = {_keyed(key, dataset_id, s)[:32] for s in subjects}
+    return hash_subjects(dataset_id, subjects, key) | subjects | once | {_keyed(key, dataset_id, h)[:32] for h in once}
 
 
 def hash_values(dataset_id: str, attribute: str, values: Iterable[str], key: bytes) -> frozenset[str]:
-    """Keyed hashes of values of an attribute: to recognise them without storing them."""
-    return hash_subjects(f"{dataset_id}\0attribute {attribute}", values, key)
+    """Keyed hashes (32 hex digits) of values of an attribute: to recognise them without storing them."""
+    return frozenset(_keyed(key, dataset_id, f"attribute {attribute}", v)[:32] for v in set(values))
 
 
 def known_key(folder: Path | str | None = None) -> bytes | None:
@@ -127,6 +152,10 @@ class Lineage:
     def datasets(self) -> frozenset[str]:
         """Ids of all datasets that any part has seen."""
         return frozenset().union(*(f.datasets for f in self.fitted))
+
+    def before_pseudonyms(self, dataset_id: str) -> bool:
+        """Whether it may hold subjects of the dataset in the older form, which nobody can compare with pseudonyms."""
+        return any(len(h) == 32 for f in self.fitted if not f.datasets or dataset_id in f.datasets for h in f.trained_on | f.selected_on)
 
     def seen_with(self, key: bytes) -> Lineage:
         """What the holder of `key` can check: a part whose subjects were hashed with another key is of unknown origin."""

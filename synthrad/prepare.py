@@ -111,8 +111,9 @@ def warnings(manifest: Manifest, args: argparse.Namespace) -> list[str]:
     empty = [s for s in ("train", "val", "test") if s not in splits]
     lines = [f"  warning: no row in {' and '.join(empty)}: no study can run on this set"] if empty else []
     if getattr(args, "subject", "named") is None:
+        option = "--subject" if args.reader == "table" else "--subject-pattern"
         lines.append(
-            "  warning: no --subject: each image counts as a patient of its own; "
+            f"  warning: no {option}: each image counts as a patient of its own; "
             "two images of one patient may fall into train and test, and intervals are too narrow"
         )
     for name in manifest.info.attributes:

@@ -17,6 +17,7 @@ A mask pixel k >= 1 is the k-th structure of its layer (`DatasetInfo.layers`), 0
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
 import json
@@ -475,7 +476,10 @@ def _to_csv(table: pd.DataFrame) -> str:
             out[column] = ["" if np.isnan(v) else repr(float(v)) for v in out[column]]
         elif column == "augment":
             out[column] = ["" if pd.isna(v) else str(int(v)) for v in out[column]]
-    return out.to_csv(index=False, lineterminator="\n")
+    text = out.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # the writer leaves it bare, the reader takes it for the end of a row
+        text = out.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    return text
 
 
 def empty_columns(info: DatasetInfo, rows: int) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Shared by all tests: one thread (results must not depend on it), where the real images are, if anywhere, and the gates' table."""
 
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist has its workers ignore what our tests send
 REPOSITORY = Path(__file__).parents[1]
 TALLY: pytest.StashKey[dict[str, tuple[int, int]]] = pytest.StashKey()  # gate -> tried, lost
 REAL_DATA = Path(os.environ.get("SYNTHRAD_REAL_DATA", REPOSITORY.parent / "shared" / "data"))

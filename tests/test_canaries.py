@@ -16,6 +16,7 @@ from tiny_generator import fit_command, sample_command
 
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
+from synthrad.lineage import is_pseudonym
 from synthrad.records import Manifest
 
 
@@ -68,6 +69,7 @@ def test_a_pseudonymised_set(tmp_path):
     assert hits(tmp_path / "out") == [] and not any(w in log for w in CANARIES)
     made = Manifest.read(tmp_path / "out")
     assert len(set(made.column("subject"))) == len(set(r["patient"] for r in csv.DictReader(open(tmp_path / "source" / f"{CANARIES[0]}.csv"))))
+    assert all(map(is_pseudonym, made.column("subject")))
     sources = sorted((tmp_path / "source").rglob("*_[0-9]*.png")) + sorted((tmp_path / "source").rglob("*.jpg"))
     pixels = {np.asarray(Image.open(p)).tobytes() for p in sources if not p.name.startswith("m_")}
     assert {np.asarray(Image.open(r.channels[0])).tobytes() for r in made} == pixels  # the pictures are what they were

@@ -70,5 +70,6 @@ def test_neither_pipes_nor_giants_are_read(tmp_path, monkeypatch):
         read_yaml(tmp_path / "none", "annotations")
     (tmp_path / "a").write_text("[1, 2, 3]")
     monkeypatch.setattr(documents, "MOST_BYTES", 5)
+    assert read_json(tmp_path / "a", "annotations", largest=9) == [1, 2, 3]
     with pytest.raises(InputError, match="9 bytes; expected at most 5"):
         read_yaml(tmp_path / "a", "annotations")

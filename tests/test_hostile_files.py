@@ -69,6 +69,7 @@ def picture(folder, sound):
 
 
 def dentex(folder):
+    out, folder = folder / "out", folder / "in"
     (folder / "xrays").mkdir(parents=True)
     for i in range(6):
         (folder / "xrays" / f"{i}.png").write_bytes(encoded("PNG", seed=i))
@@ -78,7 +79,7 @@ def dentex(folder):
             "categories_1": [{"id": i, "name": str(i + 1)} for i in range(4)], "categories_2": [{"id": i, "name": str(i + 1)} for i in range(8)],
             "categories_3": [{"id": 0, "name": "Caries"}]}
     (folder / "a.json").write_text(json.dumps(data))
-    return folder / "a.json", ["prepare", "dentex", str(folder), str(folder / "out"), "--annotations", str(folder / "a.json"), "--skip-near-copies"]
+    return folder / "a.json", ["prepare", "dentex", str(folder), str(out), "--annotations", str(folder / "a.json"), "--skip-near-copies"]
 
 
 def filtering(folder):

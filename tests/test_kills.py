@@ -32,6 +32,12 @@ def trained(tmp_path_factory):
     return real, checkpoint, folder / "set"
 
 
+@pytest.fixture(autouse=True)
+def one_project(trained, project_folder, monkeypatch):
+    """Sets are sealed with the project's key: equal bytes need one project."""
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(trained[0].parent))
+
+
 def everything(folder: Path) -> dict[Path, bytes]:
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 

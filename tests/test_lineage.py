@@ -1,6 +1,7 @@
+import hmac
 from concurrent.futures import ThreadPoolExecutor
 
-from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
+from synthrad.lineage import Fitted, Lineage, all_hashes, hash_subjects, key_id, project_key, pseudonym
 
 
 def test_hashes_depend_on_key_dataset_and_subject():
@@ -19,6 +20,23 @@ def test_hashes_depend_on_key_dataset_and_subject():
 
 def test_the_separator_keeps_dataset_and_subject_apart():
     assert hash_subjects("ab", ["c"], b"k") != hash_subjects("a", ["bc"], b"k")
+
+
+def test_a_lineage_is_the_same_for_names_and_pseudonyms_and_is_no_pseudonym():
+    key, stands = b"a" * 32, [pseudonym("d", s, b"a" * 32) for s in ("p1", "p2")]
+    assert hash_subjects("d", stands, key) == hash_subjects("d", ["p1", "p2"], key)
+    assert pseudonym("d", stands[0], key) == stands[0] and not hash_subjects("d", ["p1", "p2"], key) & {s.removeprefix("p-") for s in stands}
+    assert not hash_subjects("d", stands, b"b" * 32) & hash_subjects("d", stands, key) and pseudonym("e", "p1", key) != stands[0]
+
+
+def test_lineages_of_before_pseudonyms_are_still_compared():
+    key = b"a" * 32
+    once = hmac.new(key, b"d\0p1", "sha256").hexdigest()[:32]  # a lineage of names, or a subject of a set that was pseudonymised
+    twice = hmac.new(key, f"d\0{once}".encode(), "sha256").hexdigest()[:32]  # its lineage
+    assert {once, twice} <= all_hashes("d", ["p1"], key) and {once, twice} <= all_hashes("d", [once], key)
+    assert not {once, twice} & (all_hashes("d", ["p2"], key) | all_hashes("e", ["p1"], key))
+    old, new = (Lineage((Fitted("generator", trained_on=h, datasets=frozenset({"d"})),)) for h in (frozenset({once}), hash_subjects("d", ["p1"], key)))
+    assert old.before_pseudonyms("d") and not old.before_pseudonyms("e") and not new.before_pseudonyms("d")
 
 
 def test_one_key_a_project_private_and_shared_by_racers(tmp_path):

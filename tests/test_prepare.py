@@ -124,6 +124,16 @@ def test_near_copies_are_kept_in_one_split(tmp_path, capsys):
         assert split["p0"] == split["p12"] and split["p1"] == split["p13"]
 
 
+def test_images_are_compared_by_as_many_workers_as_given(tmp_path, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = []
+    monkeypatch.setattr("synthrad.data.leaks.ThreadPoolExecutor", lambda workers: (asked.append(workers), ThreadPoolExecutor(workers))[1])
+    rng = np.random.default_rng(0)
+    words = build(tmp_path / "d", [picture(rng) for _ in range(6)], list("abcdef"))
+    assert main([*words, "--workers", "3"]) == 0 and asked == [3]
+
+
 def test_spellings_of_a_subject(tmp_path, capsys):
     rng = np.random.default_rng(0)
     words = build(tmp_path / "d", [picture(rng) for _ in range(6)], ["P 01", "p1", "a", "b", "c", "d"])
@@ -133,6 +143,25 @@ def test_spellings_of_a_subject(tmp_path, capsys):
     assert main([*words, "--subject-spellings", "one"]) == 0 and "6 images of 5 subjects" in capsys.readouterr().out
     assert main([*words, "--subject-spellings", "apart"]) == 0 and "6 images of 6 subjects" in capsys.readouterr().out
     assert main([w for w in words if w not in ("--subject", "patient")]) == 0  # files are no patients
+
+
+def test_spellings_are_joined_before_splits_are_compared_and_a_refusal_leaves_the_older_set(tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    subjects, splits = ["P 01", "p1", "a", "b", "c"], ["train", "test", "val", "audit", "test"]
+    words = build(tmp_path / "d", [picture(rng) for _ in range(5)], subjects, splits)
+    assert main([*words, "--subject-spellings", "apart"]) == 0
+    older = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    given = [*words, "--split", "split", "--subject-spellings", "one", "--skip-near-copies"]
+    assert main(given) == 2 and "row 3, column 'split': subject 'P 01' is in 'test' here and in 'train' in row 2" in capsys.readouterr().err
+    monkeypatch.setattr("synthrad.data.readers.table._check_crossing", lambda draft: None)  # whatever a reader overlooks
+    assert main(given) == 2 and "manifest.csv" in capsys.readouterr().err
+    assert older == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} and len(Manifest.read(tmp_path / "out")) == 5
+
+
+def test_spellings_are_refused_before_any_image_is_read(tmp_path, monkeypatch, capsys):
+    words = build(tmp_path / "d", [picture(np.random.default_rng(0))] * 2, ["P1", "p1"])
+    monkeypatch.setattr("synthrad.data.writing.read_image", None)
+    assert main(words) == 2 and "'p1'" in capsys.readouterr().err
 
 
 def test_a_killed_run_can_be_repeated(tmp_path, monkeypatch, capsys):

@@ -58,7 +58,8 @@ MOMENTS = {
     "first row": (Journal, "add", 1),
     "some rows": (Journal, "add", 9),
     "last row": (Journal, "add", ROWS),
-    "while all is put in place": (synthrad.data.writing.os, "replace", 1),
+    "while all is put in place": (synthrad.data.writing.os, "replace", 5),  # after near_copies.json, the manifest's two files and masks
+    "before all is in place": (synthrad.data.writing.os, "replace", 7),
     "before the table": (Manifest, "write", 1),
 }
 
@@ -147,6 +148,37 @@ def test_bad_input_leaves_no_draft(command, tmp_path, capfd, monkeypatch):
     said = capfd.readouterr().err
     assert re.search(r"2 fault\(s\)\n  row 7, .*5\.png.*\n(.*\n)?  row 11, .*m9\.png", said), said
     assert not drafts(tmp_path / "out")
+
+
+LATE = {  # what is known only when all is read: the option that repairs it
+    "16 bit": ["--intensity", "0", "65535"],
+    "few subjects": ["--fractions", "0.5", "0", "0", "0.5"],
+    "copies": ["--drop-near-copies"],
+}
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_an_option_that_is_missed_late_throws_no_reading_away(command, tmp_path, monkeypatch, capfd, what):
+    if what == "16 bit":
+        Image.fromarray(np.full((16, 16), 60000, np.uint16)).save(tmp_path / "3.png")
+    table = pd.read_csv(tmp_path / "t.csv").assign(split=["train", "test"] * (ROWS // 2))
+    table.assign(patient=table["patient"] % 3 if what == "few subjects" else table["patient"]).to_csv(tmp_path / "t.csv", index=False)
+    Image.fromarray(np.array(Image.open(tmp_path / "4.png"))[::-1]).save(tmp_path / "7.png")
+    words = [w for w in command("out") if w != "--skip-near-copies"] + (["--split", "split"] if what == "copies" else [])
+    assert main(words) == 2 and "kept in" in (said := capfd.readouterr().err) and LATE[what][0] in said
+    assert len(drafts(tmp_path / "out")) == 1
+    with monkeypatch.context() as patch:
+        names = counted(patch)
+        assert main([*words, *LATE[what]]) == 0 and names == []
+    assert not drafts(tmp_path / "out") and len(Manifest.read(tmp_path / "out")) == ROWS - (what == "copies")
+
+
+def test_fractions_are_checked_first(command, monkeypatch, capfd):
+    names = counted(monkeypatch)
+    for wrong in (["0.5", "0.5", "0.5", "0"], ["nan", "0.5", "0.25", "0.25"], ["inf", "0", "0", "0"]):
+        assert main(command("out", "--fractions", *wrong)) == 2 and "--fractions" in capfd.readouterr().err
+    assert main(command("out", "--seed", "-1")) == 2 and "--seed" in capfd.readouterr().err
+    assert names == []
 
 
 def test_a_full_disk_keeps_what_is_done(command, tmp_path, monkeypatch, capfd):

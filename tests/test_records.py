@@ -62,6 +62,13 @@ def test_round_trip(tmp_path):
     assert Manifest.read(tmp_path / "m").digest == made.digest
 
 
+def test_texts_of_several_lines(tmp_path):
+    made = make(tmp_path)
+    texts = ["a\rb", "a\r\nb", "a\nb", "\r", 'a "b", c\r', ""]
+    made.with_columns({"attribute:sex": texts}).write(tmp_path)
+    assert Manifest.read(tmp_path).column("attribute:sex").tolist() == texts
+
+
 def test_a_manifest_is_frozen(tmp_path):
     made = make(tmp_path)
     table = made.table

@@ -11,7 +11,7 @@ from torch import Tensor
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.images import files_digest, image_size
 from synthrad.errors import InputError
-from synthrad.lineage import Lineage, hash_subjects, project_key
+from synthrad.lineage import Lineage, all_hashes, project_key
 from synthrad.progress import progress
 from synthrad.records import Manifest
 
@@ -114,7 +114,7 @@ def strangers(lineage: Lineage, rows: Manifest) -> np.ndarray:
     told, key = lineage.seen_with(project_key()), project_key()
     had_part, seen = told.trained_on() | told.selected_on(), told.fingerprints()
     people, digests = rows.column("subject"), rows.column("digest")
-    known = {s for s in set(people) if not hash_subjects(rows.info.id, [s], key) & had_part}
+    known = {s for s in set(people) if not all_hashes(rows.info.id, [s], key) & had_part}
     return np.array([p in known and d not in seen for p, d in zip(people, digests, strict=True)], bool)
 
 
@@ -134,7 +134,7 @@ def seen_subjects(lineage: Lineage, real: Manifest) -> np.ndarray:
     seen = told.trained_on()
     if told.origin != "known" or not seen:
         return np.ones(len(real), bool)
-    known = {s for s in set(subjects) if hash_subjects(real.info.id, [s], key) & seen}
+    known = {s for s in set(subjects) if all_hashes(real.info.id, [s], key) & seen}
     return np.array([s in known for s in subjects])
 
 
@@ -146,14 +146,14 @@ def banner(lineage: Lineage, real: Manifest) -> str:
     """
     seen, key = lineage.seen_with(project_key()), project_key()
     trained, test = seen.trained_on() | seen.selected_on(), real.where(split="test")
-    shared = hash_subjects(real.info.id, test.column("subject"), key) & trained
+    shared = all_hashes(real.info.id, test.column("subject"), key) & trained
     if shared or set(test.column("digest")) & seen.fingerprints():
         raise InputError("--real", f"{len(shared) or 'images of'} test patients that made this set", "test patients that nothing has seen",
                          "audit it against the manifest that its generator was trained on")
     if seen.origin != "known" or not seen.trained_on():
         what = "names nobody who was trained on" if seen.origin == "known" else f"is {seen.origin}"
         return (f"the lineage of this set {what}: that its generator saw the training split of --real, and nobody of the test split, is taken on trust")
-    train = hash_subjects(real.info.id, real.where(split="train").column("subject"), key)
+    train = all_hashes(real.info.id, real.where(split="train").column("subject"), key)
     if not train & seen.trained_on():
         raise InputError("--real", "training patients that this set has never seen", "the manifest that its generator was trained on")
     if others := seen.trained_on() - train:

@@ -13,11 +13,12 @@ FARTHEST = 1e6  # pixels from the corner: what is drawn farther away is no outli
 _FEW = 30  # faults told
 
 
-def read_coco(path: Path, categories: Sequence[str] = ("categories",), expected: str = "JSON with images, annotations and categories") -> dict[str, Any]:
+def read_coco(path: Path, categories: Sequence[str] = ("categories",), expected: str = "JSON with images, annotations and categories",
+              option: str = "--annotations") -> dict[str, Any]:
     """The data of a COCO-like file, checked.
 
     Args:
-        path: of the JSON. categories: keys that hold lists of categories and must not be empty. expected: for messages.
+        path: of the JSON. categories: keys that hold lists of categories and must not be empty. expected, option: for messages.
 
     Returns:
         images (id, file_name, perhaps width and height), annotations (image_id, perhaps bbox, segmentation, category_id ...), the
@@ -30,14 +31,20 @@ def read_coco(path: Path, categories: Sequence[str] = ("categories",), expected:
 
     data = read_json(path, expected)
     if not isinstance(data, dict):
-        raise InputError(str(path), f"a {type(data).__name__}", expected, "name the right file with --annotations")
-    try:
-        checked = {key: kind.validate_python(data.get(key)) for key, kind in _kinds([*categories, *_further(data)]).items()}
-    except ValidationError as e:
-        faults = [f"{e.title}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in e.errors(include_input=False, include_url=False)[:_FEW]]
-        raise InputErrors(str(path), faults) from e
+        raise InputError(str(path), f"a {type(data).__name__}", expected, f"name the right file with {option}")
+    if missing := [key for key in ("images", "annotations", *categories) if key not in data]:
+        raise InputError(str(path), f"no {' and no '.join(missing)}", expected, f"name the right file with {option}")
+    checked, faults = {}, []
+    for key, kind in _kinds([*categories, *_further(data)]).items():
+        try:
+            checked[key] = kind.validate_python(data[key])
+        except ValidationError as e:
+            told = e.errors(include_input=False, include_url=False)[:_FEW]
+            faults += [f"{'.'.join(map(str, (key, *fault['loc'])))}: {fault['msg']}" for fault in told]
+    if faults:
+        raise InputErrors(str(path), faults[:_FEW])
     if empty := [key for key in ("images", *categories) if not checked[key]]:
-        raise InputError(str(path), f"nothing in {empty[0]}", expected, "name the right file with --annotations")
+        raise InputError(str(path), f"nothing in {empty[0]}", expected, f"name the right file with {option}")
     return {**data, **checked}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ from synthrad.data.processes import cores, shared_out
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options
 from synthrad.errors import Fault, InputError, InputErrors
-from synthrad.lineage import hash_subjects, project_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,21 +165,6 @@ def intensity(facts: Iterable[Facts], args: argparse.Namespace, where: str) -> a
     made = argparse.Namespace(**vars(args))
     made.intensity = next(iter(ranges), None)
     return made
-
-
-def hashed(dataset: str, patients: Sequence[str]) -> list[str]:
-    """Subjects of patients: keyed hashes, the same for ids that differ by case, blanks or leading zeros only.
-
-    A hash tells no variants apart later, and two patients taken for one cost a little of a split while one patient taken for
-    two leaks.
-
-    Args:
-        dataset: id of the dataset. patients: as the source names them.
-    """
-    key = project_key()
-    plain = {p: re.sub(r"(?<!\d)0+(?=\d)", "", "".join(p.split()).casefold()) for p in set(patients)}
-    known = {p: next(iter(hash_subjects(dataset, [q], key))) for p, q in plain.items()}
-    return [known[p] for p in patients]
 
 
 def fill_attributes(draft: Draft, row: int, facts: Facts, args: argparse.Namespace) -> None:

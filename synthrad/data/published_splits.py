@@ -32,16 +32,19 @@ def divide(draft: Draft, args: argparse.Namespace, facts: Sequence[np.ndarray] =
         facts: [rows] of 0 and 1 each, kept as even among the splits as the labels are.
 
     A subject (or the owner of the same picture) that has a published split keeps it in all rows. Where rows are published
-    as test, the others go to train, val and audit.
+    as test, the others go to train, val and audit. Near copies among those stay in one split; one of a published test row does
+    not become a test row: `finish` refuses it, or leaves it out.
 
     Raises:
         InputError: a share of test beside a published one. InputErrors: the draft's faults so far.
     """
     draft.raise_faults()
-    splits = draft.columns["split"]
-    owners = np.array(picture_owners(draft.columns["subject"], draft.columns["digest"]))
+    copies = draft.leaks(args)
+    splits, subjects, digests = (draft.columns[c] for c in ("split", "subject", "digest"))
+    owners = np.array(picture_owners(subjects, digests))
     splits[np.isin(owners, owners[splits == "test"]) & (splits == "")] = "test"
     left = np.flatnonzero(splits == "")
+    owners = np.array(picture_owners(subjects, digests, [(i, j) for i, j, _ in copies.pairs if splits[i] == splits[j] == ""]))
     shares = np.array(args.fractions or FRACTIONS, dtype=float)
     if len(left) < len(splits):
         if args.fractions and shares[3]:

@@ -28,7 +28,7 @@ def split_by_subject(
     Raises:
         InputError: bad fractions, or fewer subjects than splits with a share.
     """
-    shares = _checked(fractions)
+    shares = checked_fractions(fractions)
     names, owner = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
     wanted = [s for s, f in zip(SPLITS, shares, strict=True) if f > 0]
     if len(names) < len(wanted):
@@ -46,9 +46,14 @@ def split_by_subject(
     return [SPLITS[p] for p in place[owner]]
 
 
-def _checked(fractions: Sequence[float]) -> np.ndarray:
+def checked_fractions(fractions: Sequence[float]) -> np.ndarray:
+    """Shares of train, val, audit and test that sum to 1.
+
+    Raises:
+        InputError: other numbers.
+    """
     shares = np.asarray(list(fractions), dtype=float)
-    if shares.shape != (4,) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+    if shares.shape != (4,) or (shares < 0).any() or not abs(shares.sum() - 1) <= 1e-6:
         raise InputError(
             "--fractions",
             " ".join(str(f) for f in fractions),
@@ -58,10 +63,21 @@ def _checked(fractions: Sequence[float]) -> np.ndarray:
     return shares / shares.sum()
 
 
+def checked_seed(seed: int) -> int:
+    """The seed.
+
+    Raises:
+        InputError: below 0, which no generator of random numbers takes.
+    """
+    if seed < 0:
+        raise InputError("--seed", str(seed), "a whole number from 0 on")
+    return seed
+
+
 def _stratify(counts: np.ndarray, sizes: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
     """Split number of each subject; counts [subjects, K] rows with a label, sizes [subjects] rows."""
     has = counts > 0
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     want_label = shares[:, None] * counts.sum(axis=0)

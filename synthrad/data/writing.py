@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,19 @@ import pandas as pd
 
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
 from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
-from synthrad.data.leaks import Copies, find_copies, one_spelling, refuse_crossing, write_copies
+from synthrad.data.leaks import FILE as COPIES
+from synthrad.data.leaks import (
+    Copies,
+    find_copies,
+    hashed,
+    one_spelling,
+    refuse_crossing,
+    rows_to_drop,
+    write_copies,
+)
 from synthrad.data.processes import cores, shared_out
 from synthrad.data.pseudonyms import pseudonymise
+from synthrad.data.splits import checked_fractions, checked_seed, picture_owners, split_by_subject
 from synthrad.errors import Fault, InputError, InputErrors, naming
 from synthrad.lineage import project_folder
 from synthrad.locking import locked
@@ -30,7 +41,9 @@ from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, 
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
 )
-NOT_OF_ROWS = ("out", "workers", "skip_near_copies", "allow_near_copies", "look_for_text")  # options that change no row
+NOT_OF_ROWS = (  # options that change no row
+    "out", "workers", "skip_near_copies", "allow_near_copies", "drop_near_copies", "look_for_text", "subject_spellings", "fractions", "intensity",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +89,9 @@ def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetIn
     if getattr(args, "pseudonymise", False) and not args.name:
         raise InputError("--pseudonymise", "no --name", "a name of the set: that of its folder may say who is in it", "add --name NAME")
     name = args.name or root.resolve().name
+    if args.fractions:
+        checked_fractions(args.fractions)
+    checked_seed(args.seed)
     low, high = args.intensity or (0.0, 255.0)
     if not low < high:
         raise InputError("--intensity", f"{low} {high}", "LOW below HIGH")
@@ -89,7 +105,8 @@ class Draft:
     """Rows of a manifest while they are checked and their masks are drawn, in a hidden folder inside `out`.
 
     Use as a context: an older manifest in `out` stays as it was until `finish`. After a kill, Ctrl-C or a full disk the rows that
-    are done stay, too, and the same command goes on with the others; after bad input nothing stays.
+    are done stay, too, and the same command goes on with the others. After bad input nothing stays, unless all rows are good and
+    another option is all that is missing (of NOT_OF_ROWS): with it the command goes on.
 
     Args:
         out: the folder to make. root: where the images are.
@@ -98,6 +115,7 @@ class Draft:
         where: what faults are faults of: the CSV or JSON file.
         lines: line of each row in that file (default: one a row, below a header).
         args: the options: how many `workers`, and what the command is that a killed one is known by (None: it starts again).
+        searched: the reader looks for files in all of root: `out` may not lie in it, or a second run would read what the first wrote.
     """
 
     def __init__(
@@ -109,7 +127,9 @@ class Draft:
         where: str,
         lines: Sequence[int] | None = None,
         args: argparse.Namespace | None = None,
+        searched: bool = True,
     ):
+        self._searched = searched
         self.lines = range(2, rows + 2) if lines is None else lines
         self.out, self.root, self.where, self._args = Path(out).resolve(), Path(root).resolve(), where, args
         self.info = replace(info, roots={HERE: str(self.out), "images": str(self.root)})
@@ -120,6 +140,8 @@ class Draft:
         self._deep = np.zeros(rows, dtype=bool)
         self._wrote: dict[str, list[str | None]] = {}  # digest column -> files of the draft that the row in work has left
         self._passes = 0
+        self._whole = False  # all rows are read, without a fault
+        self._copies: Copies | None = None  # not looked for yet
         given = getattr(args, "workers", None)
         if given is not None and given < 1:
             raise InputError("--workers", str(given), "1 or more")
@@ -128,7 +150,10 @@ class Draft:
     def __enter__(self) -> Draft:
         if self.out == self.root or self.out in self.root.parents:
             raise InputError(str(self.out), "an output folder that holds the images", "a folder of its own")
-        self._opened = draft_folder(self.out, self._command())
+        if self._searched and self.root in self.out.parents:
+            raise InputError(str(self.out), f"an output folder inside {self.root}, where a second run would take it for a part of the dataset",
+                             "a folder beside it", "name another OUT")
+        self._opened = draft_folder(self.out, self._command(), lambda: self._whole)
         self.folder = self._opened.__enter__()
         self._journal = Journal(self.folder)
         return self
@@ -142,11 +167,13 @@ class Draft:
         if self._args is None:
             return ""
         options = {k: v for k, v in vars(self._args).items() if k not in NOT_OF_ROWS} | {"where": self.where}
-        facts = [self.info.to_dict(), str(self.root), list(self.lines), str(project_folder().resolve())]
+        info = {k: v for k, v in self.info.to_dict().items() if k != "intensity"}
+        facts = [info, str(self.root), list(self.lines), str(project_folder().resolve())]
         return digest_of_inputs(options, facts)
 
     def fault(self, row: int, text: str) -> None:
         """Note a fault of a row (0 is the first; printed as the line of the file) or, with -1, of the whole."""
+        self._whole = False
         self._faults.append((row, f"{self._place(row)}{text}" if row >= 0 else text))
 
     def _place(self, row: int) -> str:
@@ -174,6 +201,8 @@ class Draft:
         """
         from synthrad.progress import progress
 
+        if not self._passes and self._args is not None:
+            self.join_spellings(self._args)
         self._passes += 1
         total = len(self._top)
         results: list[Any] = [None] * total
@@ -187,6 +216,7 @@ class Draft:
                     if not found["faults"]:  # what is repaired is read again
                         self._journal.add(found)
                 bar.update(len(group))
+        self._whole = self._args is not None and not self._faults
         return results
 
     def _attempt(self, rows: Sequence[int], work: Callable[[int], Any], line: bool) -> list[dict[str, Any]]:
@@ -317,31 +347,79 @@ class Draft:
                 "an explicit range of intensity",
                 f"add e.g. --intensity 0 {self._top.max()}",
             )
-        copies = self._leaks(args)
+        copies = self.leaks(args)
         if (self.columns["split"] == "").any():
             self.columns["split"][:] = self._split(args, [(i, j) for i, j, _ in copies.pairs])
         self._check_pictures()
+        if getattr(args, "drop_near_copies", False):
+            copies = self._without_crossing(args, copies)
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
-        write_copies(self.out, copies)
+        self._whole, folder = False, self.folder  # what is refused from here on no option repairs
         if getattr(args, "pseudonymise", False):
-            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, self.out)
+            folder = self.folder / "pseudonymised"
+            self.info = pseudonymise(self.columns, self.info, self.folder, self.root, folder)
         elif args.copy:
             self._copy()
-        return settle(self.folder, self.out, self.columns, self.info)
+        write_copies(folder, copies)
+        return settle(folder, self.out, self.columns, self.info)
 
-    def _leaks(self, args: argparse.Namespace) -> Copies:
-        """Subjects under one spelling, and the near copies of real images."""
+    def leaks(self, args: argparse.Namespace) -> Copies:
+        """Bring subjects under one spelling and find the near copies of real images, once all rows are read: before splits are chosen.
+
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
+        """
+        if self._copies is None:
+            self.join_spellings(args)
+            skipped = getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any()
+            self._copies = Copies() if skipped else find_copies(self.columns, self._files, self._workers)
+        return self._copies
+
+    def join_spellings(self, args: argparse.Namespace) -> None:
+        """Bring the spellings of a subject to one, as --subject-spellings says: before given splits are compared by subject.
+
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
+        """
         if getattr(args, "subject", "named") is not None:  # else a subject is a file's name
             one_spelling(self.columns["subject"], getattr(args, "subject_spellings", "error"), self.where, self._place)
-        if getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any():
-            return Copies()
-        base = {"images": self.root, HERE: self.folder}
-        files = lambda row: [base[self.columns["root"][row]] / self.columns[f"channel:{c}"][row] for c in self.info.channels]  # noqa: E731
-        return find_copies(self.columns, files)
+
+    def hashed(self, subjects: Sequence[str], places: Sequence[str] | None = None) -> list[str]:
+        """Keyed hashes of subjects whose names are identifiers, one a row.
+
+        Args:
+            subjects: as the source names them. places: words for each row in a fault (default: its line in the file).
+
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
+        """
+        place = places.__getitem__ if places is not None else self._place
+        return hashed(self.info.id, subjects, getattr(self._args, "subject_spellings", "error"), self.where, place)
+
+    def _files(self, row: int) -> list[Path]:
+        """The channel files of a row."""
+        base = self.folder if self.columns["root"][row] == HERE else self.root
+        return [base / self.columns[f"channel:{c}"][row] for c in self.info.channels]
+
+    def _without_crossing(self, args: argparse.Namespace, copies: Copies) -> Copies:
+        """Leave out the rows for training that are near copies of pictures in other splits, and say which; the copies that stay."""
+        split, subject = self.columns["split"], self.columns["subject"]
+        dropped = rows_to_drop(copies, split, self.columns["digest"])
+        who = lambda row: "" if getattr(args, "pseudonymise", False) else f"subject {subject[row]!r} in "  # noqa: E731
+        print(f"  --drop-near-copies: {len(dropped)} row(s) left out that nearly show a picture of another split")
+        for row, other in dropped.items():
+            print(f"    {self._place(row)}{who(row)}{split[row]}: nearly the picture of {self._place(other)}{who(other)}{split[other]}")
+            for path in [*self._files(row)] * (self.columns["root"][row] == HERE):
+                path.unlink(missing_ok=True)
+            for layer in self.info.layers:
+                if mask := self.columns[f"mask:{layer}"][row]:
+                    (self.folder / mask).unlink(missing_ok=True)
+        keep = np.array([row not in dropped for row in range(len(split))])
+        self.columns = {name: column[keep] for name, column in self.columns.items()}
+        self.lines = [line for line, k in zip(self.lines, keep, strict=True) if k]
+        return copies.without(dropped.keys(), len(keep))
 
     def _split(self, args: argparse.Namespace, copies: Sequence[tuple[int, int]] = ()) -> list[str]:
-        from synthrad.data.splits import picture_owners, split_by_subject
-
         facts = [self.columns[f"label:{c}"] for c in self.info.classes]
         for name in [c for c in self.columns if c.startswith("area:")]:
             present = np.where(np.isnan(self.columns[name]), np.nan, self.columns[name] > 0)
@@ -389,7 +467,7 @@ def check_splits(values: Sequence[str]) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
+def draft_folder(out: Path, command: str = "", whole: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """A hidden folder inside `out` for what is being made; an older manifest in `out` stays until `settle`.
 
     Leaving it removes it, but for a failure other than bad input of a `command`: that command goes on with what is there. Folders
@@ -397,6 +475,7 @@ def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
 
     Args:
         out: the folder to make. command: digest of all that the content depends on; "" = nothing is kept.
+        whole: says, after bad input, whether what is there is good.
 
     Raises:
         InputError: `out` is a file, or holds files that no `prepare` made.
@@ -423,7 +502,9 @@ def draft_folder(out: Path, command: str = "") -> Iterator[Path]:
         try:
             yield folder
         except BaseException as e:
-            kept = bool(command) and not isinstance(e, InputError)
+            kept = bool(command) and (not isinstance(e, InputError) or whole())
+            if kept and isinstance(e, InputError):
+                print(f"  what was read is kept in {folder} for the same command with other options of splits, copies, spellings or intensity", file=sys.stderr)
             raise
         finally:
             if not kept:
@@ -455,17 +536,29 @@ def write_masks(
 
 
 def settle(draft: Path, out: Path, columns: dict[str, Any], info: DatasetInfo) -> Manifest:
-    """Put masks and images in place of older ones, then the manifest, dataset.yaml last; read it back."""
+    """Write the manifest beside the files of a draft, read it back, then put all in place of an older set, dataset.yaml last.
+
+    Raises:
+        InputErrors: rows that no manifest may have; the older set stays as it is.
+    """
+    Manifest(pd.DataFrame(columns), replace(info, roots={**info.roots, HERE: str(draft)})).write(draft)
+    made = Manifest.read(draft)
     parts = [draft / "masks", draft / "images"]
     with ThreadPoolExecutor(8) as pool:  # most are on the disk by now; those that are not wait for each other
         list(pool.map(_flush, [p for part in parts if part.exists() for p in (part, *part.rglob("*"))]))
-    (out / "dataset.yaml").unlink(missing_ok=True)
-    for part in ("masks", "images"):
-        shutil.rmtree(out / part, ignore_errors=True)
-        if (draft / part).exists():
-            os.replace(draft / part, out / part)
-    Manifest(pd.DataFrame(columns), info).write(out)
-    return Manifest.read(out)
+    older = draft / "older"
+    shutil.rmtree(older, ignore_errors=True)  # of a swap that was killed
+    older.mkdir()
+    for name in ("dataset.yaml", "masks", "images", COPIES, "manifest.csv"):
+        if (out / name).exists():
+            os.replace(out / name, older / name)
+    for name in ("masks", "images", COPIES, "manifest.csv", "dataset.yaml"):
+        if (draft / name).exists():
+            os.replace(draft / name, out / name)
+        if name in ("manifest.csv", "dataset.yaml"):
+            _flush(out)
+    shutil.rmtree(older)
+    return Manifest(made.table, replace(made.info, roots={**made.info.roots, HERE: str(out.resolve())}))
 
 
 def _flush(path: Path) -> None:

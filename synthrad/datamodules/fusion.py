@@ -23,7 +23,7 @@ from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, Endl
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
-from synthrad.lineage import Lineage, hash_subjects, key_id, project_key
+from synthrad.lineage import Lineage, all_hashes, is_pseudonym, key_id, project_key
 from synthrad.records import HERE, Manifest, seal_says
 
 
@@ -33,14 +33,17 @@ def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
     Whatever was only used to select (early stopping, a filter's threshold) may meet val.
 
     Raises:
-        InputError: names the split and how many subjects or images meet it.
+        InputError: names the split and how many subjects or images meet it; or the lineage is of before pseudonyms, which `real` holds.
     """
     lineage = synthetic.info.lineage
+    if lineage.before_pseudonyms(real.info.id) and any(map(is_pseudonym, set(real.column("subject")))):
+        raise InputError(where, f"a lineage with subjects of {real.info.id!r} in the form of an older version, which cannot be compared with pseudonyms",
+                         f"one that can be: {real.info.name!r} holds pseudonyms", "sample or import the set again, or use the manifest it was made with")
     key = project_key()
     drawn = set(synthetic.column("digest")) - {""}
     for split in ("val", "audit", "test"):
         held = real.where(split=split)
-        subjects = hash_subjects(real.info.id, held.column("subject"), key)
+        subjects = all_hashes(real.info.id, held.column("subject"), key)
         seen = lineage.trained_on() if split == "val" else lineage.trained_on() | lineage.selected_on()
         images = set(held.column("digest")) - {""}
         for what, meets in (
@@ -99,12 +102,23 @@ def with_checked_origin(synthetic: Manifest, where: str) -> Manifest:
 
 
 def refuse_training_images(real: Manifest, held: Manifest, where: str) -> None:
-    """Raise InputError where an external test set holds images of split train or val, byte for byte, or is known to share patients with the set."""
+    """Raise InputError where an external test set holds images of split train or val, byte for byte, or shares patients with the set.
+
+    Patients are compared one by one where both sets have one id, else by what is known of both ids.
+    """
+    key = project_key()
+    people = {s: all_hashes(held.info.id, [s], key) for s in set(held.column("subject"))} if real.info.id == held.info.id else {}
     for split in ("train", "val"):
-        images = set(real.where(split=split).column("digest")) - {""}
+        rows = real.where(split=split)
+        images = set(rows.column("digest")) - {""}
         if meets := len(images & set(held.column("digest"))):
             raise InputError(where, f"{meets} images that are byte for byte in split {split} of {real.info.name!r}",
                              "images of another source", "leave them out of the external set")
+        mine = all_hashes(real.info.id, rows.column("subject"), key)
+        if meets := sum(bool(hashes & mine) for hashes in people.values()):
+            raise InputError(where, f"{meets} subjects that are in split {split} of {real.info.name!r}, which has the same id {real.info.id!r}",
+                             "patients of another source",
+                             "leave them out of the external set, or prepare it with an id of its own (--id) if they are other people")
     if real.info.id != held.info.id and (why := meeting(corpus_of(real.info.id, real.info.name), corpus_of(held.info.id, held.info.name))):
         raise InputError(where, f"a set that shares patients with {real.info.name!r}: {why}", "patients of another source",
                          "test on another set; if the shared patients are left out of either, say so by an id of its own (--id)")

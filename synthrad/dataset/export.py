@@ -36,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         written = {"croissant": croissant, "dicom": dicom_objects}[args.to].export(manifest, args.out)
     names = ", ".join(map(str, written)) if isinstance(written, list) and len(written) < 6 else str(args.out)
-    print(f"{len(manifest)} images of {manifest.info.name} as {args.to}\nwrote {names if args.to == 'coco' else Path(args.out)}")
+    print(f"{len(manifest)} images of {manifest.info.name} as {args.to}")
+    if args.to == "coco" and (unknown := coco_instances.without_masks(manifest)):
+        print(f"  {unknown} of them are in images/ and records.csv only: none of their masks is known, and COCO would say that nothing is there")
+    print(f"wrote {names if args.to == 'coco' else Path(args.out)}")
     if (manifest.column("source") == "real").any():
         print("  these are images of patients: an export is no de-identification")
     else:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from synthrad.data.images import read_image, read_mask, write_image, write_mask
 from synthrad.errors import InputError
-from synthrad.lineage import hash_subjects, project_key
+from synthrad.lineage import project_key, pseudonym
 from synthrad.progress import progress
 from synthrad.records import SPLITS, Manifest, write_durably
 
@@ -41,14 +41,14 @@ def open_folder(out: Path | str) -> Path:
 def write_plain(manifest: Manifest, out: Path | str) -> PlainCopy:
     """Write images/<channel>/000001.png, masks/<layer>/000001.png and records.csv.
 
-    Pixels are decoded and written anew: no text, no camera data, no file name of the source goes along. Subjects are keyed hashes
+    Pixels are decoded and written anew: no text, no camera data, no file name of the source goes along. Subjects are pseudonyms
     (the key stays in the project), the same in every export of this project.
 
     Raises:
         InputError: `out` is not empty, or an image cannot be read.
     """
     out, info = open_folder(out), manifest.info
-    hashes = {s: next(iter(hash_subjects(info.id, [s], project_key())))[:16] for s in set(manifest.column("subject"))}
+    hashes = {s: pseudonym(info.id, s, project_key()) for s in set(manifest.column("subject"))}
     rows = []
     for i, record in enumerate(progress(manifest, desc="writing images", total=len(manifest), unit="image")):
         name = f"{i + 1:06d}.png"

@@ -20,11 +20,14 @@ from synthrad.records import Manifest
 def check_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """Refuse to go on with other training images or subjects: the lineage would forget those that were seen before.
 
+    Hashes of subjects of two forms (32 hex digits before there were pseudonyms) are left to the images.
+
     Raises:
         InputError: two specs whose `fingerprints` or `trained_on` differ.
     """
     for key, what in (("fingerprints", "images"), ("trained_on", "subjects")):
-        if mine := set(one[key]) ^ set(other[key]):
+        mine = set(one[key]) ^ set(other[key])
+        if mine and (key != "trained_on" or len(set(map(len, mine))) == 1):
             raise InputError(f"checkpoint: {key}", f"{len(mine)} training {what} that only one of checkpoint and data has",
                              f"the same {what} in both (a split made anew, or another project key, changes them)",
                              "give the manifest as it was and the same project folder, or start afresh in a new folder")

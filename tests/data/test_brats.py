@@ -8,6 +8,7 @@ from PIL import Image
 from tiny_brats import AFFINE, SEQUENCES, SHAPE, build, volumes
 
 from synthrad.__main__ import main
+from synthrad.data.overlaps import corpus_of, meeting
 from synthrad.metrics.segmentation import subject_scores
 from synthrad.records import Manifest
 
@@ -47,6 +48,17 @@ def test_all_slices_with_contrast(tmp_path):
     assert rows[0].origin["kept"].endswith("90 of 90 labelled voxels")
     picture = np.array(Image.open(rows[2].channels[0]))
     assert picture.dtype == np.uint16 and picture.max() == 65535 and manifest.info.intensity == {"low": 0.0, "high": 65535.0}
+
+
+@pytest.mark.parametrize(("style", "flags", "expected"), [
+    ("BraTS20_Training_{:03d}", [], "brats2020"), ("BraTS2021_{:05d}", [], "brats2021"), ("BraTS-GLI-{:05d}-000", [], "in"),
+    ("BraTS20_Training_{:03d}", ["--name", "mine", "--id", "own"], "own"),
+])
+def test_the_id_is_that_of_the_set_which_the_cases_are_of(tmp_path, style, flags, expected):
+    build(tmp_path / "in", style=style)
+    assert prepare(tmp_path, *flags) == 0
+    info = Manifest.read(tmp_path / "out").info
+    assert info.id == expected and bool(meeting(corpus_of(info.id), "brats-2019")) == expected.startswith("brats")
 
 
 def test_regions_nest(tmp_path):

@@ -66,8 +66,9 @@ def label(manifest, name):
 
 
 def test_labels_views_patients_and_the_choices_are_told(tmp_path, capsys):
-    build(tmp_path / "CheXpert-v1.0-small")
-    assert prepare(tmp_path, tmp_path / "out", "--age-bands", "50") == 0
+    root = tmp_path / "stanford"  # the folder above theirs
+    build(root / "CheXpert-v1.0-small")
+    assert prepare(root, tmp_path / "out", "--age-bands", "50") == 0
     said = capsys.readouterr().out
     assert "--view frontal: 15 of 45 images left out" in said
     assert "--uncertain ignore:" in said and "--blank unknown:" in said
@@ -78,7 +79,7 @@ def test_labels_views_patients_and_the_choices_are_told(tmp_path, capsys):
     assert first.channels[0].name == "view1_frontal.jpg" and first.attributes == {"sex": "M", "age": "68", "age_band": "50+", "view": "AP"}
     assert manifest[1].attributes == {"sex": "F", "view": "PA"}  # an age of 0 is unknown
     assert label(manifest, "Edema")[1] == 1 and np.isnan(label(manifest, "Edema")[0]) and np.isnan(label(manifest, "Fracture")).all()
-    assert prepare(tmp_path, tmp_path / "side", "--view", "lateral") == 0
+    assert prepare(root, tmp_path / "side", "--view", "lateral") == 0
     side = Manifest.read(tmp_path / "side")
     assert len(side) == 15 and {r.attributes["view"] for r in side} == {"lateral"}
 
@@ -99,6 +100,20 @@ def test_policies_hold_for_training_rows_alone(tmp_path, policy, value):
     else:  # settled labels are marked, so that another split can take them back
         assert np.array_equal(soft, doubtful[split == "train"], equal_nan=True)
     assert bool(manifest.names("soft")) == (policy != "ignore")
+
+
+def test_near_copies_in_train_and_valid(tmp_path, capsys):
+    root = build(tmp_path / "CheXpert-v1.0-small")
+    for patient, other in (("train/patient00001", "train/patient00002"), ("valid/patient64541", "train/patient00003")):
+        pixels = np.array(Image.open(root / patient / "study1/view1_frontal.jpg"))
+        Image.fromarray(pixels[:, ::-1]).save(root / other / "study1/view1_frontal.jpg", quality=95)
+    words = ["prepare", "chexpert", str(tmp_path / "CheXpert-v1.0-small"), str(tmp_path / "out"), "--uncertain", "ones"]
+    assert main(words) == 0 and "2 pair(s) of near copies under two subjects, each in one split" in capsys.readouterr().out
+    assert main([*words, "--official-split"]) == 2 and "1 fault(s)" in capsys.readouterr().err
+    assert main([*words, "--official-split", "--drop-near-copies"]) == 0
+    manifest = Manifest.read(tmp_path / "out")
+    assert len(manifest) == 29 and len(manifest.where(split="test")) == 6
+    assert [r.channels[0].parts[-2] for r in manifest if r.subject == "patient00003"] == ["study2"]
 
 
 def test_smoothed_labels_are_drawn_by_seed_and_path(tmp_path):

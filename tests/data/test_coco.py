@@ -8,6 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from synthrad.__main__ import main
+from synthrad.data.readers import coco as reader
 from synthrad.records import Manifest
 
 SIZE = (24, 40)
@@ -137,6 +138,16 @@ FAULTS = {
     "no image": (changed(images=list.clear), "no image"),
     "entry": (changed(images=lambda v: v.append("x")), "no list of objects"),
 }  # fmt: skip
+
+
+def test_what_is_no_json_or_a_giant_is_refused(tmp_path, capsys, monkeypatch):
+    folder = build(tmp_path, dataset())
+    monkeypatch.setattr(reader, "LARGEST", 100)
+    assert prepare(tmp_path) == 2 and "expected at most 100" in capsys.readouterr().err
+    monkeypatch.undo()
+    for text, said in (("[" * 100_000, "too deep"), ("{", "no JSON"), ("[]", "not as expected")):
+        (folder / "instances.json").write_text(text)
+        assert prepare(tmp_path) == 2 and said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -251,6 +251,21 @@ def test_the_published_validation_part_is_test(tmp_path):
     assert set(manifest.column("split")) == {"train", "val", "audit", "test"} and len(manifest) == 18
 
 
+def test_near_copies_between_levels_share_a_split_unless_one_is_published(tmp_path, capsys):
+    training = build_levels(tmp_path / "dentex") / "training_data"
+    shown = np.array(Image.open(training / "quadrant/xrays/train_2.png"))
+    Image.fromarray(shown[:, ::-1]).save(training / "quadrant_enumeration/xrays/train_1.png")
+    shown = np.array(Image.open(tmp_path / "dentex/validation_data/quadrant_enumeration_disease/xrays/val_0.png"))
+    Image.fromarray(shown // 2 + 9).save(training / "quadrant/xrays/train_6.png")
+    levels = ["--levels", "quadrant", "enumeration", "diagnosis"]
+    assert prepare(tmp_path, *levels) == 0 and "2 pair(s) of near copies under two subjects, each in one split" in capsys.readouterr().out
+    assert prepare(tmp_path, *levels, "--official-split") == 2 and "--drop-near-copies" in capsys.readouterr().err
+    assert prepare(tmp_path, *levels, "--official-split", "--drop-near-copies") == 0
+    said = capsys.readouterr().out
+    assert "1 row(s) left out" in said and "1 pair(s) of near copies under two subjects, each in one split" in said
+    assert "training_data_quadrant_xrays_train_6" not in Manifest.read(tmp_path / "out").column("subject")
+
+
 @pytest.mark.parametrize(("flags", "words"), [
     (["--levels", "enumeration", "--annotations", "x.json"], "--annotations"),
     (["--official-split"], "--levels"),

@@ -51,6 +51,22 @@ def test_class_folders(tmp_path):
         assert record.labels == tuple(int(record.channels[0].parent.name == c) for c in manifest.info.classes)
 
 
+@pytest.mark.parametrize(("folder", "pixels"), [("masks", picture), ("b", lambda k: mask(1 + k))])
+def test_masks_are_no_class(tmp_path, capsys, folder, pixels):
+    for k in range(6):
+        save(tmp_path / "in" / "a" / f"{k}.jpg", picture(k))
+        save(tmp_path / "in" / folder / f"{k}.png", pixels(k))
+    assert prepare(tmp_path) == 2
+    assert f"class folders a and {folder} with 6 files of equal names" in (said := capsys.readouterr().err) and f"--images a --masks {folder}" in said
+
+
+def test_equal_numbers_of_two_classes_are_usual(tmp_path, capsys):
+    for k in range(12):
+        save(tmp_path / "in" / "ab"[k % 2] / f"{k // 2}.png", picture(k))
+    assert prepare(tmp_path) == 0
+    assert "warning: no --subject-pattern: each image counts as a patient" in capsys.readouterr().out
+
+
 def test_normal_subjects_and_deeper_folders(tmp_path):
     class_folders(tmp_path / "in")
     save(tmp_path / "in" / "viral" / "deep" / "person9_viral_0.png", picture(999))
@@ -154,3 +170,15 @@ def test_the_samples(real_data, tmp_path, name):
     manifest = Manifest.read(tmp_path / "out")
     assert len(manifest) == count and (area is None or all(0 < r.areas[area] < 0.2 for r in manifest))
     assert area or manifest.info.classes == ("images",)
+
+
+def test_out_may_not_lie_where_images_are_looked_for(tmp_path, capsys):
+    for seed, name in enumerate(("a/1.png", "a/2.png", "b/3.png", "b/4.png")):
+        save(tmp_path / "in" / name, picture(seed))
+    words = ["prepare", "folder", str(tmp_path / "in"), str(tmp_path / "in" / "out"), "--copy", "--skip-near-copies"]
+    assert main(words) == 2 and "inside" in capsys.readouterr().err
+    assert not (tmp_path / "in" / "out").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert main([*words[:3], str(tmp_path / "link" / "x"), *words[4:]]) == 2
+    (tmp_path / "t.csv").write_text("image\nin/a/1.png\nin/b/3.png\nin/b/4.png\nin/a/2.png\n")  # a table names its images
+    assert main(["prepare", "table", str(tmp_path / "t.csv"), str(tmp_path / "out"), "--copy", "--skip-near-copies"]) == 0

@@ -128,8 +128,36 @@ def test_masks_of_another_size_are_refused(tmp_path, capsys):
     assert "row 2, " in (said := capsys.readouterr().err) and "60 x 40" in said and "30 x 20" in said
     (tmp_path / "coco.json").write_text("{}")
     assert prepare(root, tmp_path / "out", "--v7", str(tmp_path / "coco.json")) == 2
+    assert "--v7" in capsys.readouterr().err
     assert prepare(root, tmp_path / "out", "--lungvae") == 2
     assert "lungVAE-masks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("points", "words"), [
+    ([31, 1, 60, 1, 60, 9], "wholly outside the picture"), ([-9, 1, -1, 1, -5, 9], "wholly outside the picture"), ([1, 1, 5, 1, 5], "is no outline"),
+    ("rle", "is no outline"),
+])
+def test_outlines_that_show_no_lung_are_refused(tmp_path, capsys, points, words):
+    root, good = build(tmp_path / "covid"), [1, 1, 5, 1, 5, 5]
+    marks = [{"id": 3, "image_id": 7, "category_id": 0, "segmentation": {"counts": [1]} if points == "rle" else [good, points]}]
+    data = {"images": [{"id": 7, "file_name": "case 0.jpg", "width": 30, "height": 20}], "categories": [{"id": 0, "name": "Lung"}], "annotations": marks}
+    (tmp_path / "coco.json").write_text(json.dumps(data))
+    assert prepare(root, tmp_path / "out", "--v7", str(tmp_path / "coco.json")) == 2
+    assert words in (said := capsys.readouterr().err) and "coco.json" in said
+
+
+def test_masks_that_links_lead_to_are_refused(tmp_path, capsys):
+    root, other = build(tmp_path / "covid"), tmp_path / "other.png"
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(other)
+    (root / "annotations" / "lungVAE-masks").mkdir(parents=True)
+    (root / "annotations" / "lungVAE-masks" / "case 0_mask.png").symlink_to(other)
+    assert prepare(root, tmp_path / "out", "--lungvae") == 2
+    assert f"a link to {other}" in capsys.readouterr().err
+    rows = ["#,Template Name,Filename,Mask,Resolution,Top,Left,Width,Height", *(f"1,{s},case 0.jpg,../other.png,30x20,0,0,30,20" for s in ("Left Lung", "Right Lung"))]
+    (tmp_path / "gb").mkdir()
+    (tmp_path / "gb" / "structure.csv").write_text("\n".join(rows))
+    assert prepare(root, tmp_path / "out", "--generalblockchain", str(tmp_path / "gb")) == 2
+    assert "a path with `..`" in (said := capsys.readouterr().err) and "structure.csv, row 2" in said
 
 
 def test_the_sample_with_its_lungs(real_data, tmp_path):

@@ -85,6 +85,40 @@ def test_their_test_list_is_test(tmp_path, capsys):
     assert "0 files test_list.txt" in capsys.readouterr().err
 
 
+def plant(root, patient, other):
+    """The first picture of a patient, a little brighter, as that of another one."""
+    paths = {p.name: p for p in root.rglob("*.png")}
+    pixels = np.array(Image.open(paths[f"{patient:08d}_000.png"]).convert("L"))
+    Image.fromarray((pixels * 0.9 + 5).astype(np.uint8)).save(paths[f"{other:08d}_000.png"])
+
+
+def test_near_copies_share_a_split_that_synthrad_chooses(tmp_path, capsys):
+    root = build(tmp_path / "nih")
+    for patient in range(1, 6):
+        plant(root, patient, 13 - patient)
+    words = ["prepare", "nih", str(root), str(tmp_path / "out")]
+    for seed in range(3):
+        assert main([*words, "--seed", str(seed)]) == 0
+        assert "5 pair(s) of near copies under two subjects, each in one split" in capsys.readouterr().out
+
+
+def test_a_near_copy_of_a_published_test_image_is_refused_allowed_or_dropped(tmp_path, capsys):
+    root = build(tmp_path / "nih")
+    plant(root, 11, 2)
+    words = ["prepare", "nih", str(root), str(tmp_path / "out"), "--official-split", "--boxes"]
+    assert main(words) == 2 and "--drop-near-copies" in capsys.readouterr().err
+    assert main([*words, "--allow-near-copies"]) == 0 and "1 of them cross splits" in capsys.readouterr().out
+    assert len(Manifest.read(tmp_path / "out")) == 24
+    assert main([*words, "--drop-near-copies"]) == 0
+    said = capsys.readouterr().out
+    assert "1 row(s) left out" in said and "row 4, subject '2' in" in said and "subject '11' in test" in said and "near copies under two subjects: none" in said
+    manifest = Manifest.read(tmp_path / "out")
+    assert len(manifest) == 23 and len(manifest.where(split="test")) == 6
+    assert "00000002_000.png" not in {r.channels[0].name for r in manifest}
+    masks = {p.name for p in (tmp_path / "out" / "masks").rglob("*.png")}
+    assert "00000001_001.png" in masks and "00000002_000.png" not in masks
+
+
 def test_boxes_become_masks_of_the_stored_size(tmp_path):
     root = build(tmp_path / "nih")
     assert prepare(root, tmp_path / "out", "--boxes") == 0

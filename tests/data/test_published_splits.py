@@ -3,6 +3,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
+from synthrad.data.leaks import Copies
 from synthrad.data.published_splits import divide
 from synthrad.data.writing import Draft
 from synthrad.errors import InputError
@@ -37,3 +38,14 @@ def test_shares_of_test_need_no_published_test(tmp_path):
     again.columns["split"][0] = "test"
     with pytest.raises(InputError, match="--fractions"):
         divide(again, Namespace(fractions=[0.5, 0, 0, 0.5], seed=0))
+
+
+def test_near_copies_share_a_split_but_do_not_become_published_test_rows(tmp_path, monkeypatch):
+    pairs = tuple((i, 39 - i, 0.99) for i in range(0, 20, 2))
+    monkeypatch.setattr("synthrad.data.writing.find_copies", lambda *_: Copies(pairs, 0.9))
+    for published in ([], [0]):
+        draft = drafted(tmp_path)
+        draft.columns["split"][published] = "test"
+        divide(draft, Namespace(fractions=None, seed=0, skip_near_copies=False))
+        split = draft.columns["split"]
+        assert {i for i, j, _ in pairs if split[i] != split[j]} == set(published)

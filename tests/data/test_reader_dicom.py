@@ -55,12 +55,25 @@ def test_a_tree(tmp_path, capsys):
     assert SECRET not in said.out + said.err
 
 
+def test_spellings_of_a_patient_id(tmp_path, capsys):
+    for k, patient in enumerate(["0012", "13", "12", "14", "12.0"]):
+        write(tmp_path / "raw" / f"{k}.dcm", square(seed=k), bits=12, PatientID=patient)
+    assert prepare(tmp_path / "raw", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "2.dcm: subject: the subject" in said and "0.dcm) but for case" in said and "4.dcm: subject" in said and "--subject-spellings" in said
+    assert "0012" not in said and "'12" not in said
+    for how, groups in (("one", [0, 1, 0, 3, 0]), ("apart", [0, 1, 2, 3, 4])):
+        assert prepare(tmp_path / "raw", tmp_path / "out", "--subject-spellings", how) == 0
+        subjects = list(Manifest.read(tmp_path / "out").column("subject"))
+        assert [subjects.index(s) for s in subjects] == groups
+
+
 def test_subjects_are_bound_to_project_and_dataset(tmp_path, monkeypatch):
     root = tree(tmp_path / "raw")
     write(root / "more" / "a", square(seed=99), bits=12, PatientID=f" id00{SECRET.lower()} ")  # patient 0 by another hand
 
     def subjects(name, *flags):
-        assert prepare(root, tmp_path / name, *flags) == 0
+        assert prepare(root, tmp_path / name, "--subject-spellings", "one", *flags) == 0
         return list(Manifest.read(tmp_path / name).column("subject"))
 
     first = subjects("a")

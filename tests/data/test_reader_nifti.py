@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
+from synthrad.lineage import is_pseudonym
 from synthrad.records import Manifest
 
 LPS = np.diag([-1.0, -1.0, 3.0, 1.0])
@@ -88,10 +89,20 @@ def test_labelled_slices_every_second_and_hashed_subjects(tmp_path, capsys):
     assert prepare(tmp_path, "--slices", "labelled", "--hash-subjects") == 0
     manifest = Manifest.read(tmp_path / "out")
     assert len(manifest) == 8 and "case" not in (tmp_path / "out" / "manifest.csv").read_text()
-    assert len(set(manifest.column("subject"))) == 8
+    assert len(set(manifest.column("subject"))) == 8 and all(map(is_pseudonym, manifest.column("subject")))
     assert prepare(tmp_path, "--slices", "all", "--every", "2") == 0
     assert sorted(set(Manifest.read(tmp_path / "out").column("origin:slice"))) == ["1", "3"]
     assert "kept 16 of 32 slices" in capsys.readouterr().out
+
+
+def test_spellings_are_told_before_they_are_hashed(tmp_path, capsys):
+    for k, case in enumerate(("P012", "p12", "P13", "P14", "P15")):
+        save(tmp_path / "in" / f"{case}_t1.nii.gz", picture(k))
+    flags = ["--channels", "t1=*_t1.nii.gz", "--hash-subjects", "--slices", "all"]
+    assert prepare(tmp_path, *flags) == 2 and "p12_t1.nii.gz: subject: the subject" in capsys.readouterr().err
+    for how, number in (("one", 4), ("apart", 5)):
+        assert prepare(tmp_path, *flags, "--subject-spellings", how) == 0
+        assert len(set(Manifest.read(tmp_path / "out").column("subject"))) == number
 
 
 def test_the_area_rule_uses_the_first_channel(tmp_path):

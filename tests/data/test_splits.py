@@ -46,10 +46,15 @@ def test_seed_decides_and_the_order_of_rows_does_not():
     assert dict(zip(subjects, base, strict=True)) == dict(zip(subjects[::-1], turned, strict=True))
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.5, 0.5, 0.5, -0.5), (0.5, 0.1, 0.1, 0.1)])
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.5, 0.5, 0.5, -0.5), (0.5, 0.1, 0.1, 0.1), (np.nan, 0.5, 0.25, 0.25), (np.inf, 0, 0, 0)])
 def test_bad_fractions(shares):
     with pytest.raises(InputError, match="fractions"):
         split_by_subject(["a", "b", "c", "d"], np.zeros((4, 0)), shares, 0)
+
+
+def test_a_bad_seed():
+    with pytest.raises(InputError, match="--seed: found -1"):
+        split_by_subject(list("abcd"), np.zeros((4, 0)), SHARES, -1)
 
 
 def test_too_few_subjects_is_an_empty_split():

@@ -1,5 +1,6 @@
 """External test sets, and synthetic sets made under another project's key."""
 
+import hmac
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from tiny_set import make
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
 from synthrad.fusion import Matched
-from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key, pseudonym
 from synthrad.records import Manifest
 
 
@@ -37,6 +38,22 @@ def test_an_external_set_of_training_images_is_refused(sets):
         table.write(sets / f"copy {split}")
         with pytest.raises(InputError, match=f"byte for byte in split {split}"):
             FusionDataModule(str(sets / "real"), size=(32, 32), external=[str(sets / f"copy {split}")]).setup("test")
+
+
+def test_other_images_of_training_patients_are_refused_where_both_sets_have_one_id(sets):
+    real, site = Manifest.read(sets / "real"), Manifest.read(sets / "site")
+    for split in ("train", "val"):
+        people = real.where(split=split).column("subject")
+        Manifest(site.table.assign(subject=[people[0], *(f"stranger{i}" for i in range(len(site) - 1))]), replace(site.info, id=real.info.id)).write(sets / "site")
+        with pytest.raises(InputError, match=f"1 subjects that are in split {split}.*same id"):
+            opened(sets)
+        stands = pseudonym(real.info.id, people[0], project_key())
+        for form in (stands, hmac.new(project_key(), f"{real.info.id}\0{people[0]}".encode(), "sha256").hexdigest()[:32]):  # the second of older versions
+            Manifest(site.table.assign(subject=[form] * len(site)), replace(site.info, id=real.info.id)).write(sets / "site")
+            with pytest.raises(InputError, match=f"1 subjects that are in split {split}"):
+                opened(sets)
+    Manifest(site.table.assign(subject=[f"stranger{i}" for i in range(len(site))]), replace(site.info, id=real.info.id)).write(sets / "site")
+    opened(sets)
 
 
 def test_a_generator_that_saw_the_external_subjects_is_refused(sets):

@@ -14,7 +14,7 @@ from synthrad.datamodules import fusion
 from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import InputError
 from synthrad.fusion import AugmentedReal, Matched
-from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
+from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key, pseudonym
 from synthrad.records import Manifest
 
 
@@ -193,6 +193,22 @@ def test_leaks_are_refused(tmp_path, split, how):
         opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
         return
     with pytest.raises(InputError, match=f"meets the {split} split"):
+        opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("form", ["named", "older"])
+def test_a_pseudonymised_copy_meets_what_was_trained_on_the_names(tmp_path, split, form):
+    """The same dataset id with another split: new files, new digests, only subjects can tell."""
+    real, key = make(tmp_path / "real"), project_key()
+    people = hash_subjects(real.info.id, real.where(split=split).column("subject"), key)
+    if form == "older":
+        people = frozenset({"0" * 32})
+    part = Fitted("generator", origin="declared", trained_on=people, datasets=frozenset({real.info.id}))
+    make(tmp_path / "made", 20, "synthetic", 5, lineage=Lineage((part,)))
+    stands = [pseudonym(real.info.id, s, key) for s in real.column("subject")]
+    Manifest(real.table.assign(subject=stands), real.info).write(tmp_path / "real")
+    with pytest.raises(InputError, match=f"meets the {split} split" if form == "named" else "form of an older version"):
         opened(tmp_path, synthetic=str(tmp_path / "made"), fusion=Matched())
 
 

@@ -9,6 +9,7 @@ from tiny_set import make
 from synthrad.data.images import read_image
 from synthrad.dataset.plain_copy import open_folder, splits_of, write_plain
 from synthrad.errors import InputError
+from synthrad.lineage import is_pseudonym
 
 
 def test_text_chunks_stay_behind(tmp_path):
@@ -21,6 +22,7 @@ def test_text_chunks_stay_behind(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "out/images/image/000001.png"), read_image(path))
     assert sum(map(len, splits_of(copy).values())) == 6
     read = pd.read_csv(tmp_path / "out/records.csv", dtype=str, keep_default_na=False)
+    assert all(map(is_pseudonym, read["subject"]))
     assert list(read["label:caries"]) == [str(r.labels[0]) for r in made] and read["subject"].nunique() == 3
 
 

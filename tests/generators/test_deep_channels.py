@@ -31,7 +31,7 @@ def real(tmp_path_factory):
     pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
     assert main(["prepare", "table", str(folder / "table.csv"), str(folder / "out"), "--subject", "patient", "--image", *CHANNELS,
                  "--channel-names", *CHANNELS, "--mask", "mask", "--mask-classes", "lesion:255=lesion", "--labels", "lesion",
-                 "--intensity", "0", str(HIGH)]) == 0
+                 "--intensity", "0", str(HIGH), "--skip-near-copies"]) == 0
     return folder / "out"
 
 

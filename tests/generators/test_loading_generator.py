@@ -22,7 +22,7 @@ def test_checkpoints_that_are_refused(tmp_path, checkpoint):
     with pytest.raises(InputError, match="no generator"):
         load_generator(checkpoint)
     (tmp_path / "torn.ckpt").write_bytes(checkpoint.read_bytes()[:50])
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_generator(tmp_path / "torn.ckpt")
 
 

@@ -118,3 +118,11 @@ def test_the_command_line_takes_auto_and_a_start(tmp_path):
 def test_a_ramp_of_conditions_wants_conditions():
     with pytest.raises(InputError, match="model.condition_ramp: found .*no labels and no attributes"):
         fit(Pictures(info=replace(INFO, classes=())), condition_ramp=(8, 16), steps=2)
+
+
+def test_a_fit_of_before_pseudonyms_goes_on_with_the_same_images():
+    old, new = {"fingerprints": ["f"], "trained_on": ["0" * 32]}, {"fingerprints": ["f"], "trained_on": ["1" * 40]}
+    preflight.check_same_training(old, new)
+    for other in ({**new, "fingerprints": ["g"]}, {**old, "trained_on": ["2" * 32]}):
+        with pytest.raises(InputError, match="that only one of checkpoint and data has"):
+            preflight.check_same_training(old, other)

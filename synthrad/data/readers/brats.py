@@ -7,12 +7,16 @@ non-enhancing core, 2 oedema, 4 enhancing tumour; cases without a seg file (vali
 Slices and grey values follow Akbar et al. (Scientific Data 2024) as in their code: each volume divided by its largest value, padded to 256 x
 256, and a slice is kept where more than 15 % of these pixels have T1 above 50 of 255. Where only such slices are tested, Dice of a subject is
 that of its kept slices, stacked; with `--slices all` that of its volume.
+
+Without --id the names of the cases say which set it is (brats2020, brats2021), so that the overlap of both is known whatever ROOT is called.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from synthrad.data.inside import inside
@@ -28,6 +32,7 @@ CHANNELS = ("t1", "t1ce", "t2", "flair")
 TUMOUR = ("tumour:1=necrotic,2=oedema,4=enhancing",)
 REGIONS = ("whole:1=whole,2=whole,4=whole", "core:1=core,4=core", "enhancing:4=enhancing")  # of the challenge's scores; nested
 MISNAMED = {"BraTS20_Training_355": re.compile(r"W39_1998\.09\.19_Segm\.nii(\.gz)?", re.IGNORECASE)}
+CORPORA = {"brats20_": "brats2020", "brats2021_": "brats2021"}  # start of a case's name -> id of its set
 _FILE = re.compile(r"(?P<case>BraTS.+)_(?P<what>t1|t1ce|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
 
 
@@ -59,10 +64,17 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         args.intensity = args.intensity or (0, 65535)
     info = describe(args, root, layers={n.name: n.structures for n in layers}, channels=CHANNELS, attributes=("grade",) * bool(grades),
                     licence="terms of use of the BraTS challenge")
+    info = replace(info, id=args.id or corpus_id(cases) or info.id)
     chosen = choose_slices(cases, how, root)
     with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root), args=args) as draft:
         fill(draft, cases, chosen, how, layers)
         return draft.finish(args)
+
+
+def corpus_id(cases: Sequence[Case]) -> str:
+    """brats2020 or brats2021 where all cases are named as that set's, else ""."""
+    named = {next((i for start, i in CORPORA.items() if case.subject.lower().startswith(start)), "") for case in cases}
+    return named.pop() if len(named) == 1 else ""
 
 
 def find_cases(root: Path, grades: dict[str, str]) -> list[Case]:

@@ -24,7 +24,6 @@ from synthrad.data.dicom_files import (
     files_under,
     fill_attributes,
     find_table,
-    hashed,
     intensity,
     listed_pictures,
     read_columns,
@@ -93,7 +92,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     attributes = (*attribute_names(args), *["report"] * args.reports)
     info = describe(args, root, classes=findings, layers={f: (f,) for f in findings}, attributes=attributes)
     with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines, args=args) as draft:
-        draft.columns["subject"][:] = hashed(info.id, [studies[i].patient for i in listed.ids])
+        draft.columns["subject"][:] = draft.hashed([studies[i].patient for i in listed.ids])
         if args.reports:
             draft.columns["attribute:report"][:] = [" ".join(studies[i].report.split()) for i in listed.ids]
 

@@ -8,7 +8,6 @@ annotations has an empty mask; `--unannotated unknown` gives it none.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,10 +21,12 @@ from synthrad.data.images import fit
 from synthrad.data.inside import inside
 from synthrad.data.subject_names import subject_names
 from synthrad.data.writing import Draft, add_options, describe
+from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors, near
 from synthrad.records import Manifest
 
 LONGEST = 16384  # pixels of a side, of what the JSON states
+LARGEST = 2**30  # bytes of the JSON: that of COCO train 2017 has 450 MB
 DESCRIPTION = "any COCO JSON with polygons or run lengths"
 
 
@@ -98,15 +99,14 @@ def _find_json(root: Path) -> Path:
 
 
 def _load(where: Path) -> dict[str, Any]:
+    """The lists of the JSON; what is in them is checked entry by entry (`_pictures`, `_categories`), as ids of text are no COCO."""
     expected = "JSON with lists of images, annotations and categories"
-    if not where.is_file():
-        raise InputError(str(where), "no such file", expected, "name the right file with --annotations")
+    data = read_json(where, expected, LARGEST)
     try:
-        data = json.loads(where.read_text(encoding="utf-8-sig"))
         wrong = [k for k in ("images", "annotations", "categories") if not isinstance(data[k], list) or not all(isinstance(v, dict) for v in data[k])]
         if wrong or not data["images"]:
             raise ValueError(f"{wrong[0]} is no list of objects" if wrong else "no image")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError) as e:
         raise InputError(str(where), f"a file that is not as expected ({e!r})", expected, "name the right file with --annotations") from e
     return data
 

@@ -17,7 +17,6 @@ from synthrad.data.dicom_files import (
     files_under,
     fill_attributes,
     find_pictures,
-    hashed,
     intensity,
     store_picture,
 )
@@ -54,7 +53,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     args = intensity(pictures.facts, args, str(root))
     info = describe(args, root, attributes=attribute_names(args))
     with Draft(Path(out), root, info, len(pictures.paths), str(root), args=args) as draft:
-        draft.columns["subject"][:] = hashed(info.id, _patients(pictures, root, args.subject))
+        draft.columns["subject"][:] = draft.hashed(_patients(pictures, root, args.subject), [f"{p}: " for p in pictures.paths])
 
         def one(row: int) -> None:
             store_picture(draft, row, pictures.paths[row], args)

@@ -8,10 +8,14 @@ ROOT/masks/.../a.png, one mask folder a layer. Names of splits may stand before 
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from synthrad.data.images import read_image
 from synthrad.data.inside import inside
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.subject_names import subject_names
@@ -22,6 +26,9 @@ from synthrad.records import SPLITS, Manifest
 DESCRIPTION = "folders of images: one a class, or images and masks of equal names"
 ENDINGS = (".png", ".jpg", ".jpeg")
 OTHERS = (".bmp", ".dcm", ".gif", ".jp2", ".nii", ".gz", ".tif", ".tiff", ".webp")  # images that would go missing without a word
+NEARLY_ALL = 0.9  # of a folder's files: then equal names are no chance
+FEW_GREYS = 8  # values of a picture that seems to be a mask
+_MASKS = re.compile(r"mask|label|segm|annotation|ground.?truth", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,9 +137,31 @@ def _classes(root: Path, names: Sequence[str], splits: dict[str, str], normal: s
     found = sorted({_parts(n, splits)[0] for n in names})
     if normal is not None and normal not in found:
         raise InputError("--normal", repr(normal), f"a class folder of {root}: {', '.join(found[:40])}")
+    _refuse_masks(root, names, splits, found)
     if not set(found) - {normal}:
         raise InputError(str(root), f"the class folder {found[0]} alone", "a class with a label", "give the folder that holds the class folders")
     return found
+
+
+def _refuse_masks(root: Path, names: Sequence[str], splits: dict[str, str], classes: Sequence[str]) -> None:
+    """Refuse class folders of which one holds the masks of another: equal names, and a folder's name or grey values that are those of masks.
+
+    Equal names alone say little: 0001.png of every class is usual.
+    """
+    files = {c: {PurePosixPath(*_parts(n, splits)[1:]).with_suffix(""): n for n in names if _parts(n, splits)[0] == c} for c in classes}
+    for masks in classes:
+        for images in classes:
+            shared = len(files[masks].keys() & files[images].keys())
+            if masks == images or shared < NEARLY_ALL * len(files[masks]) or not (_MASKS.search(masks) or _few_greys(root, list(files[masks].values()))):
+                continue
+            raise InputError(str(root), f"class folders {images} and {masks} with {shared} files of equal names: {masks} seems to hold masks, not images",
+                             "images of one class a folder, or images beside masks",
+                             f"add --images {images} --masks {masks} --mask-classes LAYER:255=STRUCTURE; if both are classes, rename one folder's files")
+
+
+def _few_greys(root: Path, names: Sequence[str]) -> bool:
+    """Whether the first, middle and last of the files hold few grey values each."""
+    return all(np.unique(read_image(inside(root, names[k]))).size <= FEW_GREYS for k in {0, len(names) // 2, len(names) - 1})
 
 
 def _mask_files(root: Path, folder: str, args: argparse.Namespace, splits: dict[str, str], names: Sequence[str]) -> dict[str, str]:
@@ -179,6 +208,7 @@ def _fill(draft: Draft, names: Sequence[str], splits: dict[str, str], args: argp
     if not splits:
         return
     draft.columns["split"][:] = [splits.get(PurePosixPath(n).parts[0], "") for n in names]
+    draft.join_spellings(args)
     owner: dict[str, str] = {}
     for row, (name, subject, split) in enumerate(zip(names, draft.columns["subject"], draft.columns["split"], strict=True)):
         if not split:

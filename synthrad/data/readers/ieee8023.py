@@ -10,7 +10,6 @@ Each image has a licence of its own.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +20,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from synthrad.data.ages import add_age_bands, note_ages
+from synthrad.data.coco_files import read_coco
 from synthrad.data.images import read_image
+from synthrad.data.inside import inside
 from synthrad.data.tables import need_columns, read_table
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import InputError, InputErrors
@@ -163,7 +164,7 @@ def _sources(root: Path, args: argparse.Namespace) -> dict[str, Masks]:
         sources["generalblockchain"] = _crops(Path(args.generalblockchain))
     if args.lungvae:
         folder = root / "annotations" / "lungVAE-masks"
-        masks = {p.name.removesuffix("_mask.png"): p for p in sorted(folder.glob("*_mask.png"))}
+        masks = {p.name.removesuffix("_mask.png"): inside(root, p.relative_to(root)) for p in sorted(folder.glob("*_mask.png"))}
         if not masks:
             raise InputError(str(folder), "no *_mask.png", "the masks of the download", "drop --lungvae")
         sources["lungvae"] = {p.name: _whole(masks[p.stem]) for p in sorted((root / "images").iterdir()) if p.stem in masks}
@@ -187,33 +188,40 @@ def _check_size(where: str, size: tuple[int, int], shape: tuple[int, int]) -> No
 
 def _outlines(path: Path) -> Masks:
     """Lungs of a COCO JSON as v7 exports it: file_name is the name in images/."""
-    try:
-        data = json.loads(path.read_text())
-        lungs = {c["id"] for c in data["categories"] if c["name"] == "Lung"}
-        images: dict[int, dict[str, Any]] = {i["id"]: i for i in data["images"]}
-        parts: dict[int, list[np.ndarray]] = {}
-        for mark in data["annotations"]:
-            if mark["category_id"] in lungs:
-                outlines = [np.array(p, dtype=float).reshape(-1, 2) for p in mark["segmentation"]]
-                if not all(len(p) > 2 and np.isfinite(p).all() for p in outlines):
-                    raise ValueError(f"annotation {mark.get('id')} is no outline")
-                parts.setdefault(mark["image_id"], []).extend(outlines)
-        named = {Path(images[i]["file_name"]).name: (images[i], found) for i, found in parts.items()}
-        sizes = {name: (int(image["width"]), int(image["height"])) for name, (image, _) in named.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        found = f"a file that is not as expected ({type(e).__name__}: {str(e)[:200]})"
-        raise InputError(str(path), found, "COCO JSON with outlines of the category Lung",
-                         "name the right file with --v7") from e
+    data = read_coco(path, expected="COCO JSON with outlines of the category Lung", option="--v7")
+    lungs = {c["id"] for c in data["categories"] if c["name"] == "Lung"}
+    images: dict[int | str, dict[str, Any]] = {i["id"]: i for i in data["images"]}
+    parts: dict[int | str, list[np.ndarray]] = {}
+    faults = []
+    for mark in data["annotations"]:
+        outlines, image = mark.get("segmentation"), images.get(mark["image_id"], {})
+        if mark.get("category_id") not in lungs:
+            continue
+        if not isinstance(outlines, list) or not all(len(p) > 5 and len(p) % 2 == 0 for p in outlines):
+            faults.append(f"annotation {mark.get('id')} is no outline: expected lists x, y, x, y ... of three points or more")
+        elif not image.get("width") or not image.get("height"):
+            faults.append(f"annotation {mark.get('id')}: image {mark['image_id']!r} is not among the images, or without width and height")
+        else:
+            parts.setdefault(mark["image_id"], []).extend(np.array(p, dtype=float).reshape(-1, 2) for p in outlines)
+    if faults:
+        raise InputErrors(str(path), faults)
+    named = {Path(images[i]["file_name"]).name: (images[i], found) for i, found in parts.items()}
+    sizes = {name: (int(image["width"]), int(image["height"])) for name, (image, _) in named.items()}
     if not named:
         raise InputError(str(path), "no outline of the category Lung", "at least one", "name the right file with --v7")
 
     def drawer(name: str) -> Callable[[tuple[int, int]], np.ndarray]:
         def draw(shape: tuple[int, int]) -> np.ndarray:
             _check_size(f"{path}, {name}", sizes[name], shape)
-            picture = Image.new("L", sizes[name])
+            lungs = np.zeros(shape, bool)
             for points in named[name][1]:
+                picture = Image.new("L", sizes[name])
                 ImageDraw.Draw(picture).polygon([tuple(p) for p in points], fill=1)
-            return np.array(picture) > 0
+                if not (lung := np.array(picture) > 0).any():
+                    raise InputError(f"{path}, {name}", f"an outline from {points.min(0).tolist()} to {points.max(0).tolist()}, wholly outside the picture",
+                                     f"one inside {shape[1]} x {shape[0]} pixels", "take images and outlines of the same release")
+                lungs |= lung
+            return lungs
 
         return draw
 
@@ -248,10 +256,7 @@ def _paste(folder: Path, row: pd.Series, where: str, lungs: np.ndarray) -> None:
     except ValueError as e:
         raise InputError(where, f"a place that is no number ({e})", "Resolution as 790x631, Top, Left, Width and Height in pixels") from e
     _check_size(where, size, lungs.shape)
-    path = folder / row["Mask"]
-    if folder.resolve() not in path.resolve().parents:
-        raise InputError(where, f"the mask {row['Mask']!r}", f"one inside {folder}")
-    crop = read_image(path) > 0
+    crop = read_image(inside(folder, row["Mask"], where)) > 0
     if crop.shape != (height, width) or min(top, left) < 0 or top + height > lungs.shape[0] or left + width > lungs.shape[1]:
         found = f"a crop of {crop.shape[1]} x {crop.shape[0]} pixels at {left}, {top}"
         raise InputError(where, found, f"{width} x {height}, inside {size[0]} x {size[1]}")

@@ -11,13 +11,13 @@ Without --channels ROOT is an nnU-Net dataset: imagesTr/CASE_0000.nii.gz, labels
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthrad.data.inside import inside
+from synthrad.data.leaks import hashed
 from synthrad.data.pixel_values import declared_layers
 from synthrad.data.subject_names import subject_names
 from synthrad.data.volume_slices import (
@@ -30,8 +30,9 @@ from synthrad.data.volume_slices import (
     slicing_of,
 )
 from synthrad.data.writing import Draft, add_options, describe
+from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors
-from synthrad.lineage import hash_subjects, project_key
+from synthrad.lineage import project_key, pseudonym
 from synthrad.records import Manifest
 
 DESCRIPTION = "any tree of NIfTI volumes, as slices: by patterns of file names, or an nnU-Net dataset folder"
@@ -80,7 +81,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     info = describe(args, root, layers={n.name: n.structures for n in layers}, channels=tuple(channels))
     cases = find_cases(root, channels, mask, args.subject_pattern)
     if args.hash_subjects:
-        cases = [_hashed(case, info.id) for case in cases]
+        subjects = hashed(info.id, [case.subject for case in cases], args.subject_spellings, str(root), lambda k: f"{cases[k].channels[0]}: ")
+        cases = [_hashed(case, subject, info.id) for case, subject in zip(cases, subjects, strict=True)]
     one_case_a_stem(cases, root)
     chosen = choose_slices(cases, how, root)
     with Draft(Path(out), root, info, sum(len(kept) for _, kept in chosen), str(root), args=args) as draft:
@@ -164,9 +166,8 @@ def _name(key: tuple[str, ...]) -> str:
     return "_".join(dict.fromkeys(part for part in key if part)) or "case"
 
 
-def _hashed(case: Case, dataset: str) -> Case:
-    subject, stem = (next(iter(hash_subjects(dataset, [text], project_key())))[:16] for text in (case.subject, case.stem))
-    return Case(subject, stem, case.channels, case.mask, case.attributes)
+def _hashed(case: Case, subject: str, dataset: str) -> Case:
+    return Case(subject, pseudonym(dataset, case.stem, project_key()), case.channels, case.mask, case.attributes)
 
 
 def one_case_a_stem(cases: Sequence[Case], root: Path) -> None:
@@ -184,15 +185,15 @@ def _nnunet(root: Path, args: argparse.Namespace) -> tuple[dict[str, str], str |
     if not where.is_file():
         raise InputError(str(root), "no --channels, and no dataset.json of nnU-Net", "one of them", "e.g. --channels t1=*_t1.nii.gz --mask *_seg.nii.gz "
                          "--mask-classes tumour:1=tumour")
+    data = read_json(inside(root, "dataset.json"), "dataset.json of nnU-Net")
     try:
-        data = json.loads(inside(root, "dataset.json").read_text())
         names, labels = data.get("channel_names") or data["modality"], data["labels"]
         ending = str(data.get("file_ending", ".nii.gz"))
         values = {str(v): str(n) for v, n in labels.items()} if "0" in labels else {_value(v): str(n) for n, v in labels.items()}
         channels = {_word(n): f"imagesTr/*_{int(k):04d}{ending}" for k, n in names.items()}
         if len(channels) != len(names) or not channels:
             raise ValueError(f"the channel names {list(names.values())}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(str(where), f"a file that is not as expected ({e!r})", "nnU-Net's dataset.json: channel_names (or modality) and labels "
                          "of whole numbers", "name the files with --channels, --mask and --mask-classes") from e
     structures = [f"{v}={_word(n)}" for v, n in values.items() if v != "0"]

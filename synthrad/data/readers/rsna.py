@@ -11,7 +11,6 @@ patient, and RSNA publishes whose they are: `pneumonia-challenge-dataset-mapping
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ from synthrad.data.dicom_files import (
     files_under,
     fill_attributes,
     find_table,
-    hashed,
     intensity,
     listed_pictures,
     read_columns,
@@ -33,6 +31,7 @@ from synthrad.data.dicom_files import (
     store_picture,
 )
 from synthrad.data.writing import Draft, describe
+from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors
 from synthrad.records import Manifest
 
@@ -80,7 +79,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     layers = {OPACITY: (OPACITY,)} if args.boxes == "masks" else {}
     info = describe(args, root, classes=(OPACITY, *[NORMAL] * bool(kinds)), layers=layers, attributes=attribute_names(args))
     with Draft(Path(out), root, info, len(listed.ids), str(where), listed.lines, args=args) as draft:
-        draft.columns["subject"][:] = hashed(info.id, [n.split("_")[0] for n in nih] if nih else listed.ids)
+        draft.columns["subject"][:] = draft.hashed([n.split("_")[0] for n in nih] if nih else listed.ids)
         if nih:
             draft.columns["origin:nih_chestxray14"] = np.array(nih, dtype=object)
 
@@ -159,12 +158,13 @@ def _kinds(where: Path, studies: dict[str, Study]) -> dict[str, str]:
 
 def _nih_names(where: Path, ids: Sequence[str]) -> list[str]:
     """The NIH file name of each image."""
+    entries = read_json(where, "pneumonia-challenge-dataset-mappings_2018.json of RSNA")
     try:
-        names = {e["subset_img_id"]: e["img_id"] for e in json.loads(where.read_text())}
+        names = {e["subset_img_id"]: e["img_id"] for e in entries}
         found = [names[i] for i in ids]
         if not all(isinstance(n, str) and n.split("_")[0].isdigit() for n in found):
             raise ValueError("img_id")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError) as e:
         found = "no entry for some image" if isinstance(e, KeyError) else f"a file that is not as expected ({type(e).__name__})"
         raise InputError(str(where), found, "JSON entries with subset_img_id and img_id for every image",
                          "get pneumonia-challenge-dataset-mappings_2018.json from RSNA's page of the challenge") from None

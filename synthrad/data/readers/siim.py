@@ -21,7 +21,6 @@ from synthrad.data.dicom_files import (
     fill_attributes,
     find_pictures,
     find_table,
-    hashed,
     intensity,
     listed_pictures,
     read_columns,
@@ -65,7 +64,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     args = intensity(facts, args, str(root))
     info = describe(args, root, classes=(FINDING,), layers={FINDING: (FINDING,)}, attributes=attribute_names(args))
     with Draft(Path(out), root, info, len(paths), str(where), args=args) as draft:
-        draft.columns["subject"][:] = hashed(info.id, [f.patient or p.stem for f, p in zip(facts, paths, strict=True)])
+        draft.columns["subject"][:] = draft.hashed([f.patient or p.stem for f, p in zip(facts, paths, strict=True)], [f"{p}: " for p in paths])
 
         def one(row: int) -> None:
             shape = store_picture(draft, row, paths[row], args)

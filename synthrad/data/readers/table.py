@@ -130,7 +130,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     sizes = _sizes(args.size_bins, info)
     info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
     lines = [int(i) + 2 for i in table.index]
-    with Draft(Path(out), folder, info, len(table), str(path), lines, args) as draft:
+    with Draft(Path(out), folder, info, len(table), str(path), lines, args, searched=False) as draft:
         _fill_columns(draft, table, args)
         stems = _stems(table[args.image[0]])
         cells = {c: table[c].tolist() for c in {*args.image, *(layer.column for layer in layers)}}
@@ -329,6 +329,7 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
         columns["split"][:] = table[args.split].str.strip()
         for row, text in check_splits(columns["split"]):
             draft.fault(row, f"column {args.split!r}: {text}")
+        draft.join_spellings(args)
         _check_crossing(draft)
     for c in args.labels:
         for row, value in enumerate(table[c].str.strip()):
