@@ -204,6 +204,8 @@ def link(model: dict[str, Any], facts: dict[str, Any]) -> None:
         net["out_channels"] = sum(1 + len(s) for s in own["layers"].values())
     if "num_classes" in net and own.get("classes"):
         net["num_classes"] = len(own["classes"])
+    if "classes" in net and own.get("classes"):
+        net["classes"] = list(own["classes"])
 
 
 class SynthradCLI(LightningCLI):
@@ -324,7 +326,7 @@ class SynthradCLI(LightningCLI):
 
     def test(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Test a checkpoint and write the cases table."""
-        if ckpt_path is None:
+        if ckpt_path is None and any(p.requires_grad for p in model.parameters()):  # a net of which nothing learns is tested as it is
             raise InputError("ckpt_path", "nothing", "the checkpoint to test", "add --ckpt_path=FILE")
         with told_of_other_weights(ckpt_path):
             self.trainer.test(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)

@@ -58,10 +58,10 @@ class ImageCache:
         base = Path(folder) if folder else Path(info.roots.get(HERE, ".")) / ".cache"
         common = [VERSION, self.size, info.resize, len(info.channels)]
         channels = (len(info.channels), *self.size)
-        self._images = _Store(base / f"images-{_name([*common, self.low])}", channels, threads)
+        self._images = SegmentStore(base / f"images-{name_of([*common, self.low])}", channels, threads)
         layers = (len(self.layers), *self.size)
-        self._masks = _Store(base / f"masks-{_name([*common[:3], self.layers])}", layers, threads)
-        keys = _image_keys(manifest)
+        self._masks = SegmentStore(base / f"masks-{name_of([*common[:3], self.layers])}", layers, threads)
+        keys = image_keys(manifest)
         self._image_at = self._images.locate(keys, self._decode_image, self._depth, "decoding images")
         self._mask_at = None
         if self.layers:
@@ -152,7 +152,7 @@ def to_unit_range(values: Any, low: float, high: float) -> Any:
     return values
 
 
-class _Store:
+class SegmentStore:
     """A folder of segments. Positions are [rows, 2] ints: segment, place in it."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], threads: int):
@@ -164,9 +164,11 @@ class _Store:
         return {**self.__dict__, "_open": {}}  # a worker process opens the files itself: no array is pickled
 
     def read(self, position: np.ndarray) -> np.ndarray:
+        """The array at a position; a copy."""
         return np.array(self._segment(int(position[0]))[position[1]])
 
     def read_many(self, positions: np.ndarray) -> np.ndarray:
+        """The arrays at positions [n, 2], one after the other, at the depth of the deepest; a copy."""
         found = {int(s): self._segment(int(s)) for s in np.unique(positions[:, 0])}
         if len(found) == 1:
             (only,) = found.values()
@@ -224,7 +226,7 @@ class _Store:
         self, items: list[tuple[str, int]], dtype: np.dtype, decode: Callable, title: str
     ) -> None:
         keys = [k for k, _ in items]
-        name = _name([keys, dtype.str])
+        name = name_of([keys, dtype.str])
         handle, draft = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
         os.close(handle)
         try:
@@ -270,7 +272,8 @@ def _reserve(path: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
                 f.write(bytes(min(1 << 24, total - done)))
 
 
-def _name(parts: Any) -> str:
+def name_of(parts: Any) -> str:
+    """20 hex digits of a hash of plain data."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
@@ -278,7 +281,8 @@ def _by(shape: Sequence[int]) -> str:
     return f"{shape[1]} x {shape[0]}"
 
 
-def _image_keys(manifest: Manifest) -> list[str]:
+def image_keys(manifest: Manifest) -> list[str]:
+    """What tells the image of each row: its digest, or names, sizes and times of its files."""
     digests = manifest.column("digest")
     return [d or _stamp(manifest[i].channels) for i, d in enumerate(digests)]
 
@@ -315,4 +319,4 @@ def _stamp(paths: Sequence[Path]) -> str:
                 str(path), "no such file", "a PNG or JPEG image", "restore it or prepare again"
             ) from e
         facts.append([str(path), stat.st_size, stat.st_mtime_ns])
-    return _name(facts)
+    return name_of(facts)

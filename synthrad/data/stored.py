@@ -19,7 +19,7 @@ class StoredBatch:
     """What becomes a batched Case on the device: float images and int64 masks are 12 bytes a pixel of one channel and layer, these are 2.
 
     Args:
-        image: uint8 or uint16 [B, C, H, W] as in the files; or float32 in [-1, 1] where it was augmented.
+        image: uint8 or uint16 [B, C, H, W] as in the files; or float32 in [-1, 1] where it was augmented; or float32 [B, ...]: what a frozen net gave for it.
         masks: uint8 [B, L, H, W]; 255 = layer unknown for this image.
         labels, index, attributes: as in Case.
         low, high: intensities that become -1 and 1.

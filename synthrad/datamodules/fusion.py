@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from synthrad.cases import Case
-from synthrad.data.cache import ImageCache
+from synthrad.data.cache import ImageCache, image_keys, name_of
+from synthrad.data.feature_store import VERSION as FEATURES_VERSION
+from synthrad.data.feature_store import FeatureStore, kept_shape
 from synthrad.data.overlaps import corpus_of, meeting
 from synthrad.data.stored import StoredBatch
 from synthrad.data.transforms import light_pair, move_pair, strong
@@ -22,7 +24,7 @@ from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
 from synthrad.lineage import Lineage, all_hashes, is_pseudonym, key_id, project_key
-from synthrad.records import Manifest, seal_says
+from synthrad.records import HERE, Manifest, seal_says
 
 
 def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:
@@ -147,17 +149,29 @@ class HeldOutCases(Dataset):
         return StoredBatch(torch.from_numpy(self.cache.image_batch(rows)), torch.from_numpy(self.masks.mask_batch(rows)),
                            self.labels[rows], torch.tensor(rows), torch.zeros(len(rows), 0), self.cache.low, self.cache.high)
 
+    def pictures(self) -> list[str]:
+        """What tells each picture that is shown from all others."""
+        return _picture_keys(self.manifest)
+
+    def picture(self, number: int) -> np.ndarray:
+        """float32 [C, H, W] of one of `pictures`."""
+        return self.cache.scaled(number)
+
+    def number_of(self, item: int) -> int:
+        """Which of `pictures` an item shows."""
+        return item
+
 
 class FusedCases(Dataset):
     """Training rows; an item is asked for by (row, draw), and its augmentation depends on seed and draw alone.
 
     Args:
         manifest: the fused table. parts: its real and its synthetic origin with their caches, because both may
-            have another intensity range. seed: of the light augmentation.
+            have another intensity range. seed: of the light augmentation. views: see FusionDataModule.
     """
 
-    def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int):
-        self.seed, self.layers = seed, manifest.info.layers
+    def __init__(self, manifest: Manifest, parts: Sequence[tuple[Manifest, ImageCache]], seed: int, views: int | None = None):
+        self.seed, self.views, self.layers = seed, views, manifest.info.layers
         self.labels = torch.from_numpy(manifest.training_labels.astype(np.float32))
         self.augment = [None if pd.isna(v) else int(v) for v in manifest.column("augment")]
         self.how = manifest.column(AUGMENTED) if AUGMENTED in manifest.table else [""] * len(manifest)
@@ -170,6 +184,8 @@ class FusedCases(Dataset):
         strange = sum(k not in found for k in keys)
         assert not strange, f"{strange} fused rows are neither in the real nor in the synthetic table"
         self.origin = [found[k] for k in keys]
+        pictures = [_picture_keys(origin) for origin, _ in parts] if views is not None else []
+        self.keys = [name_of([pictures[p][r], a, h]) for (p, r), a, h in zip(self.origin, self.augment, self.how, strict=True)] if pictures else []
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -183,14 +199,79 @@ class FusedCases(Dataset):
         return StoredBatch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), self.labels[rows],
                            torch.tensor(rows), torch.zeros(len(rows), 0))
 
+    def pictures(self) -> list[str]:
+        """What tells each picture that is shown from all others: the views of the first row, then those of the second, ..."""
+        return [f"{key}-{view}" for key in self.keys for view in range(max(1, self.views or 0))]
+
+    def picture(self, number: int) -> np.ndarray:
+        """float32 [C, H, W] of one of `pictures`."""
+        image, masks = self._unmoved(number // max(1, self.views))
+        return self._view(image, masks[:0], number)[0]
+
+    def number_of(self, item: tuple[int, int]) -> int:
+        """Which of `pictures` a draw shows: all views of a row in turn, rows of the same image with different ones."""
+        index, draw = item
+        views = max(1, self.views)
+        return index * views + (draw // len(self) + index) % views
+
     def _drawn(self, index: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
         """Image float32 and masks uint8 of a row, augmented."""
+        image, masks = self._unmoved(index)
+        if self.views is None:
+            return light_pair(image, masks, np.random.default_rng([self.seed, draw]))
+        return self._view(image, masks, self.number_of((index, draw)))
+
+    def _view(self, image: np.ndarray, masks: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """A fixed light augmentation, the same in every arm and seed; with views = 0 the pair as it is."""
+        if not self.views:
+            return image, masks
+        return light_pair(image, masks, np.random.default_rng([number % self.views, int(self.keys[number // self.views], 16)]))
+
+    def _unmoved(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image float32 and masks uint8 of a row before light augmentation."""
         part, row = self.origin[index]
         image, masks = self.caches[part].scaled(row), self.caches[part].masks(row)
         if (seed := self.augment[index]) is not None:
             how = self.how[index]
             image, masks = move_pair(image, masks, how, seed, self.layers) if how else strong(image, masks, seed)
-        return light_pair(image, masks, np.random.default_rng([self.seed, draw]))
+        return image, masks
+
+
+class FeatureCases(Dataset):
+    """The cases of another dataset, with what a frozen net gives for the picture in the place of it, and without masks.
+
+    Args:
+        cases: HeldOutCases or FusedCases. folder: of the store. encode: see FusionDataModule.serve_features. name: of the data, to be printed.
+    """
+
+    def __init__(self, cases: HeldOutCases | FusedCases, folder: Path, encode: Callable[[torch.Tensor], torch.Tensor], name: str):
+        def rows(numbers: Sequence[int]) -> np.ndarray:
+            return encode(torch.from_numpy(np.stack([cases.picture(n) for n in numbers]))).cpu().numpy()
+
+        keys, shape = cases.pictures(), kept_shape(folder) or rows([0]).shape[1:]
+        self.labels = cases.labels
+        self.number_of = cases.number_of
+        self.store = FeatureStore(folder, shape, np.float32 if len(shape) == 1 else np.float16)  # of tokens there are hundreds
+        self.places = self.store.places(keys, rows)
+        print(f"features of {len(set(keys))} pictures for {name}: rows of {' x '.join(map(str, shape))}, kept in {folder.name} and read from there", flush=True)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Case:
+        return self.__getitems__([item]).cases()[0]
+
+    def __getitems__(self, items: list[int] | list[tuple[int, int]]) -> StoredBatch:
+        rows = [item[0] if isinstance(item, tuple) else item for item in items]
+        features = self.store.read_many(self.places[[self.number_of(item) for item in items]]).astype(np.float32)
+        return StoredBatch(torch.from_numpy(features), torch.zeros(len(rows), 0, 1, 1, dtype=torch.uint8), self.labels[rows],
+                           torch.tensor(rows), torch.zeros(len(rows), 0))
+
+
+def _picture_keys(manifest: Manifest) -> list[str]:
+    info = manifest.info
+    shown = [float(info.intensity["low"]), float(info.intensity["high"]), info.resize]
+    return [name_of([key, *shown]) for key in image_keys(manifest)]
 
 
 def _keys(manifest: Manifest) -> list[tuple[str, ...]]:
@@ -212,6 +293,10 @@ class FusionDataModule(EndlessDataModule):
         steps: batches of the whole training; None: an epoch is one pass over the rows.
         external: manifests of other sources, tested on and never selected on: folders, or name -> folder.
         judged_size: (height, width) at which the masks of test images are read, whatever the nets see; None = size.
+        views: of a training image that nets see: null = a fresh light augmentation at every draw; 0 = the image as it is; k = k light augmentations in
+            turn, fixed for an image. What a frozen net gives for an image is kept where it sees no more than these (always of validation and test),
+            unless the precision of the trainer converts the net (64-true, bf16-true).
+        keep_features: false = a frozen net sees every picture anew.
     """
 
     def __init__(
@@ -226,8 +311,13 @@ class FusionDataModule(EndlessDataModule):
         steps: int | None = None,
         external: list[str] | dict[str, str] | tuple[str, ...] = (),
         judged_size: tuple[int, int] | None = None,
+        views: int | None = None,
+        keep_features: bool = True,
     ):
         super().__init__()
+        if views is not None and views < 0:
+            raise InputError("data.views", str(views), "null, 0 or more")
+        self.views, self.keep_features = views, keep_features
         if batch_size < 1:
             raise InputError("data.batch_size", str(batch_size), "1 or more")
         self.folder, self.size, self.batch_size = manifest, (int(size[0]), int(size[1])), batch_size
@@ -345,7 +435,25 @@ class FusionDataModule(EndlessDataModule):
         if synthetic is not None and (self.train.column("source") == "synthetic").any():
             used = synthetic.take(np.flatnonzero(np.isin(synthetic.column("digest"), self.train.column("digest"))))
             parts.append((used, ImageCache(used, self.size)))
-        self._data["train"] = FusedCases(self.train, parts, self.seed)
+        self._data["train"] = FusedCases(self.train, parts, self.seed, self.views)
+
+    def serve_features(self, encode: Callable[[torch.Tensor], torch.Tensor], identity: str) -> None:
+        """From now on give what a frozen net gives for pictures in the place of them, wherever they are fixed (`views`); read from disk or computed.
+
+        Args:
+            encode: pictures [n, C, H, W] to rows [n, ...], computed in float32. identity: of the net; equal ones give equal rows.
+        """
+        if not self.keep_features:
+            return
+        base = Path(self.real.info.roots.get(HERE, ".")) / ".cache"
+        for name, data in self._data.items():
+            if isinstance(data, FeatureCases):
+                continue
+            if name == "train" and self.views is None:
+                print("features of training images are computed at every draw: each is augmented anew (data.views=0 or 8 keeps them)", flush=True)
+                continue
+            folder = base / f"features-{name_of([FEATURES_VERSION, identity, self.size, self.num_channels])}"
+            self._data[name] = FeatureCases(data, folder, encode, name)
 
     def train_dataloader(self) -> EndlessLoader:
         """Shuffled without end; remembers where it is."""

@@ -35,6 +35,66 @@ def label_loss(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None,
     return sum_of_ranks((each * known).sum(), together) / sum_of_ranks(known.sum(), together).clamp(min=1)
 
 
+def focusing_loss(logits: Tensor, labels: Tensor, gamma: tuple[float, float] = (2.0, 2.0), weight: tuple[float, float] = (1.0, 1.0), margin: float = 0.0,
+                  together: bool = False) -> Tensor:
+    """Cross-entropy whose easy labels count less, mean over the known labels; 0 where none is known.
+
+    -w+ t (1 - p)^g+ log p - w- (1 - t) q^g- log(1 - q) with q = max(p - margin, 0): focal loss (Lin et al. 2017, eq. 5) with equal gammas and weights
+    (alpha, 1 - alpha), asymmetric loss (Ridnik et al. 2021, eq. 7) with g- > g+ and a margin. A soft label t weighs both terms.
+
+    Args:
+        logits, labels, together: as of `label_loss`. gamma, weight: of present and of absent findings. margin: probability below which an
+            absent finding costs nothing.
+    """
+    known, x = ~torch.isnan(labels), at_least_float(logits)
+    t, p = labels.nan_to_num(0.0).to(x), x.sigmoid()
+    q = (p - margin).clamp(min=1e-8)  # not 0: the slope of a power below 1 is infinite there
+    rest = F.logsigmoid(-x) if margin == 0 else torch.log1p(-q)
+    there = weight[0] * F.sigmoid(-x) ** gamma[0] * F.logsigmoid(x)
+    absent = weight[1] * q ** gamma[1] * rest
+    return sum_of_ranks((-(t * there + (1 - t) * absent) * known).sum(), together) / sum_of_ranks(known.sum(), together).clamp(min=1)
+
+
+def balanced_loss(logits: Tensor, labels: Tensor, weights: Tensor, together: bool = False) -> Tensor:
+    """Binary cross-entropy with a weight for present and one for absent findings of each class, mean over the known labels.
+
+    Args:
+        logits, labels, together: as of `label_loss`. weights: [2, K], of present and of absent findings; see `effective_number_weights`.
+    """
+    known, x = ~torch.isnan(labels), at_least_float(logits)
+    t, (there, absent) = labels.nan_to_num(0.0).to(x), weights.to(x)
+    each = -(t * there * F.logsigmoid(x) + (1 - t) * absent * F.logsigmoid(-x))
+    return sum_of_ranks((each * known).sum(), together) / sum_of_ranks(known.sum(), together).clamp(min=1)
+
+
+def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
+    """Weights of class-balanced loss (Cui et al. 2019, eq. 4), each finding as a problem of two classes: present and absent.
+
+    (1 - beta) / (1 - beta^n), scaled so that the two weights of a finding sum to 2; a side without rows weighs as one with one row.
+
+    Args:
+        counts: float [2, K], training rows with and without each finding. beta: 0 (all rows alike) to below 1 (by inverse counts).
+
+    Returns:
+        [2, K].
+    """
+    exact = counts.double().clamp(min=1)
+    weights = 1 / -torch.expm1(exact * torch.log(torch.tensor(beta, dtype=torch.float64))) if beta > 0 else torch.ones_like(exact)
+    return (2 * weights / weights.sum(0)).to(counts.dtype)
+
+
+def prior_log_odds(counts: Tensor) -> Tensor:
+    """Log-odds [K] of each finding among the training rows, half a row added to both sides: what logit adjustment adds to logits in training.
+
+    Menon et al. 2021 (eq. 10) add tau log prior to the logits of a softmax; of two classes with the logits x and 0 that is tau times these log-odds. The
+    logits themselves then rank findings as if all were as often present as absent.
+
+    Args:
+        counts: float [2, K], training rows with and without each finding.
+    """
+    return torch.log(counts[0] + 0.5) - torch.log(counts[1] + 0.5)
+
+
 def at_least_float(logits: Tensor) -> Tensor:
     """float32, or float64 as it is."""
     return logits if logits.dtype == torch.float64 else logits.float()

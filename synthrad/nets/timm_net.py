@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from synthrad.errors import InputError, near
@@ -9,7 +11,7 @@ from synthrad.nets.loading import load_into, load_plain, locate
 
 
 class TimmNet(nn.Module):
-    """A classifier: image [B, C, H, W] to logits [B, num_classes].
+    """A classifier: image [B, C, H, W] to logits [B, num_classes]; transformers interpolate their embeddings of places to whole patches.
 
     Args:
         name: a timm model, such as resnet18, convnext_tiny or vit_tiny_patch16_224.
@@ -34,12 +36,23 @@ class TimmNet(nn.Module):
         if not timm.is_model(name):
             raise InputError("model.net.name", repr(name), "a timm model (timm.list_models())", near(name, timm.list_models()))
         state = load_plain(locate(weights, "model.net.weights")) if weights is not None else None
-        self.net = timm.create_model(
-            name, pretrained=False, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate
-        )
+        self.net = any_size(name, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate)
         if state is not None:
             load_into(self.net, state, f"model.net.weights {weights}")
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, num_classes] of an image [B, C, H, W]."""
         return self.net(image)
+
+
+def any_size(name: str, **given: Any) -> nn.Module:
+    """A net of timm that takes pictures of any size: transformers interpolate their embeddings of places."""
+    import timm
+
+    for more in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            return timm.create_model(name, pretrained=False, **given, **more)
+        except TypeError:  # this net does not know the option
+            if not more:
+                raise
+    raise AssertionError("the last attempt has no option")

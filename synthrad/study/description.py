@@ -30,6 +30,8 @@ REFERENCE = "real_only"
 METRICS = {"segmentation": segmentation.METRICS, "classification": classification.METRICS}  # of an endpoint, by kind of task
 PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
+LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}, "layer_decay": None, "head_learning_rate": None, "decay_all": True, "views": None}  # the same of tasks
+RATES_OF_NETS = ("learning_rate", "layer_decay", "head_learning_rate")
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
 
@@ -145,11 +147,27 @@ class Net(Part):
     Args:
         pretrained_on: ids of the datasets that its weights were trained on, [] for no medical image; None = as is known of published weights.
             A net that saw the test set gets no verdict. It says what is known and changes no fit.
+        learning_rate, layer_decay, head_learning_rate: of this net; None = the task's. A probe of a frozen net learns at another rate than a whole one.
     """
 
     class_path: str
     init_args: dict[str, Any] = Field(default_factory=dict)
     pretrained_on: tuple[str, ...] | None = None
+    learning_rate: float | None = Field(None, gt=0)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    head_learning_rate: float | None = Field(None, gt=0)
+
+    def rates(self) -> dict[str, float]:
+        """The rates that the net says."""
+        return {k: v for k in RATES_OF_NETS if (v := getattr(self, k)) is not None}
+
+    def decides(self) -> dict[str, Any]:
+        """What the net says that decides a fit; keys that came later only where they say something."""
+        return {"class_path": self.class_path, "init_args": self.init_args, **self.rates()}
+
+    def said(self) -> dict[str, Any]:
+        """All that the net says; keys that came later only where they say something."""
+        return {**self.decides(), **({} if self.pretrained_on is None else {"pretrained_on": self.pretrained_on})}
 
 
 class Task(Part):
@@ -161,6 +179,11 @@ class Task(Part):
         precision: as Lightning's Trainer takes it; every arm of the task alike.
         size: of what the nets see; None = the study's. Masks are judged at the study's size whatever this is, so that tasks
             of several sizes can be compared.
+        loss, loss_options: of a classification, as its task takes them (`synthrad.tasks.ClassificationTask`): cross_entropy, focal, asymmetric,
+            class_balanced or logit_adjusted: what competes with balancing the training rows.
+        views: of a training image, as the data of `synthrad fit` take it: null = a fresh light augmentation at every draw, 0 = none, k = k fixed ones. With 0 or
+            k what a frozen net (`tuning: frozen`) gives for an image is computed once for all arms and seeds.
+        layer_decay, head_learning_rate, decay_all: as the tasks of `synthrad fit` take them (head_lr there); None = one rate for all layers.
     """
 
     kind: Literal["segmentation", "classification"]
@@ -174,6 +197,18 @@ class Task(Part):
     validations: int = Field(10, ge=1)
     fewest_positive: int = Field(FEWEST_POSITIVE, ge=1)
     size: tuple[Side, Side] | None = None
+    loss: Literal["cross_entropy", "focal", "asymmetric", "class_balanced", "logit_adjusted"] = "cross_entropy"
+    loss_options: dict[str, float] = Field(default_factory=dict)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    head_learning_rate: float | None = Field(None, gt=0)
+    decay_all: bool = True
+    views: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Task:
+        if self.kind == "segmentation" and self.loss != "cross_entropy":
+            raise ValueError(f"`loss: {self.loss}` is of a classification: a segmentation learns by cross-entropy and Dice")
+        return self
 
 
 class EndpointSpec(Part):
@@ -253,9 +288,10 @@ class Study(Part):
                     del source[key]
             for key in PLACES:
                 del source[key]
-        for net in (n for task in data["tasks"].values() for n in task["nets"].values()):
-            if net["pretrained_on"] is None:
-                del net["pretrained_on"]
+        for name, task in data["tasks"].items():
+            task["nets"] = {n: net.said() for n, net in self.tasks[name].nets.items()}
+            for key in [k for k, default in LATER_OF_TASKS.items() if task[k] == default]:
+                del task[key]
         return data
 
     def trained_before(self, source: str, after: tuple[str, ...] = ()) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import resource
 import shutil
 import time
 import warnings
@@ -29,6 +30,8 @@ from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import cluster_plugins
 from synthrad.cases import write_cases
 from synthrad.errors import InputError
+from synthrad.nets.flops import forward_flops
+from synthrad.nets.tuning import trainable
 from synthrad.records import write_durably
 
 CHATTY = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
@@ -67,7 +70,8 @@ def fit_and_test(
         keep_checkpoint: keep the best weights after the test.
 
     Returns:
-        The content of fit.json: steps, best_step, seconds, score_val, parameters, identity.
+        The content of fit.json: steps, best_step, seconds, score_val, parameters (trained: those that learn), flops (of the net, one picture), memory_bytes (peak
+        of the GPU, on a CPU of the process), identity.
 
     Raises:
         RunError: stopped by a signal (the same command resumes), or the loss is not finite.
@@ -85,7 +89,7 @@ def fit_and_test(
         log.setLevel(logging.ERROR)
     try:
         with interruptible(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*Experiment logs.*|.*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*Experiment logs.*|.*LeafSpec.*|.*in eval mode.*")
             return _fit(task, datamodule, folder, steps, min(val_every, steps), seed, names or {}, identity,
                         callbacks, {"accelerator": accelerator, "precision": precision}, save_every_seconds, keep_checkpoint)
     finally:
@@ -125,6 +129,8 @@ def _fit(
     save_every_seconds: float, keep_checkpoint: bool,
 ) -> dict[str, Any]:  # fmt: skip
     start = time.monotonic()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     seed_everything(seed, workers=True, verbose=False)
     title = "/".join(names.get(k, "") for k in ("task", "net", "arm")).strip("/") or "fit"
     keeper = DurableCheckpoint(folder / "checkpoints", monitor=task.monitor, every_seconds=save_every_seconds, save_final=False)
@@ -146,19 +152,24 @@ def _fit(
         plugins=[DurableCheckpointIO(), *cluster_plugins()],
     )
     check_precision(machine["precision"], trainer)
-    resume = newest_valid(folder / "checkpoints")
-    trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    learns = any(p.requires_grad for p in task.parameters())
+    resume = newest_valid(folder / "checkpoints") if learns else None
+    if learns:
+        trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    else:
+        keeper.best_score = _validated(trainer, task, datamodule)
     fitted = time.monotonic()
     best = newest_valid(folder / "checkpoints", "best")
-    if best is None:
+    if best is None and learns:
         warnings.warn(f"{folder}: no validation gave a score (no reference in split val?); the last weights are tested")
-    else:
+    elif best is not None:
         state = DurableCheckpointIO().load_checkpoint(best)["state_dict"]
         task.load_state_dict(state)
     task.run_names = {**names, "seed": seed}
     trainer.test(task, datamodule=datamodule, verbose=False)
     tested = time.monotonic()
     table = task.cases.assign(task=names.get("task", ""), net=names.get("net", ""), arm=names.get("arm", ""), seed=seed)
+    steps = steps if learns else 0
     images = steps * datamodule.batch_size
     facts = {
         "steps": steps,
@@ -166,6 +177,8 @@ def _fit(
         "seconds": fitted - start,
         "score_val": keeper.best_score,
         "parameters": sum(p.numel() for p in task.parameters()),
+        "trained": trainable(task),
+        **_machine_costs(task, datamodule, trainer.strategy.root_device.type == "cuda"),
         "identity": identity,
         "resumed_from": resume.name if resume else None,
     }
@@ -179,3 +192,17 @@ def _fit(
         for old in (folder / "checkpoints").glob("last-*" if keep_checkpoint else "*"):
             old.unlink()
     return facts
+
+
+def _validated(trainer: Trainer, task: LightningModule, datamodule: LightningDataModule) -> float | None:
+    """The validation score of a net of which nothing learns, such as a zero-shot one; its thresholds are chosen."""
+    trainer.validate(task, datamodule=datamodule, verbose=False)
+    score = trainer.callback_metrics.get(task.monitor)
+    return None if score is None else float(score)
+
+
+def _machine_costs(task: LightningModule, datamodule: LightningDataModule, gpu: bool) -> dict[str, int | None]:
+    """flops and memory_bytes of fit.json; the memory is that of the fit and its test, read before anything else is computed."""
+    memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    size = getattr(datamodule, "size", None)
+    return {"flops": size and forward_flops(task.net, torch.zeros(1, datamodule.num_channels, *size, device=task.device)), "memory_bytes": int(memory)}

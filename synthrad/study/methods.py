@@ -122,12 +122,33 @@ def _task(name: str, task: Task, study: Study) -> str:
     named = [(kind, names) for kind, names in (("layer", task.layers), ("class", task.classes)) if names]
     what = " and ".join(f"{kind if len(n) == 1 else {'layer': 'layers', 'class': 'classes'}[kind]} {', '.join(n)}" for kind, n in named)
     what = what or f"all {'mask layers' if task.kind == 'segmentation' else 'classes'} of the dataset"
-    nets = ", ".join(f"{n} ({net.class_path.rsplit('.', 1)[-1]}: {', '.join(f'{k} = {v}' for k, v in net.init_args.items())})" for n, net in task.nets.items())
+    own = {n: {**net.init_args, **net.rates()} for n, net in task.nets.items()}
+    nets = ", ".join(f"{n} ({net.class_path.rsplit('.', 1)[-1]}: {', '.join(f'{k} = {v}' for k, v in own[n].items())})" for n, net in task.nets.items())
     weights = any(v for net in task.nets.values() for k, v in net.init_args.items() if "weights" in k or "pretrained" in k)
     return (f"Task {name} ({task.kind} of {what}) was learned by {nets}, {'from the named weights' if weights else 'from random weights that depend on the seed alone'}, at "
-            f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}, cosine schedule), batch {task.batch_size}, precision "
-            f"{task.precision}, light augmentation in all arms. Of {task.validations} validations the best weights were taken and tested once on real test images, "
+            f"{_size(task.size or study.size)} pixels: {task.steps} steps of AdamW (learning rate {task.learning_rate:g}{_rates(task)}, cosine schedule), batch {task.batch_size}{_loss(task)}, precision "
+            f"{task.precision}, {_augmentation(task)} in all arms. Of {task.validations} validations the best weights were taken and tested once on real test images, "
             f"for each of {study.seeds} seeds; the same seeds and test images were used in all arms.")
+
+
+def _augmentation(task: Task) -> str:
+    if task.views == 0:
+        return "no augmentation"
+    return "light augmentation" if task.views is None else f"{task.views} fixed light augmentations of each training image"
+
+
+def _rates(task: Task) -> str:
+    said = [f"{task.head_learning_rate:g} in the head"] if task.head_learning_rate else []
+    said += [f"{task.layer_decay:g} times that in each layer below another"] if task.layer_decay else []
+    said += [] if task.decay_all else ["no weight decay on norms, biases and embeddings of places"]
+    return "".join(f", {s}" for s in said)
+
+
+def _loss(task: Task) -> str:
+    if task.loss == "cross_entropy":
+        return ""
+    said = ", ".join(f"{k} = {v:g}" for k, v in task.loss_options.items())
+    return f", {task.loss.replace('_', ' ')} loss{f' ({said})' if said else ''}"
 
 
 def _inference(study: Study, comparisons: Comparisons) -> str:

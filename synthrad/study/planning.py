@@ -19,6 +19,7 @@ from synthrad.records import Manifest, file_digest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.description import (
     LATER,
+    LATER_OF_TASKS,
     PLACES,
     REFERENCE,
     Arm,
@@ -198,7 +199,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         if task.size not in (None, study.size):
             spec["size"] = task.size
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
-                                    study.cells, study.size, study.budget, spec, task.nets[net_name].model_dump(exclude={"pretrained_on"}), externals,
+                                    study.cells, study.size, study.budget, spec, task.nets[net_name].decides(), externals,
                                     *([how] if (how := _how(study, arm.source, arm.strategy)) != "strong" else []))
     return out
 
@@ -213,7 +214,7 @@ def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
 def _plain(part: Source | Task) -> dict[str, Any]:
     """What a part of a study says, without the keys that `identities` takes account of itself."""
     said = {k: v for k, v in part.model_dump().items() if k not in ("size", "checkpoint", "starts", *PLACES)}
-    later = {**LATER, "mask_transform": "none"}
+    later = {**LATER, **LATER_OF_TASKS, "mask_transform": "none"}
     return {k: v for k, v in said.items() if k not in later or v != later[k]}
 
 

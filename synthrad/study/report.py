@@ -36,6 +36,7 @@ from synthrad.study.evidence import Evidence
 from synthrad.study.examples import draw_examples
 from synthrad.study.figures import Drawing, drawing
 from synthrad.study.flow import Flow, draw_flow
+from synthrad.study.net_costs import net_costs
 from synthrad.study.pictures import Picture, Triplet, draw_triplets
 from synthrad.study.tables import Table, printed
 from synthrad.study.verdicts import METRIC_NAMES, Comparison, Comparisons, Endpoint
@@ -218,6 +219,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "undertrained": facts.comparisons.undertrained,
         "training_length": views.training_length(facts.comparisons),
         "costs": views.cost_rows(facts.costs),
+        "net_costs": net_costs(facts.fits, facts.measurements),
         "total_time": views.duration(sum(facts.costs.values())),
         "data": facts.data,
         "flow": draw_flow(facts.flow) if facts.flow else "",
@@ -279,7 +281,7 @@ def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table
     """Every table of the report by name; those without a row are left out."""
     made = [exports.arms_table(arms, METRIC_NAMES[facts.endpoint.metric]), exports.differences_table(facts.comparisons, facts.mechanics or facts.comparisons.mechanics),
             exports.metrics_table(facts.measurements), exports.explored_table(facts.explore),
-            Table("costs", "Wall-clock seconds of each stage", ("stage", "seconds"), list(facts.costs.items())), claim.table(facts.claim)]
+            Table("costs", "Wall-clock seconds of each stage", ("stage", "seconds"), list(facts.costs.items())), net_costs(facts.fits, facts.measurements), claim.table(facts.claim)]
     if facts.flow is not None:
         made.append(facts.flow.table())
     if facts.data is not None:

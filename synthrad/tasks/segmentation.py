@@ -38,6 +38,9 @@ class SegmentationTask(LightningModule):
         warmup: share of the steps over which the rate rises.
         dice_weight: weight of the Dice loss beside the cross-entropy.
         pictures: validation cases shown in TensorBoard.
+        layer_decay: factor of the rate from each layer to the one below it, such as 0.75 for a ViT; null = all layers alike.
+        head_lr: rate of the head and the decoder; null = lr.
+        decay_all: false = no weight decay on norms, biases, embeddings of places and class tokens.
     """
 
     monitor = "val/dice"
@@ -51,6 +54,9 @@ class SegmentationTask(LightningModule):
         warmup: float = 0.1,
         dice_weight: float = 1.0,
         pictures: int = 4,
+        layer_decay: float | None = None,
+        head_lr: float | None = None,
+        decay_all: bool = True,
     ):
         super().__init__()
         training.remember(self)
@@ -61,6 +67,7 @@ class SegmentationTask(LightningModule):
         self.layers: dict[str, tuple[str, ...]] = {k: tuple(v) for k, v in layers.items()}
         self.sizes = tuple(1 + len(s) for s in self.layers.values())
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.layer_decay, self.head_lr, self.decay_all = layer_decay, head_lr, decay_all
         self.dice_weight, self.pictures = dice_weight, pictures
         self._place: list[int] = list(range(len(self.layers)))  # where each layer is in Case.masks
         self._counts = torch.zeros(0)
@@ -90,7 +97,7 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine."""
-        return training.adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup)
+        return training.adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup, self.layer_decay, self.head_lr, self.decay_all)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep nets out of the hyperparameters."""

@@ -18,11 +18,16 @@ from torch import Tensor, nn
 from synthrad.errors import RunError
 from synthrad.nets.deep_supervision import Supervised, supervised
 from synthrad.nets.losses import at_least_float
+from synthrad.nets.parameter_groups import parameter_groups
 from synthrad.records import Manifest
 
 
-def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, warmup: float) -> dict[str, Any]:
-    """AdamW (Loshchilov and Hutter 2019); the rate rises over the share `warmup` of all steps, then falls as a cosine."""
+def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, warmup: float, layer_decay: float | None = None, head_lr: float | None = None,
+                      decay_all: bool = True) -> dict[str, Any]:
+    """AdamW (Loshchilov and Hutter 2019); the rate rises over the share `warmup` of all steps, then falls as a cosine.
+
+    Parameters that do not learn are left out; layer_decay, head_lr, decay_all: see nets.parameter_groups.
+    """
     steps = task.trainer.max_steps if task.trainer.max_steps > 0 else int(task.trainer.estimated_stepping_batches)
     rise = max(1, round(warmup * steps))
 
@@ -31,13 +36,15 @@ def adamw_with_cosine(task: LightningModule, lr: float, weight_decay: float, war
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
-    optimizer = torch.optim.AdamW(task.parameters(), lr=lr, weight_decay=weight_decay)
+    groups = parameter_groups(task, lr, weight_decay, layer_decay, head_lr, decay_all)
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def logits(net: nn.Module, image: Tensor) -> Tensor:
-    """What a net's head says of image [B, C, H, W], in float32 whatever the precision of the fit (float64 stays what it is)."""
+    """What a net's head says of image [B, C, H, W] (or of features that a frozen net gave for it), in float32 whatever the precision of the fit (float64 stays
+    what it is)."""
     return all_logits(net, image).logits[0]
 
 
@@ -46,7 +53,7 @@ def all_logits(net: nn.Module, image: Tensor) -> Supervised:
 
     Channels last: the layout that oneDNN and cuDNN convolve in.
     """
-    found = supervised(net(image.contiguous(memory_format=torch.channels_last)))
+    found = supervised(net(image.contiguous(memory_format=torch.channels_last) if image.ndim == 4 else image))
     return Supervised([at_least_float(x) for x in found.logits], found.weights)
 
 

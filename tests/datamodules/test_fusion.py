@@ -55,7 +55,8 @@ def one_by_one(cases, items):
         numbered = torch.from_numpy(masks).to(torch.int64)
         numbered[numbered == 255] = -1
         case = Case(torch.from_numpy(image), numbered, cases.labels[index], torch.tensor(index), torch.zeros(0))
-        made.append(light(case, np.random.default_rng([cases.seed, draw])))
+        view = None if cases.views is None else cases.number_of((index, draw)) % cases.views
+        made.append(light(case, np.random.default_rng([cases.seed, draw] if view is None else [view, int(cases.keys[index], 16)])))
     return collate(made)
 
 
@@ -63,10 +64,10 @@ def same(a, b):
     return all(torch.equal(v.nan_to_num(9), getattr(b, k).nan_to_num(9)) and v.dtype == getattr(b, k).dtype for k, v in vars(a).items())
 
 
-@pytest.mark.parametrize("how", ["", "elastic"])
-def test_batches_are_what_they_were_one_by_one(tmp_path, how):
+@pytest.mark.parametrize(("how", "views"), [("", None), ("elastic", None), ("", 2)])
+def test_batches_are_what_they_were_one_by_one(tmp_path, how, views):
     make(tmp_path / "real")
-    data = opened(tmp_path, fusion=AugmentedReal(like=Matched(ratio=0.5), **({"how": how} if how else {})), seed=3)
+    data = opened(tmp_path, fusion=AugmentedReal(like=Matched(ratio=0.5), **({"how": how} if how else {})), seed=3, views=views)
     cases, loader = data._data["train"], data.train_dataloader()
     assert any(a is not None for a in cases.augment) and len(cases.layers) == 1
     items = list(loader.batches)[:6]
@@ -135,6 +136,28 @@ def test_a_trainer_moves_bytes_and_its_steps_see_cases(tmp_path, workers):
         assert all(same(a, b) for a, b in zip(module.seen[stage], batches, strict=True)) and type(module.seen[stage][0]) is Case
     assert {type(m) for m in module.moved} == {StoredBatch} and {m.masks.dtype for m in module.moved} == {torch.uint8}
     assert type(next(iter(data.val_dataloader()))) is Case  # nobody converts after the end
+
+
+@pytest.mark.parametrize(("workers", "precision", "dtype"), [(0, "32-true", torch.float32), (2, "32-true", torch.float32), (0, "64-true", torch.float64)])
+def test_kept_features_cross_to_a_trainer_as_pictures_do(tmp_path, workers, precision, dtype):
+    make(tmp_path / "real")
+    data, module = opened(tmp_path, views=3, num_workers=workers), Noting()
+    data.setup("test")
+    shown, items = dict(data._data), list(data.train_dataloader().batches)
+    data.serve_features(lambda image: image[:, 0, ::8, ::8].flatten(1), "points")
+    run = trainer(tmp_path, precision)
+    run.fit(module, data)
+    run.test(module, data, verbose=False)
+    places = {"train": ("train", items), "val": ("val", [range(len(shown["val"]))[k : k + 4] for k in range(0, len(shown["val"]), 4)]),
+              "test": ("test ", [range(len(shown["test "]))[k : k + 4] for k in range(0, len(shown["test "]), 4)])}
+    for stage, (name, batches) in places.items():
+        for seen, rows in zip(module.seen[stage], batches, strict=True):
+            picture = collate([shown[name][i] for i in rows])
+            assert type(seen) is Case and seen.image.dtype == dtype and seen.masks.shape == (len(rows), 0, 1, 1)
+            assert torch.equal(seen.image, picture.image[:, 0, ::8, ::8].flatten(1).to(dtype)) and torch.equal(seen.index, picture.index)
+            assert torch.equal(seen.labels.nan_to_num(9), picture.labels.nan_to_num(9).to(dtype))
+            assert torch.equal(collate([data._data[name][i] for i in rows]).image.to(dtype), seen.image)
+    assert {type(m) for m in module.moved} == {StoredBatch} and type(next(iter(data.val_dataloader()))) is Case
 
 
 def test_every_other_split_is_real(tmp_path):

@@ -45,6 +45,7 @@ def test_every_number_of_the_run_is_there(run):
     assert "matched: Matched (ratio = 2), 12 real rows and 24 synthetic rows of gan" in text["Arms"] and "24 more, real rows repeated" in text["Arms"]
     assert "same number of optimizer steps" in text["Arms"] and "in proportion to its rows" in told(run, budget="real_exposure")["Arms"]
     assert "segmentation of layer abnormality" in text["Downstream training"] and "300 steps" in text["Downstream training"] and "random weights" in text["Downstream training"]
+    assert "light augmentation in all arms" in text["Downstream training"]
     assert "two-way layout" in text["Endpoint and inference"] and "Holm" in text["Endpoint and inference"]
     assert text["Software"] == "All steps were run with synthrad 1 on a CPU: torch 2. The configuration's hash is abcd."
 
@@ -73,3 +74,15 @@ def test_an_audit_is_told_with_its_outcome(run):
     none, done = SetAudit("gan", 0, "x"), SetAudit("gan", 0, "x", record={"images": 8, "trials": 20, "rungs": [], "banner": ""})
     assert told(run, audits=[none])["Privacy"].startswith("No synthetic set was audited")
     assert "the set gan (8 images) is not shown to be safe" in told(run, audits=[done])["Privacy"]
+
+
+def test_what_a_task_changed_of_its_training_is_told(run):
+    net = {"class_path": "TimmNet", "init_args": {"name": "resnet18"}, "learning_rate": 0.1}
+    task = {"kind": "classification", "steps": 5, "nets": {"unet": net}, "loss": "class_balanced", "loss_options": {"beta": 0.99}, "layer_decay": 0.75, "decay_all": False,
+            "head_learning_rate": 0.01, "views": 4}
+    text = told(run, "auroc", tasks={SPEC["endpoint"]["task"]: task}, endpoint={**SPEC["endpoint"], "net": "unet", "metric": "auroc"})["Downstream training"]
+    for said in ("learning_rate = 0.1", "class balanced loss (beta = 0.99)", "0.01 in the head", "0.75 times that in each layer", "no weight decay on norms",
+                 "4 fixed light augmentations of each training image in all arms"):
+        assert said in text
+    assert "no augmentation in all arms" in told(run, "auroc", tasks={SPEC["endpoint"]["task"]: {**task, "views": 0}}, endpoint={
+        **SPEC["endpoint"], "net": "unet", "metric": "auroc"})["Downstream training"]

@@ -49,10 +49,10 @@ def test_counts_of_channels_and_outputs_come_from_the_data(path):
 def test_an_unknown_net_is_told_with_what_may_be_meant():
     with pytest.raises(InputError) as e:
         build_net(task(net="synthrad.nets.TimNet"), "n", 1, 1)
-    assert str(e.value) == ("nets.n.class_path: found 'synthrad.nets.TimNet'; expected one of SmpNet, TimmNet.\n"
+    assert str(e.value) == ("nets.n.class_path: found 'synthrad.nets.TimNet'; expected one of " + ", ".join(nets.__all__) + ".\n"
                             "  Repair: did you mean TimmNet?")  # fmt: skip
     for path in ("os.system", "", "Linear"):
-        with pytest.raises(InputError, match=r"expected one of SmpNet, TimmNet\.$"):
+        with pytest.raises(InputError, match=f"expected one of {', '.join(nets.__all__)}\\.$"):
             build_net(task(net=path), "n", 1, 1)
 
 
@@ -126,7 +126,7 @@ def test_a_fit_gets_what_the_study_says(fit, tmp_path):
     fit(batch_size=8, precision="bf16-mixed", validations=7)
     (made,) = fit.calls
     assert made.data == {"manifest": "real", "synthetic": "pool", "fusion": "plan", "size": (32, 64), "judged_size": (32, 64),
-                         "batch_size": 8, "seed": 3, "steps": 40, "external": {"site": "x"}}  # fmt: skip
+                         "batch_size": 8, "seed": 3, "steps": 40, "external": {"site": "x"}, "views": None}  # fmt: skip
     assert (made.folder, made.steps, made.val_every, made.seed, made.identity) == (tmp_path, 40, 5, 3, "id")
     assert made.names == {"task": "find", "net": "n", "arm": "matched"}
     assert made.precision == "bf16-mixed" and made.keep_checkpoint is False

@@ -160,3 +160,25 @@ class OnlyBias(nn.Module):
 
     def forward(self, image):
         return self.bias.expand(len(image), 2)
+
+
+def test_losses_for_rare_findings_count_the_training_rows_and_are_refused_by_name(tmp_path):
+    make(tmp_path / "real")
+    found = {}
+    for loss in ("cross_entropy", "focal", "asymmetric", "class_balanced", "logit_adjusted"):
+        data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=4)
+        task = ClassificationTask(OnlyBias(), list(data.classes), lr=0.1, loss=loss)
+        fit_and_test(task, data, tmp_path / loss, 4, 4, 0, {"task": "t", "net": "n", "arm": "a"}, "one")
+        found[loss] = task.net.bias.detach().clone()
+        labels = data.train.training_labels
+        assert task.counts[0].tolist() == [float((labels[:, k] == 1).sum()) for k in range(2)] and "counts" not in task.state_dict()
+        assert task.counts.sum(0)[1] == float((labels[:, 1] == labels[:, 1]).sum()) < len(labels)  # unknown ones count on neither side
+    assert len({tuple(b.tolist()) for b in found.values()}) == 5  # each teaches something else
+    with pytest.raises(InputError, match="did you mean focal"):
+        ClassificationTask(OnlyBias(), ["a", "b"], loss="focl")
+    with pytest.raises(InputError, match="did you mean gamma"):
+        ClassificationTask(OnlyBias(), ["a", "b"], loss="focal", loss_options={"gama": 1.0})
+    with pytest.raises(InputError, match="model.loss_options.beta"):
+        ClassificationTask(OnlyBias(), ["a", "b"], loss="class_balanced", loss_options={"beta": 1.0})
+    with pytest.raises(InputError, match="model.pos_weight"):
+        ClassificationTask(OnlyBias(), ["a", "b"], loss="focal", pos_weight="balanced")
