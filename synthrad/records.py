@@ -135,7 +135,7 @@ class DatasetInfo:
             return cls(**data, lineage=lineage)
         except InputError as e:
             raise InputError(where, f"{e.where}: {e.found}", e.expected, e.repair) from e
-        except (KeyError, TypeError, AttributeError, ValueError) as e:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:  # 10**400 is no float
             raise InputError(where, f"{e}", "the keys of DatasetInfo", "run `synthrad prepare` again") from e
 
 

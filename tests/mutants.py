@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import synthrad.data.near_copies  # noqa: F401 - scipy maps half of the memory that a fork may take: it has it from here
 from synthrad.__main__ import main
 
 SECONDS, MEGABYTES = 2, 512  # of processor time and of address space beyond what the process had
