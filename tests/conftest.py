@@ -29,6 +29,7 @@ def real_data() -> Path:
 def project_folder(tmp_path, monkeypatch):
     """Keep the project key of each test in its own folder."""
     monkeypatch.setenv("SYNTHRAD_PROJECT", str(tmp_path))
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # Lightning leaves the seed of a fit there, and forks of a later one start from it
 
 
 @pytest.fixture(scope="module")

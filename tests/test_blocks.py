@@ -87,9 +87,12 @@ def test_two_processes_draw_their_blocks_and_leave_the_bytes_of_one(lab, tmp_pat
 
 
 def killed_in(rank, call, command):
-    """In one of two processes: the command, of which one is killed in the middle of a block."""
+    """In one of two processes: the command, of which one is killed in the middle of a block; the other one leaves it time to begin one."""
     if os.environ["RANK"] == str(rank):
         sample._write_one = dying(sample._write_one, call)
+    else:
+        draw = sample._draw_block
+        sample._draw_block = lambda *args: (time.sleep(2.0), draw(*args))[1]
     return main(command)
 
 
