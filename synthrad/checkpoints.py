@@ -47,9 +47,9 @@ def check_bytes(path: Path | str) -> None:
             if packed := [i.filename for i in archive.infolist() if i.compress_type != zipfile.ZIP_STORED]:
                 raise InputError(str(path), f"a packed entry {packed[0]!r}", KINDS, "save it again with torch.save")
             torn = archive.testzip()
-    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as e:
-        if isinstance(e, InputError):
-            raise
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as e:  # what zipfile raises for torn archives
         raise InputError(str(path), f"a checkpoint that cannot be read ({e})", KINDS) from e
     if torn is not None:
         raise InputError(str(path), f"bytes that differ from the checksum of {torn!r}", "the checkpoint as written",
