@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 from synthrad.study.pools import checkpoint_of, checks_of
 from synthrad.study.report import installed, processor
 

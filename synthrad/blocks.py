@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError, RunError
+from synthrad.files import file_digest, write_durably
 from synthrad.locking import part_locked
-from synthrad.records import file_digest, write_durably
 
 FOLDER = ".blocks"  # in the folder of a set: one JSON a finished block, with the digests of its files, and the locks
 LOCK = "lock"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from synthrad.errors import InputError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 if TYPE_CHECKING:
     import torch

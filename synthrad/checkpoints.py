@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError
-from synthrad.records import file_digest
+from synthrad.files import file_digest
 
 KINDS = "a whole checkpoint of tensors and plain values"
 

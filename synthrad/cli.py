@@ -37,10 +37,11 @@ from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
+from synthrad.dataset_info import DatasetInfo
 from synthrad.documents import check_yaml, read_yaml
 from synthrad.errors import InputError, RunError, near
+from synthrad.files import write_durably
 from synthrad.locking import locked
-from synthrad.records import DatasetInfo, write_durably
 from synthrad.run_log import kept
 
 PACKAGE = Path(__file__).parent

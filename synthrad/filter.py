@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from synthrad.class_paths import build
 from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.files import file_digest, write_durably
+from synthrad.records import Manifest
 
 if TYPE_CHECKING:
     from synthrad.fusion.filters import Filter

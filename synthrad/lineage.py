@@ -90,11 +90,6 @@ def known_key(folder: Path | str | None = None) -> bytes | None:
     return bytes.fromhex(path.read_text().strip()) if path.is_file() else None
 
 
-def seal_of(text: bytes, key: bytes) -> str:
-    """`<key id>:<keyed hash>` of what a set says of itself: only the project that wrote it can write it again."""
-    return f"{key_id(key)}:{hmac.new(key, b'synthrad seal' + bytes(1) + text, hashlib.sha256).hexdigest()}"
-
-
 def key_id(key: bytes) -> str:
     """Which key hashes were made with (12 hex digits); it says nothing of the key itself."""
     return hashlib.sha256(b"synthrad key id\0" + key).hexdigest()[:12]

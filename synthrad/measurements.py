@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 
 @dataclass(frozen=True)

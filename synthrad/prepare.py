@@ -11,7 +11,8 @@ import numpy as np
 
 from synthrad.data.leaks import Copies, add_leak_options, read_copies
 from synthrad.errors import naming
-from synthrad.records import SPLITS, Manifest
+from synthrad.manifest_table import SPLITS
+from synthrad.records import Manifest
 
 READERS = Path(__file__).parent / "data" / "readers"
 COMMANDS = ("check", "export")  # of synthrad.dataset: what is done with a manifest that is there

@@ -12,8 +12,10 @@ import pandas as pd
 from synthrad.conditioning import Images
 from synthrad.data.conditions import to_condition
 from synthrad.data.sheets import Block, Panel, animation, class_sheet, pictures, png, sheet
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.records import Manifest
 
 NUMBERS = {"truncations": 8, "walk": 5}  # images by default
 MOST = 1000  # panels or frames of a file: beyond it nobody looks, and memory ends

@@ -36,19 +36,14 @@ from synthrad.data.conditions import (
 from synthrad.data.mask_conditions import MaskConditions, mask_conditions
 from synthrad.data.mask_moves import TRANSFORMS
 from synthrad.data.start_images import STARTS, StartImages, region_of, start_images, with_structure
+from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.errors import InputError, RunError
+from synthrad.files import file_digest, read_facts, write_durably
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
 from synthrad.lineage import Lineage
 from synthrad.locking import locked
-from synthrad.records import (
-    HERE,
-    DatasetInfo,
-    Manifest,
-    empty_columns,
-    file_digest,
-    read_facts,
-    write_durably,
-)
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 MARK = "sampling.json"  # settings of the set, written first
 BEGIN_SECONDS = 600.0  # for the first of several processes: nodes start apart

@@ -8,7 +8,7 @@ import torch
 
 from synthrad.checkpoints import check_bytes, is_valid, read_checkpoint, sidecar
 from synthrad.errors import InputError
-from synthrad.records import file_digest
+from synthrad.files import file_digest
 
 
 class Trap:

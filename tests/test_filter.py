@@ -7,10 +7,13 @@ import pytest
 from PIL import Image
 
 from synthrad.__main__ import main
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.filter import apply_filter, load_filter
 from synthrad.fusion import AllOf, MaskQuality, RandomKeep
-from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "filters"
 N = 40

@@ -28,9 +28,9 @@ from synthrad.__main__ import main
 from synthrad.callbacks import DurableCheckpointIO
 from synthrad.checkpoints import read_checkpoint, sidecar
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.generators.loading import load_generator
 from synthrad.nets.loading import load_plain
-from synthrad.records import file_digest
 
 pytestmark = [forks, pytest.mark.filterwarnings("ignore:.*pickle protocol.*|.*torch.jit.*")]
 

@@ -21,7 +21,8 @@ from tiny_set import make
 
 from synthrad.data.cache import ImageCache
 from synthrad.errors import InputError
-from synthrad.records import Manifest, file_digest
+from synthrad.files import file_digest
+from synthrad.records import Manifest
 
 pytestmark = forks
 LONG = "x" * 300

@@ -9,7 +9,6 @@ from forks import dying, forks, in_child
 from tiny_generator import fit_command, fitted, same_weights, sample_command
 
 import synthrad.blocks
-import synthrad.records
 import synthrad.sample
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
@@ -49,11 +48,11 @@ def half_an_image(drawn, i, k, out, info, layers):
 
 
 MOMENTS = {
-    "first file": ("synthrad.records.os.replace", 1, None),
+    "first file": ("synthrad.files.os.replace", 1, None),
     "half an image": ("synthrad.sample._write_one", 6, half_an_image),
     "a block without its mark": ("synthrad.blocks.write_durably", 2, None),
-    "half of the table": ("synthrad.records.os.replace", 5, None),
-    "half of dataset.yaml": ("synthrad.records.os.replace", 6, None),
+    "half of the table": ("synthrad.files.os.replace", 5, None),
+    "half of dataset.yaml": ("synthrad.files.os.replace", 6, None),
 }
 
 
@@ -63,7 +62,7 @@ def test_a_killed_sampling_resumes_to_the_same_bytes(trained, tmp_path, monkeypa
     command = sample_command(checkpoint, real, tmp_path / "set")
     name, call, before = MOMENTS[moment]
     module, attribute = name.rsplit(".", 1)
-    owner = {"synthrad.records.os": os, "synthrad.sample": synthrad.sample, "synthrad.blocks": synthrad.blocks}[module]
+    owner = {"synthrad.files.os": os, "synthrad.sample": synthrad.sample, "synthrad.blocks": synthrad.blocks}[module]
     with monkeypatch.context() as patch:
         patch.setattr(owner, attribute, dying(getattr(owner, attribute), call, before))
         assert in_child(main, command) == -signal.SIGKILL

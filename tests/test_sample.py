@@ -11,9 +11,11 @@ from tiny_set import make
 
 import synthrad.sample
 from synthrad.conditioning import Generator, Images
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.lineage import Fitted, Lineage
-from synthrad.records import DatasetInfo, Manifest, file_digest
+from synthrad.records import Manifest
 from synthrad.sample import image_seed, run, sample_set
 
 LAYERS = {"organ": ("left", "right"), "other": ("x",)}

@@ -3,8 +3,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.files import file_digest
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 from synthrad.score import run, score
 
 SIDE, SUBJECTS, EACH = 32, 9, 4

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.dataset_info import HERE, DatasetInfo
+from synthrad.files import file_digest
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 
 def make(folder, rows=24, source="real", seed=0, name="tiny", lineage=None):

@@ -17,8 +17,9 @@ import numpy as np
 from synthrad.audit.record import accepted_reasons, read_record
 from synthrad.audit.rungs import Rung, gate
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.lineage import Lineage
-from synthrad.records import Manifest, write_durably
+from synthrad.records import Manifest
 
 CARD = "README.md"  # what the Hugging Face hub calls it
 SETTINGS = ("truncation", "sampler", "sampler_steps", "guidance", "guidance_interval", "strength", "mask_transform", "dtype", "block_size")  # no other is printed

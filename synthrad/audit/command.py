@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.audit.record import GATE, RECORD, VERSION, known_record, looks, write_record
+from synthrad.dataset_info import HERE
 from synthrad.errors import InputError
-from synthrad.records import HERE, Manifest, file_digest, write_durably
+from synthrad.files import file_digest, write_durably
+from synthrad.records import Manifest
 
 if TYPE_CHECKING:
     from synthrad.audit.copying import Search

@@ -19,6 +19,7 @@ from torch import Tensor
 from synthrad.audit.sides import Sides
 from synthrad.audit.spaces import FeatureMap, folder_of, keep, read_kept, rows_of
 from synthrad.audit.task_net import TaskNet
+from synthrad.dataset_info import HERE
 from synthrad.measurements import without_nan
 from synthrad.metrics.coverage import manifold, vendi
 from synthrad.metrics.features import Standardizer, structure
@@ -37,7 +38,7 @@ from synthrad.metrics.fidelity import (
 from synthrad.metrics.novelty import copying_test, likelihood_gap
 from synthrad.metrics.pair_similarity import within_set
 from synthrad.progress import progress
-from synthrad.records import HERE, Manifest
+from synthrad.records import Manifest
 from synthrad.statistics.jackknife import jackknife
 
 FEWEST_SUBJECTS = 20  # on a side: below it nothing is computed

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from synthrad.audit.membership import Patients, attack, told_power
 from synthrad.audit.membership_pictures import masked_rows, read_pictures
 from synthrad.audit.rungs import ALPHA, Rung
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.generators.familiarity import Part, Pictures, parts_of
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Lineage
 from synthrad.progress import progress
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 from synthrad.statistics.exchangeability import FEWEST
 
 COPIES = 3  # of the generator, that learn other patients each

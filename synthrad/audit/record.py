@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError
+from synthrad.files import read_facts, write_durably
 from synthrad.lineage import project_folder, project_key
-from synthrad.records import Manifest, read_facts, write_durably
+from synthrad.records import Manifest
 
 VERSION = 10  # raise by hand when results change
 RECORD, GATE = "audit.json", "gate.json"

@@ -25,13 +25,14 @@ from synthrad.cases import Case, collate
 from synthrad.checkpoints import read_checkpoint
 from synthrad.datamodules.endless import EndlessBatches, EndlessLoader
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.generators.autoencoder import Autoencoder
 from synthrad.generators.diffusion import Diffusion
 from synthrad.generators.familiarity import Pictures, parts_of
 from synthrad.generators.gan import StyleGAN2
 from synthrad.lineage import hash_subjects, project_key
 from synthrad.progress import progress
-from synthrad.records import Manifest, write_durably
+from synthrad.records import Manifest
 
 VERSION = 2  # raise by hand when shadows are trained, or asked, in another way: those that are kept are trained again then
 FEWEST = 8  # shadows: four with each patient, four without

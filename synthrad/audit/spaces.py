@@ -26,9 +26,9 @@ from synthrad.audit.task_net import TaskNet
 from synthrad.class_paths import build
 from synthrad.documents import read_yaml
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.metrics import features
 from synthrad.nets.feature_nets import InceptionFeatures, TimmFeatures, TransformersFeatures
-from synthrad.records import write_durably
 
 VERSION = 1  # raise by hand when what is kept changes
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # another version of one may give other rows

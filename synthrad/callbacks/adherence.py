@@ -29,12 +29,12 @@ from synthrad.cases import Case, collate
 from synthrad.conditioning import Condition
 from synthrad.data.batches import light_batches
 from synthrad.data.transforms import UNKNOWN
+from synthrad.files import write_durably
 from synthrad.metrics.adherence import Z95, auroc, mask_agreement
 from synthrad.nets.losses import label_loss, layers_loss
 from synthrad.nets.short_fit import fit_briefly, likeliest
 from synthrad.nets.smp_net import SmpNet
 from synthrad.nets.timm_net import TimmNet
-from synthrad.records import write_durably
 
 VERSION = 2  # raise by hand when the auxiliary nets or their training change
 STRIDE = 32  # of the segmenter

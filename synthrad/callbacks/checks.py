@@ -17,7 +17,7 @@ import torch
 
 from synthrad.conditioning import Condition, Images
 from synthrad.errors import InputError, RunError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e9edf1",
          "axes.axisbelow": True}  # of the curves

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from synthrad.checkpoints import is_valid, read_checkpoint, sidecar
 from synthrad.errors import InputError, RunError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 
 def step_of(path: Path | str) -> int:

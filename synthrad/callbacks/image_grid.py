@@ -12,7 +12,7 @@ from synthrad.callbacks.checks import EveryImages, undisturbed
 from synthrad.conditioning import Condition
 from synthrad.data.sheets import Block, Panel, pictures, png, sheet
 from synthrad.errors import InputError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 
 class ImageGrid(EveryImages):

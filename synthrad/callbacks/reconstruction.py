@@ -27,7 +27,7 @@ from synthrad.conditioning import Images
 from synthrad.data.sheets import Block, Panel, pictures, png, sheet
 from synthrad.data.transforms import UNKNOWN
 from synthrad.errors import InputError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 
 class Reconstruction(Adherence):

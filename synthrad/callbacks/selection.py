@@ -18,8 +18,8 @@ import numpy as np
 from synthrad.callbacks.durable_checkpoint import DurableCheckpoint
 from synthrad.callbacks.fidelity import Fidelity
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import write_durably
 
 
 class KeepBestKID(L.Callback):

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 
 from synthrad.data.images import files_digest, fit, image_size, is_deep, read_image, read_mask
+from synthrad.dataset_info import HERE
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.progress import progress
-from synthrad.records import HERE, Manifest, write_durably
+from synthrad.records import Manifest
 
 UNKNOWN = 255  # fills a layer of which an image has no mask
 VERSION = 1  # raise by hand when the stored pixels change

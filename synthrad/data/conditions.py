@@ -17,9 +17,10 @@ import pandas as pd
 
 from synthrad.conditioning import Condition
 from synthrad.data.prompts import Prompt
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.lineage import hash_values, key_id, project_key
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 TEXT = "text"  # column of prompts
 

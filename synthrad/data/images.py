@@ -15,7 +15,7 @@ from PIL import Image
 
 from synthrad.data.png import encode_png
 from synthrad.errors import InputError, naming
-from synthrad.records import file_digest
+from synthrad.files import file_digest
 
 FORMATS = ("PNG", "JPEG")  # Pillow tries no other decoder: each is a way in for a crafted file
 MOST_PIXELS = 50_000_000  # of a picture: a digitised film mammogram has 35 million; 164 kB of PNG can hold 169 million

@@ -14,7 +14,7 @@ import numpy as np
 
 from synthrad.errors import InputErrors
 from synthrad.lineage import is_pseudonym, project_key, pseudonym
-from synthrad.records import SPLITS
+from synthrad.manifest_table import SPLITS
 
 FILE = "near_copies.json"  # beside the manifest: what was compared, and what was found
 SPELLINGS = ("error", "one", "apart")
@@ -156,7 +156,7 @@ def rows_to_drop(copies: Copies, split: Sequence[str], digests: Sequence[str]) -
 
 def write_copies(folder: Path, copies: Copies) -> None:
     """Write what was found beside the manifest."""
-    from synthrad.records import write_durably
+    from synthrad.files import write_durably
 
     facts = {"compared": copies.threshold is not None, "threshold": copies.threshold, "pairs": [list(p) for p in copies.pairs],
              "left_out": copies.left_out}
@@ -165,7 +165,7 @@ def write_copies(folder: Path, copies: Copies) -> None:
 
 def read_copies(folder: Path | str) -> Copies:
     """What `write_copies` wrote; not compared where there is no such file."""
-    from synthrad.records import read_facts
+    from synthrad.files import read_facts
 
     facts = read_facts(Path(folder) / FILE)
     return Copies(tuple((int(i), int(j), float(v)) for i, j, v in facts.get("pairs", ())), facts.get("threshold"), facts.get("left_out", 0))

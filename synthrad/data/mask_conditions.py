@@ -20,9 +20,11 @@ import pandas as pd
 from synthrad.data.conditions import complete, condition_columns, condition_text, with_known_masks
 from synthrad.data.images import fit, read_mask
 from synthrad.data.mask_moves import check_transform, move
+from synthrad.dataset_info import HERE
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
-from synthrad.records import HERE, Manifest, file_digest
+from synthrad.records import Manifest
 
 ATTEMPTS = 10  # moves tried for one that loses no structure
 

@@ -24,9 +24,10 @@ from synthrad.data.phantom_draw import (
 from synthrad.data.phantom_files import PhantomFolder
 from synthrad.data.phantom_render import Style
 from synthrad.data.splits import split_by_subject
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.progress import progress
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 __all__ = [
     "ATTRIBUTES",

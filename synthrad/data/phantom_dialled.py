@@ -14,10 +14,11 @@ from synthrad.data.phantom_anatomy import FINDINGS
 from synthrad.data.phantom_draw import ATTRIBUTES, SEEDS, Phantom, ToothClasses, draw_phantom, layers
 from synthrad.data.phantom_files import PhantomFolder
 from synthrad.data.phantom_render import Style
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
 from synthrad.progress import progress
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 Effect = Literal["good", "biased", "label_noise", "useless", "copies"]
 Conditions = Literal["real", "uniform"]

@@ -12,7 +12,9 @@ from PIL import Image
 
 from synthrad.data.images import files_digest
 from synthrad.data.writing import draft_folder, settle, write_masks
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns
+from synthrad.dataset_info import HERE, DatasetInfo
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 
 class PhantomFolder:

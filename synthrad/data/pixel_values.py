@@ -10,7 +10,7 @@ import numpy as np
 
 from synthrad.data.images import read_mask
 from synthrad.errors import InputError
-from synthrad.records import check_inside
+from synthrad.files import check_inside
 
 
 @dataclass(frozen=True)

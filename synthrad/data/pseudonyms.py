@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.data.images import files_digest, read_image, write_image
+from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.errors import naming
 from synthrad.lineage import project_key, pseudonym
-from synthrad.records import HERE, DatasetInfo
 
 
 def pseudonymise(columns: dict[str, Any], info: DatasetInfo, draft: Path, root: Path, into: Path) -> DatasetInfo:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthrad.errors import InputError
-from synthrad.records import SPLITS
+from synthrad.manifest_table import SPLITS
 
 
 def split_by_subject(

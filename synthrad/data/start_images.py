@@ -20,9 +20,10 @@ from scipy import ndimage
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.conditions import with_known_masks
 from synthrad.data.mask_conditions import MaskConditions, mask_paths, rows_in_turn
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError, near
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 if TYPE_CHECKING:
     from synthrad.conditioning import Condition

@@ -33,10 +33,13 @@ from synthrad.data.leaks import (
 from synthrad.data.processes import cores, shared_out
 from synthrad.data.pseudonyms import pseudonymise
 from synthrad.data.splits import checked_fractions, checked_seed, picture_owners, split_by_subject
+from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.errors import Fault, InputError, InputErrors, naming
+from synthrad.files import check_inside
 from synthrad.lineage import project_folder
 from synthrad.locking import locked
-from synthrad.records import HERE, SPLITS, DatasetInfo, Manifest, check_inside, empty_columns
+from synthrad.manifest_table import SPLITS, empty_columns
+from synthrad.records import Manifest
 
 MARK = (
     ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml

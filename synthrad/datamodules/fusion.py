@@ -20,11 +20,13 @@ from synthrad.data.overlaps import corpus_of, meeting
 from synthrad.data.stored import StoredBatch
 from synthrad.data.transforms import light_pair, move_pair, strong
 from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
+from synthrad.dataset_info import HERE
 from synthrad.errors import InputError
 from synthrad.fusion import FusionStrategy, RealOnly
 from synthrad.fusion.controls import AUGMENTED
 from synthrad.lineage import Lineage, all_hashes, is_pseudonym, key_id, project_key
-from synthrad.records import HERE, Manifest, seal_says
+from synthrad.records import Manifest
+from synthrad.seals import seal_says
 
 
 def refuse_leaks(real: Manifest, synthetic: Manifest, where: str) -> None:

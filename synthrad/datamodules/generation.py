@@ -16,11 +16,12 @@ from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.data.prompts import Prompt
 from synthrad.data.stored import StoredBatch
 from synthrad.datamodules.endless import EndlessBatches, EndlessDataModule, EndlessLoader
+from synthrad.dataset_info import HERE
 from synthrad.errors import InputError
 from synthrad.lineage import hash_subjects, hash_values, key_id, project_key
 from synthrad.metrics.fidelity import by_turns
 from synthrad.nets.text import vocabulary, words_of
-from synthrad.records import HERE, Manifest
+from synthrad.records import Manifest
 
 PRELOAD_BYTES = 2**30  # decoded images up to this size are held in memory
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import SPLITS, Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.manifest_table import SPLITS
+from synthrad.records import Manifest
 
 DESCRIPTION = "open every file of a manifest; fingerprint, recommended settings, and a page with pictures"
 SHOWN = 12  # doubts printed

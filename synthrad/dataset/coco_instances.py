@@ -11,8 +11,10 @@ from scipy import ndimage
 
 from synthrad.data.images import image_size, read_mask
 from synthrad.dataset.plain_copy import PlainCopy, splits_of, write_plain
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.records import Manifest
 
 
 def export(manifest: Manifest, out: Path | str, parts: bool = False) -> list[Path]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from synthrad.dataset.plain_copy import TABLE, PlainCopy, write_plain
 from synthrad.errors import InputError
-from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.files import file_digest, write_durably
+from synthrad.records import Manifest
 
 NAME = "croissant.json"
 CONFORMS = "http://mlcommons.org/croissant/1.0"

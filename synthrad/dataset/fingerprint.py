@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from synthrad.dataset.integrity import Inspection
-from synthrad.records import SPLITS, Manifest
+from synthrad.manifest_table import SPLITS
+from synthrad.records import Manifest
 
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
 MOST = 20  # combinations of findings listed

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from synthrad.data.sheets import Block, Panel, panel, png, sheet
 from synthrad.dataset.integrity import Inspection, kinds
 from synthrad.dataset.recommend import Recommendation
-from synthrad.records import SPLITS, Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.manifest_table import SPLITS
+from synthrad.records import Manifest
 from synthrad.study import plots
 from synthrad.study.figures import as_svg
 from synthrad.study.tables import as_link, printed

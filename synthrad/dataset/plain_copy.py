@@ -10,9 +10,11 @@ import pandas as pd
 
 from synthrad.data.images import read_image, read_mask, write_image, write_mask
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.lineage import project_key, pseudonym
+from synthrad.manifest_table import SPLITS
 from synthrad.progress import progress
-from synthrad.records import SPLITS, Manifest, write_durably
+from synthrad.records import Manifest
 
 TABLE = "records.csv"
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 
+from synthrad.files import read_facts, write_durably
 from synthrad.lineage import project_folder
 from synthrad.nets import attention
-from synthrad.records import read_facts, write_durably
 
 KEPT = "attention.json"  # in the project's folder
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.generators import guards
 from synthrad.generators.attention import Flash, keep_attention, settle_attention
 from synthrad.generators.conditional import ConditionalGenerator, noises_of
@@ -28,7 +30,6 @@ from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.loading import locate
 from synthrad.nets.losses import at_least_float
 from synthrad.nets.perceptual import PerceptualDistance, feature_distance
-from synthrad.records import DatasetInfo, file_digest
 
 MEMORY = 0.01  # share of the newest batch in the running moments of the latents
 

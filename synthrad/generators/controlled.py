@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition
+from synthrad.dataset_info import DatasetInfo
 from synthrad.diffusion.samplers import Sampler
 from synthrad.errors import InputError
 from synthrad.generators.attention import Flash
@@ -27,7 +28,6 @@ from synthrad.lineage import Lineage
 from synthrad.nets.diffusion_unet import ControlBranch, DiffusionUNet
 from synthrad.nets.encoding import MaskEncoding
 from synthrad.nets.text import WordEncoder
-from synthrad.records import DatasetInfo
 
 KEY = "model.base"
 STRUCTURE = ("channels", "attention", "res_blocks", "head_channels", "schedule", "shift", "zero_terminal_snr", "prediction",

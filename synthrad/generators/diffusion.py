@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
 from synthrad.data.prompts import Prompt
+from synthrad.dataset_info import DatasetInfo
 from synthrad.diffusion.denoisers import Denoise, clipped, denoiser, guided, inpainting
 from synthrad.diffusion.predictions import Prediction, noised_loss, spread_times
 from synthrad.diffusion.samplers import Sampler, sample, spacing_of
@@ -37,7 +38,6 @@ from synthrad.generators.ranks import seed_apart, whole
 from synthrad.nets.diffusion_unet import DiffusionUNet
 from synthrad.nets.encoding import MaskEncoding, decode_masks
 from synthrad.nets.text import FrozenEncoder, WordEncoder
-from synthrad.records import DatasetInfo
 
 
 class Diffusion(ConditionalGenerator):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from synthrad.cases import Case
 from synthrad.conditioning import Condition, Images
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.gan.augment import SMALLEST_FILTERED, AdaptiveProbability
 from synthrad.gan.losses import (
@@ -42,7 +43,6 @@ from synthrad.nets.encoding import (
     squash_masks,
 )
 from synthrad.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
-from synthrad.records import DatasetInfo
 
 
 class StyleGAN2(ConditionalGenerator):

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthrad.checkpoints import read_checkpoint
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.lineage import Fitted, Lineage
-from synthrad.records import DatasetInfo, file_digest
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule

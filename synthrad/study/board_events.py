@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary

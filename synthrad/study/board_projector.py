@@ -17,8 +17,9 @@ from PIL import Image
 
 from synthrad.data.cache import ImageCache
 from synthrad.data.images import fit
+from synthrad.files import write_durably
 from synthrad.metrics.features import LEAST_SIZE, Standardizer, radiomics
-from synthrad.records import Manifest, write_durably
+from synthrad.records import Manifest
 
 MOST = 600  # points: the browser moves them all
 MOST_A_SET = 150

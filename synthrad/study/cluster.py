@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors, RunError, near
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 from synthrad.study.description import Part, Source, Study, fault_of
 
 FILE = "cluster.json"  # in the run folder: the last run was one on a cluster

@@ -228,7 +228,7 @@ def _write_graph(study: Study, path: Path, folder: Path) -> Plan:
     """Write study.yaml, the endpoint's hash and graph.json, from which the Snakefile works."""
     import yaml
 
-    from synthrad.records import write_durably
+    from synthrad.files import write_durably
 
     said = yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False)
     if (plan := _plan_checked_before(study, path, folder, said)) is not None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from synthrad.data.overlaps import corpus_of, meeting
+from synthrad.dataset_info import DatasetInfo
 from synthrad.nets.pretraining import pretraining_of
-from synthrad.records import DatasetInfo
 from synthrad.study.description import Net, Study
 from synthrad.study.verdicts import CONTAMINATED
 

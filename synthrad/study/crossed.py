@@ -18,8 +18,9 @@ import pandas as pd
 
 from synthrad.cases import read_cases, write_cases
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.metrics import classification
-from synthrad.records import Manifest, write_durably
+from synthrad.records import Manifest
 from synthrad.statistics.layouts import Layout, two_way
 from synthrad.statistics.resampling import Draws
 from synthrad.study.answers import answers_of

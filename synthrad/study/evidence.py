@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from synthrad.records import Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.records import Manifest
 from synthrad.study.acceptance import AcceptRate, accept_rates
 from synthrad.study.beside import Beside, Largest, Power, beside
 from synthrad.study.calibration import Calibration, CurvePoint, calibrations

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from synthrad.files import write_durably
 from synthrad.measurements import Measurement
-from synthrad.records import write_durably
 from synthrad.study.class_tables import metric_name
 from synthrad.study.figures import Drawing
 from synthrad.study.tables import Table, as_link

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from synthrad.errors import InputError
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 from synthrad.study.logs import logs
 
 FOLDER = "failed"  # in the run folder; one file a job, of the last run alone

@@ -30,9 +30,9 @@ from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import cluster_plugins
 from synthrad.cases import write_cases
 from synthrad.errors import InputError
+from synthrad.files import write_durably
 from synthrad.nets.flops import forward_flops
 from synthrad.nets.tuning import trainable
-from synthrad.records import write_durably
 
 CHATTY = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 

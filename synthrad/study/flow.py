@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from synthrad.manifest_table import SPLITS
 from synthrad.metrics import classification
-from synthrad.records import SPLITS, Manifest
+from synthrad.records import Manifest
 from synthrad.study.tables import Table
 from synthrad.study.verdicts import Endpoint
 

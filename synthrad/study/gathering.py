@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from synthrad.cases import read_cases
+from synthrad.files import write_durably
 from synthrad.lineage import project_key
 from synthrad.measurements import write_measurements
 from synthrad.metrics.similarity import near_copies
 from synthrad.metrics.summary import prevalences
 from synthrad.metrics.summary import summarise as measure
-from synthrad.records import Manifest, write_durably
+from synthrad.records import Manifest
 from synthrad.study.audits import SetAudit, find_audits
 from synthrad.study.claim import claim
 from synthrad.study.comparisons import compare, explore, training_length

@@ -19,8 +19,9 @@ import numpy as np
 from synthrad import fusion
 from synthrad.data.conditions import ask_less, with_known_masks
 from synthrad.errors import InputError, RunError, Stopped, told
+from synthrad.files import file_digest, write_durably
 from synthrad.locking import locked
-from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.records import Manifest
 from synthrad.study import cluster, failures
 from synthrad.study.description import Source, Study, load_study
 from synthrad.study.logs import logged

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthrad.files import write_durably
 from synthrad.progress import Said, said
-from synthrad.records import write_durably
 
 FOLDER = "logs"  # in the run folder: <job>.log, and <job>.json for its state
 SILENT = 900.0  # a fit says something every 20 seconds, a pool or a report after minutes

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from synthrad.documents import read_yaml
+from synthrad.manifest_table import SPLITS
 from synthrad.metrics import segmentation
-from synthrad.records import SPLITS, Manifest
+from synthrad.records import Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.audits import SetAudit
 from synthrad.study.description import Source, Study, Task

@@ -13,9 +13,10 @@ import numpy as np
 
 from synthrad.documents import parse_yaml
 from synthrad.errors import InputError, InputErrors
+from synthrad.files import file_digest
 from synthrad.fusion import count
 from synthrad.fusion.controls import HOW
-from synthrad.records import Manifest, file_digest
+from synthrad.records import Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
 from synthrad.study.description import (
     LATER,

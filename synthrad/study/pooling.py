@@ -20,7 +20,8 @@ import pandas as pd
 
 from synthrad.cases import read_cases
 from synthrad.errors import InputError
-from synthrad.records import Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.records import Manifest
 from synthrad.study.answers import answers_of, difference_of
 from synthrad.study.beside import Largest, largest
 from synthrad.study.comparisons import compare, training_length

@@ -10,9 +10,12 @@ import yaml
 
 from synthrad.data.leaks import read_copies
 from synthrad.data.splits import picture_owners, split_by_subject
+from synthrad.dataset_info import HERE
 from synthrad.documents import read_yaml
 from synthrad.errors import InputError
-from synthrad.records import HERE, SPLITS, Manifest, write_durably
+from synthrad.files import write_durably
+from synthrad.manifest_table import SPLITS
+from synthrad.records import Manifest
 from synthrad.study.description import load_study
 from synthrad.study.pooling import SEEDING
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from synthrad.files import write_durably
+from synthrad.manifest_table import SPLITS
 from synthrad.measurements import Measurement
-from synthrad.records import SPLITS, Manifest, write_durably
+from synthrad.records import Manifest
 from synthrad.study import (
     audits,
     cards,

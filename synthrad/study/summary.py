@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from synthrad.files import write_durably
 from synthrad.measurements import Measurement, without_nan
-from synthrad.records import write_durably
 from synthrad.study.report import ReportFacts
 from synthrad.study.verdicts import Verdict
 from synthrad.study.views import DIFFERENCE, WHOLE

@@ -20,13 +20,14 @@ from synthrad.cases import Case
 from synthrad.data.batches import light_batches
 from synthrad.data.cache import UNKNOWN, ImageCache
 from synthrad.errors import InputError
+from synthrad.files import file_digest, write_durably
 from synthrad.lineage import Fitted, hash_subjects, key_id, project_key
 from synthrad.metrics.regions import agreement
 from synthrad.nets.losses import layers_loss
 from synthrad.nets.short_fit import fit_briefly, likeliest
 from synthrad.nets.smp_net import SmpNet
 from synthrad.progress import progress
-from synthrad.records import Manifest, file_digest, write_durably
+from synthrad.records import Manifest
 
 VERSION = 1  # raise by hand when judges change
 Layers = dict[str, tuple[str, ...]]

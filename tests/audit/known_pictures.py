@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.dataset_info import DatasetInfo
+from synthrad.records import Manifest
 
 
 def manifest(subjects, split="", **columns):

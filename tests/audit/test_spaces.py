@@ -10,10 +10,12 @@ import yaml
 
 from synthrad.audit.spaces import FORMULAS, Formulas, keep, load_space, read_kept, rows_of
 from synthrad.audit.task_net import TaskFeatures, TaskNet
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
+from synthrad.manifest_table import empty_columns
 from synthrad.metrics.features import radiomics
 from synthrad.nets.feature_nets import TimmFeatures
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.records import Manifest
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "features").glob("*.yaml"))
 IMAGES = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1

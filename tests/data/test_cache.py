@@ -11,8 +11,10 @@ from PIL import Image
 import synthrad.data.cache as cache_module
 from synthrad.data.cache import ImageCache
 from synthrad.data.images import files_digest
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 
 def make(folder, rows=5, size=(20, 30), dtype=np.uint8, name="set", source="real", seed=0):

@@ -12,8 +12,10 @@ from synthrad.data.conditions import (
     real_conditions,
     table_conditions,
 )
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 LAYERS = {"organ": ("left", "right"), "other": ("x",)}
 INFO = DatasetInfo("tiny", "tiny-id", classes=("a", "b"), layers=LAYERS, attributes=("sex",))

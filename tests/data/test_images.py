@@ -9,7 +9,7 @@ from PIL import Image
 from synthrad.data import images
 from synthrad.data.images import files_digest, fit, image_size, is_deep, read_image, read_mask, write_mask
 from synthrad.errors import InputError
-from synthrad.records import file_digest
+from synthrad.files import file_digest
 
 
 def test_grey_8_and_16_bit_come_back_as_stored(tmp_path):

@@ -11,8 +11,9 @@ from tiny_set import make
 from synthrad.data.cache import ImageCache
 from synthrad.data.mask_conditions import mask_conditions
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import Manifest, file_digest
+from synthrad.records import Manifest
 
 LAYERS = {"tooth": ("crown", "root")}
 CARIES = pd.DataFrame({"label:caries": [1.0, 0.0] * 10})

@@ -7,8 +7,9 @@ from PIL import Image
 from synthrad.data import phantom_anatomy as anatomy
 from synthrad.data.phantom import FINDINGS, PREVALENCE, draw_dialled, draw_phantom, subject_of, write_phantoms
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import Manifest, file_digest
+from synthrad.records import Manifest
 
 SIZE = (64, 128)
 NONE = (0, 0, 0, 0)

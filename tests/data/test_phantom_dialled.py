@@ -11,8 +11,11 @@ from synthrad.data import phantom_dialled
 from synthrad.data.phantom import draw_dialled, draw_phantom, write_phantoms
 from synthrad.data.phantom_anatomy import FINDINGS
 from synthrad.data.phantom_dialled import EFFECTS, _asked
+from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.files import file_digest
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 SIZE = (32, 64)
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from synthrad.data.phantom_files import PhantomFolder
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.dataset_info import DatasetInfo
+from synthrad.records import Manifest
 
 VALUES = {"subject": "s0", "split": "train"}
 

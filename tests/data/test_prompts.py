@@ -4,8 +4,8 @@ import pytest
 
 from synthrad.data.conditions import complete, to_condition, with_prompts
 from synthrad.data.prompts import Prompt
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo
 
 CLASSES = ("pleural_effusion", "pneumothorax")
 INFO = DatasetInfo("chest", "chest", classes=CLASSES, layers={}, attributes=("sex", "view", "report"))

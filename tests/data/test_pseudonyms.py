@@ -12,8 +12,10 @@ import synthrad.data.pseudonyms
 from synthrad.__main__ import main
 from synthrad.data.images import files_digest, read_image, write_image, write_mask
 from synthrad.data.pseudonyms import pseudonymise
+from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.lineage import hash_subjects, project_key, pseudonym
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 
 @pytest.fixture

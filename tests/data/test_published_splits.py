@@ -6,8 +6,8 @@ import pytest
 from synthrad.data.leaks import Copies
 from synthrad.data.published_splits import divide
 from synthrad.data.writing import Draft
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo
 
 
 def drafted(tmp_path, rows=40):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from synthrad.data.splits import picture_owners, split_by_subject
 from synthrad.errors import InputError
-from synthrad.records import SPLITS
+from synthrad.manifest_table import SPLITS
 
 SHARES = (0.55, 0.1, 0.1, 0.25)
 

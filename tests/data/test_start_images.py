@@ -15,9 +15,12 @@ from synthrad.data.cache import ImageCache
 from synthrad.data.images import files_digest, read_image, read_mask
 from synthrad.data.mask_conditions import mask_conditions
 from synthrad.data.start_images import start_images
+from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.lineage import hash_subjects, project_key
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 ASKED = pd.DataFrame({"label:caries": [1.0, 0.0] * 6})
 

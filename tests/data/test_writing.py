@@ -10,8 +10,9 @@ from synthrad.data import processes
 from synthrad.data.images import read_image
 from synthrad.data.phantom_files import PhantomFolder
 from synthrad.data.writing import Draft, check_splits, draft_folder
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 INFO = DatasetInfo("set", "set", layers={"tooth": ("crown", "root")})
 

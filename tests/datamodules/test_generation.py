@@ -10,8 +10,11 @@ from PIL import Image
 from synthrad.cases import collate
 from synthrad.datamodules import generation
 from synthrad.datamodules.generation import GenerationDataModule
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.files import file_digest
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 from synthrad.sample import blank_unlearned
 
 

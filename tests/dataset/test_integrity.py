@@ -50,7 +50,7 @@ def test_a_mask_that_differs_in_place_is_found_by_its_digest_and_its_area(made, 
 def test_flat_pictures_and_contradictions_are_doubts(tmp_path):
     from dataclasses import replace
 
-    from synthrad.records import file_digest
+    from synthrad.files import file_digest
 
     made = make(tmp_path / "set", rows=12)
     path = tmp_path / "set/images/3.png"

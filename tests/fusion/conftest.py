@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.dataset_info import DatasetInfo
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 
 CLASSES = ("a", "b", "c", "d", "e")
 

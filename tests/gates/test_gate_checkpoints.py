@@ -18,7 +18,7 @@ from forks import dying, forks, in_child, killed
 
 from synthrad.callbacks import DurableCheckpointIO, newest_valid
 from synthrad.callbacks.durable_checkpoint import step_of
-from synthrad.records import write_durably
+from synthrad.files import write_durably
 
 pytestmark = [pytest.mark.gate, forks, pytest.mark.filterwarnings("ignore:.*torn or unfinished.*")]
 KILLS = 50

@@ -7,12 +7,12 @@ from tiny_gan import INFO, TINY, Pictures, fit, trainer
 
 from synthrad.conditioning import Condition
 from synthrad.errors import InputError
+from synthrad.files import file_digest
 from synthrad.generators import finetuning
 from synthrad.generators.finetuning import frozen_parts
 from synthrad.generators.gan import StyleGAN2
 from synthrad.generators.loading import load_generator
 from synthrad.lineage import Fitted, Lineage
-from synthrad.records import file_digest
 
 # b stays, a goes, c is new; of the layer organ, `right` stays, `left` goes; the order changes; a new layer
 OTHER = replace(INFO, name="other", id="other", classes=("c", "b"), layers={"tumour": ("mass",), "organ": ("right",)})

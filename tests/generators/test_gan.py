@@ -11,11 +11,14 @@ from PIL import Image
 from synthrad.callbacks.image_grid import ImageGrid
 from synthrad.conditioning import Condition, Generator
 from synthrad.datamodules.generation import GenerationDataModule
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError, RunError
+from synthrad.files import file_digest
 from synthrad.gan.augment import Augment
 from synthrad.generators.gan import StyleGAN2
+from synthrad.manifest_table import empty_columns
 from synthrad.nets import stylegan2 as sg
-from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.records import Manifest
 from synthrad.sample import load_generator, sample_from_checkpoint
 
 TINY = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "max_images": 32,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from mask_painter import MaskPainter
 
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.generators.loading import check_same_dataset, load_generator, wanted_layers
-from synthrad.records import DatasetInfo
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from tiny_set import make
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
 from synthrad.conditioning import Condition
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 PLAIN = DatasetInfo("plain", "plain", classes=("a", "b"))
 

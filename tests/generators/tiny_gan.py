@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from synthrad.cases import Case
+from synthrad.dataset_info import DatasetInfo
 from synthrad.generators.gan import StyleGAN2
-from synthrad.records import DatasetInfo
 
 TINY = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "r1_every": 2, "path_every": 2}
 INFO = DatasetInfo("tiny", "tiny", classes=("a", "b"), layers={"organ": ("left", "right")})

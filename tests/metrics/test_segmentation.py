@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
+from synthrad.manifest_table import empty_columns
 from synthrad.metrics.segmentation import false_positives, subject_matrices, summarise
 from synthrad.metrics.summary import prevalences
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.records import Manifest
 
 
 @pytest.fixture

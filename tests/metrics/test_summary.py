@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthrad.dataset_info import DatasetInfo
+from synthrad.manifest_table import empty_columns
 from synthrad.metrics.summary import prevalences, summarise
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.records import Manifest
 
 
 @pytest.fixture

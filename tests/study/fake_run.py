@@ -8,8 +8,11 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from synthrad.cases import CASE_COLUMNS, read_cases, write_cases
+from synthrad.dataset_info import DatasetInfo
+from synthrad.files import file_digest
+from synthrad.manifest_table import empty_columns
 from synthrad.measurements import Measurement, read_measurements, write_measurements
-from synthrad.records import DatasetInfo, Manifest, empty_columns, file_digest
+from synthrad.records import Manifest
 
 CLASSES = ("caries", "implant")
 STRUCTURES = ("caries", "filling")

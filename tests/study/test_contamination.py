@@ -6,7 +6,7 @@ import pytest
 from test_cards import ARMS, study, verdict
 from test_comparisons import CONTROLS, DICE, cases_of
 
-from synthrad.records import DatasetInfo
+from synthrad.dataset_info import DatasetInfo
 from synthrad.study.cards import cards, headline
 from synthrad.study.comparisons import compare
 from synthrad.study.contamination import banners, contaminated, standing_of, standings

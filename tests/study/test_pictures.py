@@ -9,7 +9,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from synthrad.records import HERE, DatasetInfo, Manifest, empty_columns
+from synthrad.dataset_info import HERE, DatasetInfo
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 from synthrad.study import pictures
 from synthrad.study.pictures import Picture, Triplet, draw_triplets, grid, nearest, triplets
 from synthrad.study.plots import COLOURS

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.dataset_info import DatasetInfo
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 from synthrad.study.subgroups import FLAGS, gap_of, grouping_of, partitions, subgroups
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
-from synthrad.records import DatasetInfo, Manifest, empty_columns
+from synthrad.manifest_table import empty_columns
+from synthrad.records import Manifest
 from synthrad.tasks import judges
 from synthrad.tasks.judges import (
     Judges,

@@ -28,7 +28,8 @@ from synthrad.data.published_splits import add_official_split, divide
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors
-from synthrad.records import Manifest, check_inside, file_digest
+from synthrad.files import check_inside, file_digest
+from synthrad.records import Manifest
 
 DESCRIPTION = "DENTEX: panoramic radiographs, JSON with quadrant, tooth number and disease"
 TEETH = tuple(str(10 * q + t) for q in (1, 2, 3, 4) for t in range(1, 9))  # FDI two-digit notation

@@ -21,7 +21,8 @@ from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_l
 from synthrad.data.subject_names import subject_names
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.errors import Fault, InputError, InputErrors
-from synthrad.records import SPLITS, Manifest
+from synthrad.manifest_table import SPLITS
+from synthrad.records import Manifest
 
 DESCRIPTION = "folders of images: one a class, or images and masks of equal names"
 ENDINGS = (".png", ".jpg", ".jpeg")

@@ -15,9 +15,10 @@ from synthrad.data.ages import age_band
 from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
+from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import Fault, InputError, InputErrors, near
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
-from synthrad.records import DatasetInfo, Manifest
+from synthrad.records import Manifest
 
 if TYPE_CHECKING:
     import pandas as pd
