@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
 import hashlib
-import importlib
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -17,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import get_loader, set_config_read_mode, set_loader, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -37,176 +33,16 @@ from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
-from synthrad.dataset_info import DatasetInfo
-from synthrad.documents import check_yaml, read_yaml
-from synthrad.errors import InputError, RunError, near
+from synthrad.config_errors import explain, our_own, told_of_other_weights
+from synthrad.config_links import digests_of, facts_of, link, plain
+from synthrad.config_names import ALLOWED, allow_imports, import_named
+from synthrad.errors import InputError, RunError
 from synthrad.files import write_durably
 from synthrad.locking import locked
 from synthrad.run_log import kept
 
-PACKAGE = Path(__file__).parent
-ALLOWED = ("synthrad", "lightning", "torch", "torchmetrics", "monai", "timm", "segmentation_models_pytorch",
-           "transformers", "peft")
-KINDS = {  # config key -> folders whose classes it may name without a path
-    "model": ("generators", "tasks"), "data": ("datamodules",), "net": ("nets",),
-    "fusion": ("fusion/strategies.py", "fusion/balancing.py", "fusion/controls.py"),
-    "like": ("fusion/strategies.py", "fusion/balancing.py"),
-    "callbacks": ("callbacks",), "cells": ("fusion/cells.py",),
-}  # fmt: skip
 COMMANDS = ("fit", "validate", "test", "predict")
 LOG = "fit.log"  # in the folder of a fit: all that it said, over resumes
-
-
-def known_classes(folders: tuple[str, ...]) -> dict[str, str]:
-    """Public classes of our folders, name -> module, read from the syntax trees: nothing is imported."""
-    found = {}
-    for folder in folders:
-        place = PACKAGE / folder
-        for path in [place] if place.is_file() else sorted(place.glob("*.py")):
-            for node in ast.parse(path.read_text()).body:
-                abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not abstract:
-                    found[node.name] = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-    return found
-
-
-def allow_imports() -> None:
-    """Let class paths name known packages only: importing a module runs its code, and configs travel.
-
-    The user's own packages come through SYNTHRAD_ALLOW_IMPORT or `--allow-import`, never through a config.
-    """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED, *allowed_packages()])
-    set_loader("yaml", _plain_yaml, (yaml.YAMLError, ValueError))
-    set_config_read_mode(fsspec_enabled=False)  # Lightning's CLI reads configs from anywhere on the net
-
-
-_jsonargparse_yaml = get_loader("yaml")  # it reads 1e-3 as a number, which YAML 1.1 does not
-
-
-def _plain_yaml(text: str) -> Any:
-    """What jsonargparse reads of configs and flags, once `check_yaml` has passed it."""
-    check_yaml(text)
-    return _jsonargparse_yaml(text)
-
-
-def import_named(argv: list[str]) -> None:
-    """Import the modules of the bare class names in flags and config files, so that they are found by name."""
-    texts = [" ".join(argv)]
-    for before, this in zip(["", *argv], argv, strict=False):
-        path = this.split("=", 1)[1] if this.startswith(("--config=", "-c=")) else this if before in ("-c", "--config") else ""
-        if path and os.path.isfile(path):  # a config may be given in place, longer than a name can be
-            texts.append(Path(path).read_text())
-    classes = known_classes(("generators", "tasks", "datamodules", "nets", "callbacks"))
-    words = set(re.findall(r"(?<![\w.])[A-Z]\w+", "\n".join(texts)))
-    modules = {m for name, m in classes.items() if name in words}
-    for module in sorted(modules | ({"synthrad.fusion"} if "usion" in "\n".join(texts) else set())):
-        importlib.import_module(module)
-
-
-def explain(message: str) -> InputError:
-    """One clear line from jsonargparse's pages: which key, what was found, what is known, what is close."""
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    key = ".".join(keys) or "command line"
-    if unknown := re.search(r"unrecognized arguments?: *(\S+)", message, re.I):
-        flag = unknown.group(1).split("=")[0]
-        return InputError(flag, "an unknown key", "a key of the command", near(flag.lstrip("-"), _trainer_keys()))
-    if refused := re.search(r"Importing '([^']+)' is not allowed", message):
-        return InputError(key, f"a class path {refused.group(1)!r} outside the known packages", ", ".join(ALLOWED),
-                          "if it is yours: `synthrad --allow-import PACKAGE ...` or SYNTHRAD_ALLOW_IMPORT=PACKAGE")
-    if option := re.search(r"Option '([^']+)' is not accepted", message):
-        owner = re.findall(r"Problem with given class_path '([^']+)'", message)
-        known = _arguments_of(owner[-1]) if owner else []
-        return InputError(f"{key}.{option.group(1)}", "an unknown key", f"one of {', '.join(known)}",
-                          near(option.group(1), known))
-    name = re.findall(r"Expected a dot import path string: *(\S+)", message)
-    name += re.findall(r"Unable to import.*?'([\w.]+)'|No module named '([\w.]+)'|module '[\w.]+' has no attribute '(\w+)'", message)
-    if name:
-        found = name[-1] if isinstance(name[-1], str) else next(n for n in name[-1] if n)
-        known = sorted(known_classes(KINDS.get(key.split(".")[-1], ("tasks", "nets", "fusion", "datamodules", "generators"))))
-        return InputError(key, f"the class {found!r}", f"one of {', '.join(known)}", near(found.split(".")[-1], known))
-    if required := re.search(r"arguments? are required: *(.+)|Key \"([^\"]+)\" is required", message):
-        missing = (required.group(1) or required.group(2)).strip()
-        return InputError(key, f"no value for {missing!r}", "one", f"add `{missing}` to a config or as --{key}.{missing}=...")
-    if gone := re.search(r"File does not exist: *'?([^'\n]+)'?", message):
-        return InputError(f"--{key}", f"no file {gone.group(1)!r}", "a config file", near(gone.group(1), _configs()))
-    if value := re.search(r"Expected an? (<class '([^']+)'>|[^\n.]+)[^\n]*?(?:Got value: *([^\n]+))?(?:\n|$)", message):
-        kind = value.group(2) or value.group(1)
-        got = re.findall(r"Got value: *([^\n]+)|Given value: *([^\n]+)", message)
-        shown = next((a or b for a, b in got), "another value")
-        if choices := re.search(r"Expected an? typing\.Literal\[([^\]]+)\]", message):
-            known = [c.strip(" '") for c in choices.group(1).split(",")]
-            number = "a number or " if "Expected a <class 'float'>" in message else ""
-            return InputError(key, shown, f"{number}one of {', '.join(known)}", near(shown, known))
-        return InputError(key, shown, f"a value of type {kind}")
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    return InputError(key, "; ".join(lines[1:4]) or message.strip()[:300], "a valid configuration", "see `synthrad fit --help`")
-
-
-def _configs() -> list[str]:
-    return [str(p) for p in Path("configs").rglob("*.yaml")]
-
-
-def _trainer_keys() -> list[str]:
-    import inspect
-
-    from lightning.pytorch import Trainer
-
-    return [f"trainer.{n}" for n in inspect.signature(Trainer.__init__).parameters if n != "self"] + ["seed_everything", "ckpt_path"]
-
-
-def _arguments_of(class_path: str) -> list[str]:
-    import inspect
-
-    module, name = class_path.rsplit(".", 1)
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    return [n for n in parameters if n != "self"]
-
-
-def facts_of(manifest: str) -> dict[str, Any]:
-    """What a model may need to know of its data: channels, classes, layers; reads dataset.yaml alone."""
-    path = Path(manifest) / "dataset.yaml"
-    if not path.is_file():
-        raise InputError(f"data.manifest {manifest}", "no dataset.yaml", "a manifest folder", "make one with `synthrad prepare`")
-    info = DatasetInfo.from_dict(read_yaml(path, "the file as written") or {}, str(path))
-    return {
-        "id": info.id,
-        "channels": list(info.channels),
-        "num_channels": len(info.channels),
-        "classes": list(info.classes),
-        "layers": {k: list(v) for k, v in info.layers.items()},
-    }
-
-
-def digests_of(own: dict[str, Any]) -> dict[str, str]:
-    """Digest of every manifest that a datamodule's arguments name (rows and info, without roots), by its folder."""
-    external = own.get("external") or []
-    folders = [own.get("manifest"), own.get("synthetic"), *(external.values() if hasattr(external, "values") else external)]
-    out = {}
-    for folder in filter(None, folders):
-        path = Path(folder) / "dataset.yaml"
-        info = read_yaml(path, "the file as written") or {} if path.is_file() else {}
-        text = yaml.safe_dump({k: v for k, v in info.items() if k != "roots"})
-        out[str(folder)] = hashlib.sha256(text.encode()).hexdigest()
-    return out
-
-
-def link(model: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Fill in what the data decides: a task's layers or classes where the config names none, its net's counts always."""
-    own = model.get("init_args") or {}
-    for name in ("layers", "classes"):
-        if name in own and own[name] is None:
-            own[name] = facts[name]
-    net = (own.get("net") or {}).get("init_args") if own.get("net") is not None else None
-    if net is None:
-        return
-    if "in_channels" in net:
-        net["in_channels"] = facts["num_channels"]
-    if "out_channels" in net and own.get("layers"):
-        net["out_channels"] = sum(1 + len(s) for s in own["layers"].values())
-    if "num_classes" in net and own.get("classes"):
-        net["num_classes"] = len(own["classes"])
-    if "classes" in net and own.get("classes"):
-        net["classes"] = list(own["classes"])
 
 
 class SynthradCLI(LightningCLI):
@@ -247,7 +83,7 @@ class SynthradCLI(LightningCLI):
             plain = {k: v for k, v in config.data.as_dict()["init_args"].items() if k != "num_workers"}
             kept["data"] = {**kept["data"], "init_args": plain}
             kept["digests"] = digests_of(own)  # the same path may hold another split tomorrow
-        self.identity = hashlib.sha256(yaml.safe_dump(_plain(kept)).encode()).hexdigest()[:16]
+        self.identity = hashlib.sha256(yaml.safe_dump(plain(kept)).encode()).hexdigest()[:16]
         if config.trainer.get("default_root_dir") is None:
             name = str(model.get("class_path", "model")).split(".")[-1] if model else "model"
             config.trainer["default_root_dir"] = f"runs/{self.subcommand}/{name}-{self.identity[:8]}"
@@ -351,38 +187,11 @@ class SynthradCLI(LightningCLI):
             return
         facts = facts_of(manifest)
         here = {k: facts[k] for k in ("id", "channels", "classes", "layers")}
-        if differing := [k for k in here if k in seen and _plain(seen[k]) != _plain(here[k])]:
+        if differing := [k for k in here if k in seen and plain(seen[k]) != plain(here[k])]:
             key = differing[0]
             raise InputError(f"ckpt_path {path}", f"a checkpoint of another dataset ({key} {seen[key]})",
                              f"{key} {here[key]}, as data.manifest {manifest} has it",
                              "give the manifest that it was trained on, or leave --ckpt_path out to start in a new folder")
-
-
-@contextmanager
-def told_of_other_weights(path: Path | str | None) -> Iterator[None]:
-    """One clear line where a checkpoint's weights are not this model's.
-
-    Raises:
-        InputError: with the first difference that torch names.
-    """
-    try:
-        yield
-    except RuntimeError as e:
-        lines = [line.strip() for line in str(e).splitlines()]
-        if not lines or "loading state_dict" not in lines[0]:
-            raise
-        raise InputError(f"ckpt_path {path}", f"weights of another model ({' '.join(lines[1:2])[:200]})",
-                         "a checkpoint of this model on data with the same classes, layers and channels",
-                         "give the config and the manifest that it was trained with") from e
-
-
-def _plain(tree: Any) -> Any:
-    """Mappings, lists and plain values only, so that YAML writes the same text every time."""
-    if isinstance(tree, dict) or hasattr(tree, "items"):
-        return {str(k): _plain(v) for k, v in sorted(tree.items())}
-    if isinstance(tree, list | tuple):
-        return [_plain(v) for v in tree]
-    return tree if isinstance(tree, int | float | bool | str | None) else str(tree)
 
 
 class CheckingCLI(SynthradCLI):
@@ -445,15 +254,7 @@ def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
     except argparse.ArgumentError as e:
         raise explain(str(e)) from None
     except ValueError as e:
-        raise _our_own(e) from None
-
-
-def _our_own(error: BaseException) -> BaseException:
-    """The InputError that jsonargparse has wrapped, where it tried a class as one kind of several; else the error itself."""
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, InputError):
-        seen = seen.__cause__ or seen.__context__
-    return seen or error
+        raise our_own(e) from None
 
 
 def run(argv: list[str]) -> int:

@@ -52,7 +52,7 @@ def configs(trap: Trap) -> dict[str, str]:
         "a python tag": f"{model}seed_everything: !!python/object/apply:os.system [{shout}]\n",
         "a tag for an object": f"{model}data: !!python/object/new:evil.Thing []\n",
         "a tag for a name": f"{model}data: !!python/name:evil.Thing ''\n",
-        "a module through one of ours": "model: {class_path: synthrad.cli.importlib.import_module, init_args: {name: evil}}\n",
+        "a module through one of ours": "model: {class_path: synthrad.config_names.importlib.import_module, init_args: {name: evil}}\n",
         "another class of an allowed package": "model: {class_path: torch.utils.cpp_extension.load_inline, init_args: {name: evil, cpp_sources: x}}\n",
         "a relative path": "model: {class_path: .evil.Thing}\n",
         "a merged default": f"x: &x {thing('evil.Thing')}\nmodel: *x\n",

@@ -10,13 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pytest
 from forks import forks
 from hostile_configs import Trap, configs, filters
 from mutants import judged
 from tiny_set import make
 
-from synthrad import cli
 from synthrad.__main__ import main
 
 pytestmark = forks
@@ -92,8 +90,3 @@ def test_a_bomb_in_a_config_of_fit(tmp_path):
         return "" if code == 2 and "repeat more than" in err.getvalue() else f"{code}: {err.getvalue()[:300]}"
 
     assert judged([["fit", "-c", str(tmp_path / "a.yaml")], ["fit", f"--config={bomb}"]], take) == ["", ""]
-
-
-@pytest.mark.parametrize("text", ["1e-3", "[1, 2]", "{a: 1.5}", "yes", "null", "2020-01-01", "word", "-", "a: b"])
-def test_plain_values_of_flags_are_read_as_before(text):
-    assert cli._plain_yaml(text) == cli._jsonargparse_yaml(text)
