@@ -34,7 +34,7 @@ from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, 
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
 from synthrad.config_errors import explain, our_own, told_of_other_weights
-from synthrad.config_links import digests_of, facts_of, link, plain
+from synthrad.config_links import digests_of, facts_of, link, plain_tree
 from synthrad.config_names import ALLOWED, allow_imports, import_named
 from synthrad.errors import InputError, RunError
 from synthrad.files import write_durably
@@ -83,7 +83,7 @@ class SynthradCLI(LightningCLI):
             plain = {k: v for k, v in config.data.as_dict()["init_args"].items() if k != "num_workers"}
             kept["data"] = {**kept["data"], "init_args": plain}
             kept["digests"] = digests_of(own)  # the same path may hold another split tomorrow
-        self.identity = hashlib.sha256(yaml.safe_dump(plain(kept)).encode()).hexdigest()[:16]
+        self.identity = hashlib.sha256(yaml.safe_dump(plain_tree(kept)).encode()).hexdigest()[:16]
         if config.trainer.get("default_root_dir") is None:
             name = str(model.get("class_path", "model")).split(".")[-1] if model else "model"
             config.trainer["default_root_dir"] = f"runs/{self.subcommand}/{name}-{self.identity[:8]}"
@@ -187,7 +187,7 @@ class SynthradCLI(LightningCLI):
             return
         facts = facts_of(manifest)
         here = {k: facts[k] for k in ("id", "channels", "classes", "layers")}
-        if differing := [k for k in here if k in seen and plain(seen[k]) != plain(here[k])]:
+        if differing := [k for k in here if k in seen and plain_tree(seen[k]) != plain_tree(here[k])]:
             key = differing[0]
             raise InputError(f"ckpt_path {path}", f"a checkpoint of another dataset ({key} {seen[key]})",
                              f"{key} {here[key]}, as data.manifest {manifest} has it",

@@ -60,10 +60,10 @@ def link(model: dict[str, Any], facts: dict[str, Any]) -> None:
         net["classes"] = list(own["classes"])
 
 
-def plain(tree: Any) -> Any:
+def plain_tree(tree: Any) -> Any:
     """Mappings, lists and plain values only, so that YAML writes the same text every time."""
     if isinstance(tree, dict) or hasattr(tree, "items"):
-        return {str(k): plain(v) for k, v in sorted(tree.items())}
+        return {str(k): plain_tree(v) for k, v in sorted(tree.items())}
     if isinstance(tree, list | tuple):
-        return [plain(v) for v in tree]
+        return [plain_tree(v) for v in tree]
     return tree if isinstance(tree, int | float | bool | str | None) else str(tree)

@@ -3,7 +3,7 @@ import copy
 import pytest
 from tiny_set import make
 
-from synthrad.config_links import digests_of, facts_of, link, plain
+from synthrad.config_links import digests_of, facts_of, link, plain_tree
 from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.records import Manifest
@@ -48,5 +48,5 @@ def test_digests_follow_rows_and_not_places(tmp_path):
 
 
 def test_a_config_becomes_the_same_text_every_time(tmp_path):
-    assert plain({"b": (1, tmp_path), "a": None}) == {"a": None, "b": [1, str(tmp_path)]}
-    assert list(plain({"b": 1, "a": 2})) == ["a", "b"]
+    assert plain_tree({"b": (1, tmp_path), "a": None}) == {"a": None, "b": [1, str(tmp_path)]}
+    assert list(plain_tree({"b": 1, "a": 2})) == ["a", "b"]
