@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "study.jsonl"
 EVERY_STEP = re.compile(r"batch|step|backward|zero_grad")
 PHASES = ("overhead", "cores", "recheck", "callbacks", "ddp")
 IMPORTS = {"generator": ("synthrad.study.jobs", "synthrad.cli", "synthrad.generators.gan", "synthrad.datamodules.generation", "synthrad.callbacks.fidelity"),
-           "pool": ("synthrad.study.jobs", "synthrad.sample", "synthrad.generators.gan"), "arms": ("synthrad.study.jobs",),
+           "pool": ("synthrad.study.jobs", "synthrad.sampling.from_checkpoint", "synthrad.generators.gan"), "arms": ("synthrad.study.jobs",),
            "crossed": ("synthrad.study.crossed", "synthrad.study.one_fit", "synthrad.tasks", "timm"), "fit": ("synthrad.study.one_fit", "synthrad.study.fitting", "synthrad.datamodules.fusion", "synthrad.tasks", "timm"),
            "report": ("synthrad.study.jobs", "synthrad.study.board", "synthrad.study.gathering", "synthrad.study.report", "synthrad.study.summary")}
 GENERATOR = "configs/generators/stylegan2_phantom_cpu.yaml"

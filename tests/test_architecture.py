@@ -10,7 +10,7 @@ FLOORS = {
     **dict.fromkeys(["errors", "files", "dataset_info", "manifest_table", "seals", "records", "lineage", "conditioning", "class_paths", "checkpoints", "documents", "progress", "run_log", "cases", "measurements", "locking", "blocks"], 0),
     **dict.fromkeys(["data", "fusion", "nets", "gan", "diffusion", "metrics", "statistics"], 1),
     **dict.fromkeys(["generators", "tasks", "datamodules", "callbacks"], 2),
-    **dict.fromkeys(["prepare", "sample", "preview", "score", "filter", "audit", "study", "doctor", "dataset"], 3),
+    **dict.fromkeys(["prepare", "sample", "sampling", "preview", "score", "filter", "audit", "study", "doctor", "dataset"], 3),
     **dict.fromkeys(["cli", "config_names", "config_errors", "config_links", "__main__", "__init__"], 4),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -10,13 +10,14 @@ import pytest
 from forks import dying, forks, in_child, in_ranks
 from tiny_generator import sample_command
 
-from synthrad import blocks, locking, sample
+from synthrad import blocks, locking
 from synthrad.__main__ import main
 from synthrad.blocks import Blocks, Share
 from synthrad.errors import InputError
 from synthrad.generators.gan import StyleGAN2
 from synthrad.locking import locked, part_locked
 from synthrad.records import Manifest
+from synthrad.sampling import drawing, set_folder
 
 pytestmark = forks
 
@@ -77,7 +78,7 @@ def drew(folder, rank):
 
 def test_two_processes_draw_their_blocks_and_leave_the_bytes_of_one(lab, tmp_path, monkeypatch, capfd):
     command, whole = lab
-    monkeypatch.setattr(sample, "_draw_block", numbered(sample._draw_block, tmp_path))
+    monkeypatch.setattr(drawing, "_draw_block", numbered(drawing._draw_block, tmp_path))
     assert in_ranks(main, command(tmp_path / "set")) == [0, 0]
     one, two = drew(tmp_path, 0), drew(tmp_path, 1)
     assert sorted(one + two) == [0, 1, 2, 3, 4] and {0} <= set(one) and {1} <= set(two)  # none twice
@@ -89,10 +90,10 @@ def test_two_processes_draw_their_blocks_and_leave_the_bytes_of_one(lab, tmp_pat
 def killed_in(rank, call, command):
     """In one of two processes: the command, of which one is killed in the middle of a block; the other one leaves it time to begin one."""
     if os.environ["RANK"] == str(rank):
-        sample._write_one = dying(sample._write_one, call)
+        drawing.write_image = dying(drawing.write_image, call)
     else:
-        draw = sample._draw_block
-        sample._draw_block = lambda *args: (time.sleep(2.0), draw(*args))[1]
+        draw = drawing._draw_block
+        drawing._draw_block = lambda *args: (time.sleep(2.0), draw(*args))[1]
     return main(command)
 
 
@@ -120,12 +121,12 @@ def test_each_process_has_a_lock(lab, tmp_path, capfd):
 
 def test_a_process_whose_first_one_never_comes_ends(lab, tmp_path, monkeypatch, capfd):
     command, _ = lab
-    monkeypatch.setattr(sample, "BEGIN_SECONDS", 0.3)
+    monkeypatch.setattr(set_folder, "BEGIN_SECONDS", 0.3)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(command(tmp_path / "set")) == 1
     assert "the first process has not begun" in capfd.readouterr().err and not (tmp_path / "set").exists()
-    monkeypatch.setattr(sample, "BEGIN_SECONDS", 600.0)
+    monkeypatch.setattr(set_folder, "BEGIN_SECONDS", 600.0)
     monkeypatch.setenv("RANK", "0")  # alone of two: it draws all
     assert main(command(tmp_path / "set")) == 0 and len(Manifest.read(tmp_path / "set")) == 10
     monkeypatch.setenv("RANK", "1")
@@ -203,7 +204,7 @@ def test_resuming_draws_only_what_is_missing(lab, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(StyleGAN2, "sample", dying(StyleGAN2.sample, 3))
         assert in_child(main, command(tmp_path / "set")) == -signal.SIGKILL
-    monkeypatch.setattr(sample, "_draw_block", numbered(sample._draw_block, tmp_path))
+    monkeypatch.setattr(drawing, "_draw_block", numbered(drawing._draw_block, tmp_path))
     assert in_ranks(main, command(tmp_path / "set")) == [0, 0]
     assert sorted(drew(tmp_path, 0) + drew(tmp_path, 1)) == [2, 3, 4]
     assert everything(tmp_path / "set") == whole

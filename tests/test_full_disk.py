@@ -61,9 +61,9 @@ def test_a_real_full_device(trained, capfd, monkeypatch):
     out = real.parent / "to_full"
     (out / "images" / "image").mkdir(parents=True)
     (out / "images" / "image" / "000003.png").symlink_to("/dev/full")
-    from synthrad import sample
+    from synthrad.sampling import set_folder
 
-    monkeypatch.setattr(sample, "_is_finished", lambda *_: False)  # the folder is not empty
+    monkeypatch.setattr(set_folder, "is_finished", lambda *_: False)  # the folder is not empty
     assert main(sample_command(checkpoint, real, out)) == 1
     told(capfd)
     assert not (out / "dataset.yaml").exists()

@@ -9,7 +9,7 @@ from forks import dying, forks, in_child
 from tiny_generator import fit_command, fitted, same_weights, sample_command
 
 import synthrad.blocks
-import synthrad.sample
+import synthrad.sampling.drawing
 from synthrad.__main__ import main
 from synthrad.callbacks import newest_valid
 from synthrad.callbacks.durable_checkpoint import step_of
@@ -49,7 +49,7 @@ def half_an_image(drawn, i, k, out, info, layers):
 
 MOMENTS = {
     "first file": ("synthrad.files.os.replace", 1, None),
-    "half an image": ("synthrad.sample._write_one", 6, half_an_image),
+    "half an image": ("synthrad.sampling.drawing.write_image", 6, half_an_image),
     "a block without its mark": ("synthrad.blocks.write_durably", 2, None),
     "half of the table": ("synthrad.files.os.replace", 5, None),
     "half of dataset.yaml": ("synthrad.files.os.replace", 6, None),
@@ -62,7 +62,7 @@ def test_a_killed_sampling_resumes_to_the_same_bytes(trained, tmp_path, monkeypa
     command = sample_command(checkpoint, real, tmp_path / "set")
     name, call, before = MOMENTS[moment]
     module, attribute = name.rsplit(".", 1)
-    owner = {"synthrad.files.os": os, "synthrad.sample": synthrad.sample, "synthrad.blocks": synthrad.blocks}[module]
+    owner = {"synthrad.files.os": os, "synthrad.sampling.drawing": synthrad.sampling.drawing, "synthrad.blocks": synthrad.blocks}[module]
     with monkeypatch.context() as patch:
         patch.setattr(owner, attribute, dying(getattr(owner, attribute), call, before))
         assert in_child(main, command) == -signal.SIGKILL
@@ -80,7 +80,7 @@ def test_a_kill_after_the_last_file_draws_nothing_again(trained, tmp_path, monke
         patch.setattr(Path, "rmdir", dying(Path.rmdir))
         assert in_child(main, command) == -signal.SIGKILL
     assert len(Manifest.read(tmp_path / "set")) == 10  # whole, but for the marks
-    monkeypatch.setattr(synthrad.sample, "_write_one", lambda *a: pytest.fail("an image of a whole set was written again"))
+    monkeypatch.setattr(synthrad.sampling.drawing, "write_image", lambda *a: pytest.fail("an image of a whole set was written again"))
     assert main(command) == 0
     assert everything(tmp_path / "set") == everything(whole)
 

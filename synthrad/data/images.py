@@ -107,7 +107,11 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
 
 def files_digest(paths: Sequence[Path | str | None]) -> str:
     """Digest of the files of one row: a single file's SHA-256, else the SHA-256 of theirs in order; "" for no file."""
-    digests = ["" if p is None else file_digest(p) for p in paths]
+    return joined_digest(["" if p is None else file_digest(p) for p in paths])
+
+
+def joined_digest(digests: Sequence[str]) -> str:
+    """One digest of those of the files of a row, see `files_digest`; "" is a file that is not there."""
     if len(digests) == 1 or not any(digests):
         return digests[0] if digests else ""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

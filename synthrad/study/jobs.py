@@ -177,7 +177,7 @@ def _draw(study: Study, real: Manifest, plan: Plan, folder: Path, name: str, hom
 
 def _generator_facts(folder: Path, name: str) -> tuple[list[str], list[str]]:
     """The mask layers that a source's generator draws from (none for one that draws its own), and the classes that no image it was trained on had."""
-    from synthrad.sample import load_generator, wanted_layers
+    from synthrad.generators.loading import load_generator, wanted_layers
 
     generator, _, _, spec = load_generator(checkpoint_of(folder, name))
     return wanted_layers(generator, spec), list(spec.get("absent", []))
@@ -224,7 +224,7 @@ def _conditions(number: dict[tuple[str, ...], int], train: Manifest, rng: np.ran
 
 
 def _sample(folder: Path, name: str, study: Study, conditions: Any, seed: int, home: Path, real: Manifest) -> Manifest:
-    from synthrad.sample import sample_from_checkpoint
+    from synthrad.sampling.from_checkpoint import sample_from_checkpoint
 
     return sample_from_checkpoint(checkpoint_of(folder, name), conditions, seed, home / "synthetic",
                                   truncation=study.sources[name].truncation, real=real, mask_transform=study.sources[name].mask_transform)

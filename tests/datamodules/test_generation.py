@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from synthrad.cases import collate
+from synthrad.data.conditions import blank_unlearned
 from synthrad.datamodules import generation
 from synthrad.datamodules.generation import GenerationDataModule
 from synthrad.dataset_info import DatasetInfo
@@ -15,7 +16,6 @@ from synthrad.errors import InputError
 from synthrad.files import file_digest
 from synthrad.manifest_table import empty_columns
 from synthrad.records import Manifest
-from synthrad.sample import blank_unlearned
 
 
 def same(a, b):

@@ -16,10 +16,11 @@ from synthrad.errors import InputError, RunError
 from synthrad.files import file_digest
 from synthrad.gan.augment import Augment
 from synthrad.generators.gan import StyleGAN2
+from synthrad.generators.loading import load_generator
 from synthrad.manifest_table import empty_columns
 from synthrad.nets import stylegan2 as sg
 from synthrad.records import Manifest
-from synthrad.sample import load_generator, sample_from_checkpoint
+from synthrad.sampling.from_checkpoint import sample_from_checkpoint
 
 TINY = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_depth": 2, "max_images": 32,
         "r1_every": 2, "path_every": 2, "ada_speed_images": 50}

@@ -11,11 +11,12 @@ import pytest
 from mask_painter import MaskPainter
 from tiny_set import make
 
-import synthrad.sample
 from synthrad import fusion
 from synthrad.callbacks import durable_checkpoint
 from synthrad.data.images import read_mask
 from synthrad.errors import InputError
+from synthrad.generators import loading
+from synthrad.sampling import from_checkpoint
 from synthrad.study import failures, jobs
 from synthrad.study.description import Source
 from synthrad.study.jobs import main
@@ -49,13 +50,18 @@ def test_an_error_of_a_library_is_one_line_and_a_file(tmp_path, monkeypatch, cap
     assert len(messages) == 1 and str(tmp_path / "failed" / "fit-a-b-c.txt") in messages[0] and not bad_input
 
 
+def take_for_generator(monkeypatch, load):
+    for module in (loading, from_checkpoint):  # where jobs asks what a generator draws from, and where it draws
+        monkeypatch.setattr(module, "load_generator", load)
+
+
 @pytest.fixture
 def draw(tmp_path, monkeypatch):
     """Draws the pool of a source whose generator paints the masks that it is given; beside it the real set."""
     real = make(tmp_path / "real", rows=48)
     painter = MaskPainter({"tooth": ("crown", "root")}, classes=["caries", "implant"])
     spec = {**painter.spec, "attributes": {"sex": ["f", "m"]}}
-    monkeypatch.setattr(synthrad.sample, "load_generator", lambda path: (painter, real.info, real.info.lineage, spec))
+    take_for_generator(monkeypatch, lambda path: (painter, real.info, real.info.lineage, spec))
     (tmp_path / "sources/gan").mkdir(parents=True)
     (tmp_path / "last.ckpt").write_bytes(b"weights")
     (tmp_path / "sources/gan/generator.json").write_text(json.dumps({"checkpoint": "last.ckpt"}))
@@ -109,8 +115,8 @@ def test_a_source_may_be_asked_for_less_than_its_masks_show(draw, tmp_path):
 
 def test_findings_that_no_training_image_of_the_generator_had_are_not_asked_for(draw, monkeypatch, capsys):
     real, painter, pool = draw
-    load = synthrad.sample.load_generator
-    monkeypatch.setattr(synthrad.sample, "load_generator", lambda path: (*load(path)[:3], {**load(path)[3], "absent": ["implant"]}))
+    load = loading.load_generator
+    take_for_generator(monkeypatch, lambda path: (*load(path)[:3], {**load(path)[3], "absent": ["implant"]}))
     wanted = {("caries=1",): 6, ("caries=0",): 6}
     assert not (np.array([r.labels[1] for r in pool(wanted)], float) == 1).any()
     assert "have implant, which no image that its generator was trained on had" in capsys.readouterr().out
