@@ -13,6 +13,27 @@ FARTHEST = 1e6  # pixels from the corner: what is drawn farther away is no outli
 _FEW = 30  # faults told
 
 
+def read_lists(path: Path, keys: Sequence[str], expected: str, option: str = "--annotations", largest: int | None = None) -> dict[str, Any]:
+    """The data of a COCO-like file whose `keys` hold lists of objects; what is in these is not looked at.
+
+    Args:
+        path: of the JSON. expected, option: for messages. largest: bytes of the file (default: that of other JSON).
+
+    Raises:
+        InputError: no JSON, a key that is missing or holds something else, or no image.
+    """
+    data, repair = read_json(path, expected, largest), f"name the right file with {option}"
+    if not isinstance(data, dict):
+        raise InputError(str(path), f"a {type(data).__name__}", expected, repair)
+    if missing := [key for key in keys if key not in data]:
+        raise InputError(str(path), f"no {' and no '.join(missing)}", expected, repair)
+    if wrong := [key for key in keys if not isinstance(data[key], list) or not all(isinstance(entry, dict) for entry in data[key])]:
+        raise InputError(str(path), f"{wrong[0]} that are no list of objects", expected, repair)
+    if not data["images"]:
+        raise InputError(str(path), "nothing in images", expected, repair)
+    return data
+
+
 def read_coco(path: Path, categories: Sequence[str] = ("categories",), expected: str = "JSON with images, annotations and categories",
               option: str = "--annotations") -> dict[str, Any]:
     """The data of a COCO-like file, checked.
@@ -29,11 +50,7 @@ def read_coco(path: Path, categories: Sequence[str] = ("categories",), expected:
     """
     from pydantic import ValidationError
 
-    data = read_json(path, expected)
-    if not isinstance(data, dict):
-        raise InputError(str(path), f"a {type(data).__name__}", expected, f"name the right file with {option}")
-    if missing := [key for key in ("images", "annotations", *categories) if key not in data]:
-        raise InputError(str(path), f"no {' and no '.join(missing)}", expected, f"name the right file with {option}")
+    data = read_lists(path, ("images", "annotations", *categories), expected, option)
     checked, faults = {}, []
     for key, kind in _kinds([*categories, *_further(data)]).items():
         try:
@@ -43,7 +60,7 @@ def read_coco(path: Path, categories: Sequence[str] = ("categories",), expected:
             faults += [f"{'.'.join(map(str, (key, *fault['loc'])))}: {fault['msg']}" for fault in told]
     if faults:
         raise InputErrors(str(path), faults[:_FEW])
-    if empty := [key for key in ("images", *categories) if not checked[key]]:
+    if empty := [key for key in categories if not checked[key]]:
         raise InputError(str(path), f"nothing in {empty[0]}", expected, f"name the right file with {option}")
     return {**data, **checked}
 

@@ -167,17 +167,13 @@ def intensity(facts: Iterable[Facts], args: argparse.Namespace, where: str) -> a
     return made
 
 
-def fill_attributes(draft: Draft, row: int, facts: Facts, args: argparse.Namespace) -> None:
-    """The attributes of one row that the options ask for."""
+def store_picture(draft: Draft, row: int, path: Path, facts: Facts, args: argparse.Namespace) -> tuple[int, int]:
+    """Decode a file into the set under its running number, with the attributes of its header that the options ask for; returns (height, width)."""
+    pixels, _ = read_dicom(path, args.window, accepted(args))
     for name in dict.fromkeys(args.attributes):
         draft.columns[f"attribute:{name}"][row] = getattr(facts, name)
     if args.age_bands and facts.age:
         draft.columns["attribute:age_band"][row] = age_band(float(facts.age), args.age_bands)
-
-
-def store_picture(draft: Draft, row: int, path: Path, args: argparse.Namespace) -> tuple[int, int]:
-    """Decode a file into the set under its running number; returns (height, width)."""
-    pixels, _ = read_dicom(path, args.window, accepted(args))
     return draft.store_image(row, stem(row), [pixels])
 
 

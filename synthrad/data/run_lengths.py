@@ -11,12 +11,15 @@ Both forms are text, pairs of numbers, and run down the columns: pixel n of an [
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from synthrad.errors import InputError
 
 FORMS = ("relative", "absolute")
 EMPTY = "-1"
+Region = tuple[str, str]  # table, row and column, for messages; run lengths
 
 
 def decode(text: str, shape: tuple[int, int], form: str, where: str) -> np.ndarray:
@@ -54,6 +57,20 @@ def decode(text: str, shape: tuple[int, int], form: str, where: str) -> np.ndarr
     np.add.at(steps, starts, 1)
     np.add.at(steps, ends, -1)
     return (np.cumsum(steps[:-1]) > 0).reshape(width, height).T
+
+
+def united(regions: Sequence[Region], shape: tuple[int, int], form: str) -> np.ndarray:
+    """[H, W] bool: all regions of one image, see `decode`."""
+    return np.logical_or.reduce([decode(text, shape, form, where) for where, text in regions])
+
+
+def contradiction(regions: Sequence[Region]) -> list[str]:
+    """The fault of an image that has -1 and run lengths; none of others."""
+    empty = [text == EMPTY for _, text in regions]
+    if not any(empty) or all(empty):
+        return []
+    return [f"{regions[empty.index(True)][0]}: found -1, which says none, and run lengths in {regions[empty.index(False)][0]} of the same image; "
+            "remove one"]
 
 
 def _beyond(where: str, shape: tuple[int, int], form: str) -> InputError:

@@ -135,7 +135,7 @@ FAULTS = {
     "category without name": (changed(categories=lambda v: v[0].pop("name")), "expected a whole number and a name"),
     "no category": (changed(categories=list.clear, annotations=list.clear), "no category"),
     "outline beyond": (changed(annotations=lambda v: v[1].update(segmentation=square(2, 2, 400, 10))), "annotation 1"),
-    "no image": (changed(images=list.clear), "no image"),
+    "no image": (changed(images=list.clear), "nothing in images"),
     "entry": (changed(images=lambda v: v.append("x")), "no list of objects"),
 }  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_what_is_no_json_or_a_giant_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reader, "LARGEST", 100)
     assert prepare(tmp_path) == 2 and "expected at most 100" in capsys.readouterr().err
     monkeypatch.undo()
-    for text, said in (("[" * 100_000, "too deep"), ("{", "no JSON"), ("[]", "not as expected")):
+    for text, said in (("[" * 100_000, "too deep"), ("{", "no JSON"), ("[]", "found a list")):
         (folder / "instances.json").write_text(text)
         assert prepare(tmp_path) == 2 and said in capsys.readouterr().err
 

@@ -23,8 +23,8 @@ def test_what_is_sound_comes_back_with_what_else_there_is(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "value", "words"), [
-    ("images", [], "nothing in images"), ("categories", [], "nothing in categories"), ("annotations", {}, "annotations: Input should be a valid list"),
-    ("images", [{"id": 1}], "images.0.file_name: Field required"), ("images", [{"id": 1.5, "file_name": "a"}], "images.0.id"),
+    ("images", [], "nothing in images"), ("categories", [], "nothing in categories"), ("annotations", {}, "annotations that are no list of objects"),
+    ("images", ["x"], "images that are no list of objects"), ("images", [{"id": 1}], "images.0.file_name: Field required"), ("images", [{"id": 1.5, "file_name": "a"}], "images.0.id"),
     ("images", [{"id": 1, "file_name": "a\0b"}], "images.0.file_name"), ("categories", [{"id": 1, "name": ""}], "categories.0.name"),
     ("annotations", [{"image_id": 1, "bbox": [0, 0, 1, 2 * FARTHEST]}], "annotations.0.bbox.3"),
     ("annotations", [{"image_id": 1, "segmentation": [["a"]]}], "annotations.0.segmentation"), ("annotations", [{"image_id": [1]}], "annotations.0.image_id"),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synthrad.data.run_lengths import decode
+from synthrad.data.run_lengths import contradiction, decode, united
 from synthrad.errors import InputError
 
 # 3 rows, 4 columns; numbers run down the columns: 0 1 2 | 3 4 5 | 6 7 8 | 9 10 11
@@ -76,3 +76,15 @@ def test_runs_that_leave_the_picture(text, form):
 def test_round_trips(mask):
     np.testing.assert_array_equal(decode(relative(mask), mask.shape, "relative", "f"), mask)
     np.testing.assert_array_equal(decode(absolute(mask), mask.shape, "absolute", "f"), mask)
+
+
+def test_regions_of_one_image_are_united():
+    regions = [("row 2", "0 3"), ("row 3", "6 2"), ("row 4", "1 1")]
+    assert united(regions, (4, 2), "relative").T.ravel().tolist() == [1, 1, 1, 0, 0, 0, 1, 1]
+    assert not united([("row 2", "-1")], (4, 2), "relative").any()
+
+
+def test_none_and_some_contradict_each_other():
+    some, none = ("row 2", "0 3"), ("row 3", "-1")
+    assert contradiction([]) == contradiction([some, some]) == contradiction([none, none]) == []
+    assert contradiction([some, none]) == ["row 3: found -1, which says none, and run lengths in row 2 of the same image; remove one"]

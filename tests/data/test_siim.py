@@ -74,7 +74,7 @@ def test_rows_without_an_image(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
-        (["0,1 2", "0,-1"], "row 3, column 'EncodedPixels': found -1, which says no pneumothorax, and run lengths in row 2"),
+        (["0,1 2", "0,-1"], "row 3, column 'EncodedPixels': found -1, which says none, and run lengths in row 2"),
         (["0,1 2", "1,250 7"], "row 3, column 'EncodedPixels': found runs that leave the picture; expected relative run lengths of 16 x 16"),
         (["0,1 2 3"], "row 2, column 'EncodedPixels': found run lengths that are no pairs"),
         (["0,"], "row 2, column 'EncodedPixels': found run lengths that are no pairs"),

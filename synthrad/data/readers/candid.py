@@ -22,7 +22,6 @@ from synthrad.data.dicom_files import (
     add_table_options,
     attribute_names,
     files_under,
-    fill_attributes,
     find_table,
     intensity,
     listed_pictures,
@@ -30,7 +29,7 @@ from synthrad.data.dicom_files import (
     stem,
     store_picture,
 )
-from synthrad.data.run_lengths import EMPTY, FORMS, decode
+from synthrad.data.run_lengths import FORMS, Region, contradiction, united
 from synthrad.data.writing import Draft, describe
 from synthrad.errors import InputErrors
 from synthrad.records import Manifest
@@ -71,7 +70,7 @@ class Study:
     line: int
     patient: str
     report: str
-    regions: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    regions: dict[str, list[Region]] = field(default_factory=dict)
 
 
 def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifest:
@@ -98,9 +97,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
 
         def one(row: int) -> None:
             study = studies[listed.ids[row]]
-            shape = store_picture(draft, row, listed.paths[row], args)
-            fill_attributes(draft, row, listed.facts[row], args)
-            masks = {f: _united(study.regions.get(f), shape, f, args) for f in findings}
+            shape = store_picture(draft, row, listed.paths[row], listed.facts[row], args)
+            masks = {f: _mask(study.regions.get(f), shape, f, args) for f in findings}
             for finding, mask in masks.items():
                 draft.columns[f"label:{finding}"][row] = np.nan if mask is None else float(mask.any())
             draft.add_masks(row, stem(row), {f: None if m is None else m.astype(np.uint8) for f, m in masks.items()})
@@ -129,7 +127,7 @@ def _studies(where: Path, args: argparse.Namespace) -> tuple[dict[str, Study], l
             shared.add(image)
         if text:
             study.regions.setdefault(PNEUMOTHORAX, []).append((f"row {line}, column 'EncodedPixels'", text))
-    faults += _contradictions(studies.values(), PNEUMOTHORAX)
+    faults += [fault for s in studies.values() for fault in contradiction(s.regions.get(PNEUMOTHORAX, []))]
     if faults:
         raise InputErrors(str(where), faults)
     kept = {i: s for i, s in studies.items() if i not in shared}
@@ -144,25 +142,13 @@ def _add_regions(studies: dict[str, Study], where: Path, finding: str) -> list[s
             others.add(image)
         elif text:
             studies[image].regions.setdefault(finding, []).append((f"{where.name}: row {int(index) + 2}, column 'mask_rle'", text))
-    if faults := _contradictions(studies.values(), finding):
+    if faults := [fault for s in studies.values() for fault in contradiction(s.regions.get(finding, []))]:
         raise InputErrors(str(where), faults)
     return [f"  {len(others)} image(s) of {where.name} are not in {REPORTS}"] * bool(others)
 
 
-def _contradictions(studies: Sequence[Study], finding: str) -> list[str]:
-    """A fault for each image that has -1 and run lengths."""
-    faults = []
-    for study in studies:
-        rows = study.regions.get(finding, [])
-        empty = [text == EMPTY for _, text in rows]
-        if any(empty) and not all(empty):
-            faults.append(f"{rows[empty.index(True)][0]}: found -1, which says none, and run lengths in {rows[empty.index(False)][0]} "
-                          "of the same image; remove one")
-    return faults
-
-
-def _united(rows: Sequence[tuple[str, str]] | None, shape: tuple[int, int], finding: str, args: argparse.Namespace) -> np.ndarray | None:
+def _mask(rows: Sequence[Region] | None, shape: tuple[int, int], finding: str, args: argparse.Namespace) -> np.ndarray | None:
     """[H, W] bool: all regions of a finding; None where nobody looked."""
     if rows:
-        return np.logical_or.reduce([decode(text, shape, args.run_lengths, where) for where, text in rows])
+        return united(rows, shape, args.run_lengths)
     return np.zeros(shape, dtype=bool) if finding in OTHERS and args.unlisted == "absent" else None

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from synthrad.data.coco_files import read_lists
 from synthrad.data.coco_regions import region_of
 from synthrad.data.images import fit
 from synthrad.data.inside import inside
 from synthrad.data.subject_names import subject_names
 from synthrad.data.writing import Draft, add_options, describe
-from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors, near
 from synthrad.records import Manifest
 
@@ -65,7 +65,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     """
     root = Path(root)
     where = Path(args.annotations) if args.annotations else _find_json(root)
-    data = _load(where)
+    data = read_lists(where, ("images", "annotations", "categories"), "JSON with lists of images, annotations and categories", largest=LARGEST)
     layers, place = _layers(_categories(data, where), args.layers, where)
     pictures = _pictures(data, root, where)
     structures = [s for names in layers.values() for s in names]
@@ -96,19 +96,6 @@ def _find_json(root: Path) -> Path:
         names = ", ".join(p.relative_to(root).as_posix() for p in found[:10]) or "no JSON file"
         raise InputError(str(root), names, "one JSON file with annotations", "name it with --annotations")
     return found[0]
-
-
-def _load(where: Path) -> dict[str, Any]:
-    """The lists of the JSON; what is in them is checked entry by entry (`_pictures`, `_categories`), as ids of text are no COCO."""
-    expected = "JSON with lists of images, annotations and categories"
-    data = read_json(where, expected, LARGEST)
-    try:
-        wrong = [k for k in ("images", "annotations", "categories") if not isinstance(data[k], list) or not all(isinstance(v, dict) for v in data[k])]
-        if wrong or not data["images"]:
-            raise ValueError(f"{wrong[0]} is no list of objects" if wrong else "no image")
-    except (ValueError, KeyError, TypeError) as e:
-        raise InputError(str(where), f"a file that is not as expected ({e!r})", expected, "name the right file with --annotations") from e
-    return data
 
 
 def _categories(data: dict[str, Any], where: Path) -> dict[int, str]:

@@ -15,7 +15,6 @@ from synthrad.data.dicom_files import (
     add_dicom_options,
     attribute_names,
     files_under,
-    fill_attributes,
     find_pictures,
     intensity,
     store_picture,
@@ -56,8 +55,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         draft.columns["subject"][:] = draft.hashed(_patients(pictures, root, args.subject), [f"{p}: " for p in pictures.paths])
 
         def one(row: int) -> None:
-            store_picture(draft, row, pictures.paths[row], args)
-            fill_attributes(draft, row, pictures.facts[row], args)
+            store_picture(draft, row, pictures.paths[row], pictures.facts[row], args)
 
         draft.each(one, "decoding images", line=False)
         manifest = draft.finish(args)

@@ -22,7 +22,6 @@ from synthrad.data.dicom_files import (
     add_table_options,
     attribute_names,
     files_under,
-    fill_attributes,
     find_table,
     intensity,
     listed_pictures,
@@ -85,8 +84,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
 
         def one(row: int) -> None:
             study = studies[listed.ids[row]]
-            shape = store_picture(draft, row, listed.paths[row], args)
-            fill_attributes(draft, row, listed.facts[row], args)
+            shape = store_picture(draft, row, listed.paths[row], listed.facts[row], args)
             draft.columns[f"label:{OPACITY}"][row] = float(study.target)
             if kinds:
                 draft.columns[f"label:{NORMAL}"][row] = float(kinds[listed.ids[row]] == "Normal")

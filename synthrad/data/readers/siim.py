@@ -18,7 +18,6 @@ from synthrad.data.dicom_files import (
     add_table_options,
     attribute_names,
     files_under,
-    fill_attributes,
     find_pictures,
     find_table,
     intensity,
@@ -27,7 +26,7 @@ from synthrad.data.dicom_files import (
     stem,
     store_picture,
 )
-from synthrad.data.run_lengths import EMPTY, decode
+from synthrad.data.run_lengths import Region, contradiction, united
 from synthrad.data.writing import Draft, describe
 from synthrad.errors import InputErrors
 from synthrad.records import Manifest
@@ -56,8 +55,8 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     root = Path(root)
     files = files_under(root)
     where = Path(args.annotations) if args.annotations else find_table(files, TABLES, root)
-    regions = _regions(where)
-    listed = listed_pictures({i: rows[0][0] for i, rows in regions.items()}, files, args, str(where), "ImageId")
+    lines, regions = _regions(where)
+    listed = listed_pictures(lines, files, args, str(where), "ImageId")
     others = find_pictures([p for p in files if p not in set(listed.paths)], args) if args.unlabelled else None
     paths = listed.paths + (others.paths if others else [])
     facts = listed.facts + (others.facts if others else [])
@@ -67,10 +66,9 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         draft.columns["subject"][:] = draft.hashed([f.patient or p.stem for f, p in zip(facts, paths, strict=True)], [f"{p}: " for p in paths])
 
         def one(row: int) -> None:
-            shape = store_picture(draft, row, paths[row], args)
-            fill_attributes(draft, row, facts[row], args)
+            shape = store_picture(draft, row, paths[row], facts[row], args)
             if row < len(listed.ids):
-                mask = _united(regions[listed.ids[row]], shape)
+                mask = united(regions[listed.ids[row]], shape, "relative")
                 draft.columns[f"label:{FINDING}"][row] = float(mask.any())
                 draft.add_masks(row, stem(row), {FINDING: mask.astype(np.uint8)})
 
@@ -81,24 +79,14 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     return manifest
 
 
-def _regions(where: Path) -> dict[str, list[tuple[int, str]]]:
-    """Image -> (line, run lengths) of each of its rows."""
-    table = read_columns(where, ("ImageId", "EncodedPixels"))
-    regions: dict[str, list[tuple[int, str]]] = {}
-    for line, image, text in zip(table.index + 2, table["ImageId"], table["EncodedPixels"], strict=True):
-        regions.setdefault(image, []).append((int(line), text))
-    faults = []
-    for rows in regions.values():
-        empty = [text == EMPTY for _, text in rows]
-        if any(empty) and not all(empty):
-            faults.append(f"row {rows[empty.index(True)][0]}, column 'EncodedPixels': found -1, which says no pneumothorax, "
-                          f"and run lengths in row {rows[empty.index(False)][0]} of the same image; remove one")
-    if faults:
+def _regions(where: Path) -> tuple[dict[str, int], dict[str, list[Region]]]:
+    """Image -> its first line; image -> the run lengths of each of its rows."""
+    lines: dict[str, int] = {}
+    regions: dict[str, list[Region]] = {}
+    for index, image, text in read_columns(where, ("ImageId", "EncodedPixels")).itertuples():
+        line = int(index) + 2
+        lines.setdefault(image, line)
+        regions.setdefault(image, []).append((f"row {line}, column 'EncodedPixels'", text))
+    if faults := [fault for rows in regions.values() for fault in contradiction(rows)]:
         raise InputErrors(str(where), faults)
-    return regions
-
-
-def _united(rows: list[tuple[int, str]], shape: tuple[int, int]) -> np.ndarray:
-    """[H, W] bool: all regions of an image."""
-    parts = [decode(text, shape, "relative", f"row {line}, column 'EncodedPixels'") for line, text in rows]
-    return np.logical_or.reduce(parts)
+    return lines, regions
