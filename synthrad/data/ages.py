@@ -17,14 +17,14 @@ OLDEST = 120  # years; beyond it a table is in error
 _UNITS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
-def add_age_bands(parser: argparse.ArgumentParser) -> None:
-    """The option that makes the attribute age_band."""
+def add_age_bands(parser: argparse.ArgumentParser, source: str = "") -> None:
+    """The option that makes the attribute age_band; source: what the help says of where ages come from."""
     parser.add_argument(
         "--age-bands",
         nargs="+",
         type=float,
         metavar="EDGE",
-        help="add the attribute age_band: 40 60 gives <40, 40-59, 60+",
+        help=f"add the attribute age_band{source}: 40 60 gives <40, 40-59, 60+",
     )
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthrad.conditioning import size_attribute, size_bins
-from synthrad.data.ages import age_band
-from synthrad.data.pixel_values import Layer, lookup_table, parse_values, read_layer
+from synthrad.data.ages import add_age_bands, age_band
+from synthrad.data.pixel_values import Layer, read_layer
+from synthrad.data.table_masks import add_mask_arguments, mask_layers, size_edges
 from synthrad.data.tables import read_table
 from synthrad.data.writing import Draft, add_options, check_splits, describe
 from synthrad.dataset_info import DatasetInfo
@@ -31,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `synthrad prepare table`."""
     parser.add_argument("root", metavar="TABLE", help="CSV (comma, semicolon or tab) or Parquet file")
     parser.add_argument("out", metavar="OUT", help="folder to write")
-    parser.add_argument(
-        "--root", dest="folder", help="folder that image paths start from (default: the table's)"
-    )
+    parser.add_argument("--root", dest="folder", help="folder that image paths start from (default: the table's)")
     parser.add_argument(
         "--image",
         nargs="+",
@@ -41,37 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="column of image files; several are channels of one picture (default: image)",
     )
-    parser.add_argument(
-        "--channel-names", nargs="+", metavar="NAME", help="default: image, or the names of the columns"
-    )
-    parser.add_argument(
-        "--subject", metavar="COLUMN", help="patient: never crosses a split (default: each row its own)"
-    )
-    _add_mask_arguments(parser)
-    parser.add_argument(
-        "--labels", nargs="+", default=[], metavar="COLUMN", help="classes: 0, 1 or blank (unknown)"
-    )
-    parser.add_argument(
-        "--unknown",
-        nargs="+",
-        default=[],
-        metavar="VALUE",
-        help="further values that mean unknown, e.g. -1 NA",
-    )
+    parser.add_argument("--channel-names", nargs="+", metavar="NAME", help="default: image, or the names of the columns")
+    parser.add_argument("--subject", metavar="COLUMN", help="patient: never crosses a split (default: each row its own)")
+    add_mask_arguments(parser)
+    parser.add_argument("--labels", nargs="+", default=[], metavar="COLUMN", help="classes: 0, 1 or blank (unknown)")
+    parser.add_argument("--unknown", nargs="+", default=[], metavar="VALUE", help="further values that mean unknown, e.g. -1 NA")
     parser.add_argument("--attributes", nargs="+", default=[], metavar="COLUMN", help="sex, age, view ...")
-    parser.add_argument(
-        "--age-bands",
-        nargs="+",
-        type=float,
-        metavar="EDGE",
-        help="add the attribute age_band from the column age: 40 60 gives <40, 40-59, 60+",
-    )
-    parser.add_argument(
-        "--split", metavar="COLUMN", help="column with train, val, audit, test (instead of --fractions)"
-    )
-    parser.add_argument(
-        "--synthetic", action="store_true", help="the images are synthetic, made elsewhere (all go to train)"
-    )
+    add_age_bands(parser, " from the column age")
+    parser.add_argument("--split", metavar="COLUMN", help="column with train, val, audit, test (instead of --fractions)")
+    parser.add_argument("--synthetic", action="store_true", help="the images are synthetic, made elsewhere (all go to train)")
     parser.add_argument(
         "--trained-on",
         metavar="MANIFEST",
@@ -86,34 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def _add_mask_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--mask", nargs="+", default=[], metavar="COLUMN", help="columns of mask files; blank = no mask"
-    )
-    parser.add_argument(
-        "--mask-layers",
-        nargs="+",
-        metavar="NAME",
-        help="layer of each mask column (default: as in --mask-classes)",
-    )
-    parser.add_argument(
-        "--mask-classes",
-        nargs="+",
-        default=[],
-        metavar="LAYER:VALUES",
-        help="pixel values and names: abnormality:255=caries; organ:1=liver,2=spleen; tooth:1-255=tooth (many "
-        "values, one structure); tooth:11-18,21-28 (each value named by its number). 0 is background",
-    )
-    parser.add_argument(
-        "--size-bins",
-        nargs="+",
-        default=[],
-        metavar="STRUCTURE:EDGES",
-        help="add an attribute of the share of the picture that a structure covers, which generators are then "
-        "conditioned on: abnormality/caries:0.003,0.006 gives the three bins below, between and above",
-    )
-
-
 def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifest:
     """Read a table, check every row, write masks and manifest to `out`.
 
@@ -125,10 +74,10 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
     folder = Path(args.folder) if args.folder else path.parent
     _check_flags(args)
     like = Manifest.read(args.like).info if args.like else None
-    layers = _layers(args, like)
-    _check_columns(table, args, layers, like, str(path))
+    layers = mask_layers(args, like)
+    _check_columns(table, args, like, str(path))
     info = _info(args, folder, layers, like)
-    sizes = _sizes(args.size_bins, info)
+    sizes = size_edges(args.size_bins, info)
     info = replace(info, attributes=(*info.attributes, *map(size_attribute, sizes)))
     lines = [int(i) + 2 for i in table.index]
     with Draft(Path(out), folder, info, len(table), str(path), lines, args, searched=False) as draft:
@@ -137,9 +86,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
         cells = {c: table[c].tolist() for c in {*args.image, *(layer.column for layer in layers)}}
         draft.each(lambda row: _read_row(draft, row, cells, args, layers, folder, stems[row]))
         for structure, edges in sizes.items():
-            draft.columns[f"attribute:{size_attribute(structure)}"][:] = size_bins(
-                draft.columns[f"area:{structure}"], edges
-            )
+            draft.columns[f"attribute:{size_attribute(structure)}"][:] = size_bins(draft.columns[f"area:{structure}"], edges)
         return draft.finish(args)
 
 
@@ -152,64 +99,14 @@ def _check_flags(args: argparse.Namespace) -> None:
             "a synthetic set says what its generator was trained on: a manifest, or unknown",
         )
     if args.split and args.fractions:
-        raise InputError(
-            "--split, --fractions", "both", "one of them", "drop --fractions to keep the column's splits"
-        )
+        raise InputError("--split, --fractions", "both", "one of them", "drop --fractions to keep the column's splits")
     if args.synthetic and (args.split or args.fractions):
-        raise InputError(
-            "--synthetic", "--split or --fractions", "neither: synthetic images are for training only"
-        )
+        raise InputError("--synthetic", "--split or --fractions", "neither: synthetic images are for training only")
     if args.channel_names and len(args.channel_names) != len(args.image):
-        raise InputError(
-            "--channel-names", f"{len(args.channel_names)} names", f"{len(args.image)}, one an --image column"
-        )
+        raise InputError("--channel-names", f"{len(args.channel_names)} names", f"{len(args.image)}, one an --image column")
 
 
-def _layers(args: argparse.Namespace, like: DatasetInfo | None) -> list[Layer]:
-    given = dict(parse_values(spec) for spec in args.mask_classes)
-    names = args.mask_layers or list(given or (like.layers if like else {}))
-    if args.mask and not names:
-        raise InputError(
-            "--mask",
-            f"{' '.join(args.mask)} without the meaning of its pixel values",
-            "a layer with its values and names",
-            "add --mask-classes LAYER:VALUE=NAME, e.g. --mask-classes abnormality:255=caries",
-        )
-    if len(given) != len(args.mask_classes) or len(set(names)) < len(names):
-        raise InputError(
-            "--mask-classes, --mask-layers",
-            f"{' '.join(args.mask_layers or args.mask_classes)}: a layer twice",
-            "each layer once",
-            "join its values with a comma: LAYER:1=A,2=B",
-        )
-    if len(names) != len(args.mask):
-        raise InputError(
-            "--mask, --mask-classes",
-            f"{len(args.mask)} column(s) for {len(names)} layer(s): {', '.join(names)}",
-            "one column a layer",
-            "repeat a column that holds two layers, or name the layers of the columns with --mask-layers",
-        )
-    layers = []
-    for name, column in zip(names, args.mask, strict=True):
-        known = tuple(like.layers.get(name, ())) if like else ()
-        values = given.get(name) or {k + 1: s for k, s in enumerate(known)}
-        structures = known or tuple(dict.fromkeys(values.values()))
-        if not values or not set(values.values()) <= set(structures) or len(structures) > 254:
-            raise InputError(
-                "--mask-classes",
-                f"{name}: {sorted(set(values.values()))}",
-                f"names among {list(structures)[:40] or 'one or more'}, at most 254",
-                f"add {name}:VALUE=NAME to --mask-classes",
-            )
-        layers.append(Layer(name, column, structures, lookup_table(values, structures)))
-    if like and {n.name for n in layers} - set(like.layers):
-        raise InputError("--mask-layers", str(names), f"layers of {args.like}: {list(like.layers)}")
-    return layers
-
-
-def _check_columns(
-    table: pd.DataFrame, args: argparse.Namespace, layers: list[Layer], like: DatasetInfo | None, where: str
-) -> None:
+def _check_columns(table: pd.DataFrame, args: argparse.Namespace, like: DatasetInfo | None, where: str) -> None:
     flags = {
         "--image": args.image,
         "--mask": args.mask,
@@ -231,19 +128,20 @@ def _check_columns(
             elif names.count(c) > 1:
                 faults.append(f"column {c!r} ({flag}): twice in the header; rename one of them")
     if like and (foreign := [c for c in args.labels if c not in like.classes]):
-        faults.append(
-            f"--labels {' '.join(foreign)}: not classes of {args.like}, which has {', '.join(like.classes)}"
-        )
+        faults.append(f"--labels {' '.join(foreign)}: not classes of {args.like}, which has {', '.join(like.classes)}")
     if faults:
         raise InputErrors(where, faults)
 
 
-def _info(
-    args: argparse.Namespace, folder: Path, layers: list[Layer], like: DatasetInfo | None
-) -> DatasetInfo:
+def _info(args: argparse.Namespace, folder: Path, layers: list[Layer], like: DatasetInfo | None) -> DatasetInfo:
     channels = tuple(args.channel_names or (args.image if len(args.image) > 1 else ["image"]))
     attributes = tuple(args.attributes) + ("age_band",) * bool(args.age_bands)
-    if not like:
+    if like:
+        if len(channels) != len(like.channels):
+            raise InputError("--image", f"{len(channels)} channel(s)", f"{len(like.channels)}, as {args.like} has")
+        info = describe(args, folder, classes=like.classes, layers=like.layers, channels=like.channels, attributes=attributes)
+        info = replace(info, intensity=info.intensity if args.intensity else like.intensity, resize=args.resize or like.resize)
+    else:
         info = describe(
             args,
             folder,
@@ -251,24 +149,6 @@ def _info(
             layers={n.name: n.structures for n in layers},
             channels=channels,
             attributes=attributes,
-        )
-    else:
-        info = describe(
-            args,
-            folder,
-            classes=like.classes,
-            layers=like.layers,
-            channels=like.channels,
-            attributes=attributes,
-        )
-        if len(channels) != len(like.channels):
-            raise InputError(
-                "--image", f"{len(channels)} channel(s)", f"{len(like.channels)}, as {args.like} has"
-            )
-        info = replace(
-            info,
-            intensity=info.intensity if args.intensity else like.intensity,
-            resize=args.resize or like.resize,
         )
     return replace(info, lineage=_lineage(args)) if args.synthetic else info
 
@@ -293,27 +173,6 @@ def _lineage(args: argparse.Namespace) -> Lineage:
     )
 
 
-def _sizes(specs: list[str], info: DatasetInfo) -> dict[str, list[float]]:
-    """--size-bins: edges of each structure, layer/structure."""
-    known = [f"{layer}/{s}" for layer, structures in info.layers.items() for s in structures]
-    sizes: dict[str, list[float]] = {}
-    for spec in specs:
-        name, _, text = spec.rpartition(":")
-        try:
-            edges = [float(e) for e in text.split(",")]
-        except ValueError:
-            edges = []
-        if name not in known or not edges or sorted(set(edges)) != edges or not 0 < edges[0] <= edges[-1] < 1:
-            raise InputError(
-                "--size-bins",
-                repr(spec),
-                f"STRUCTURE:EDGES, a structure among {known[:40]} and increasing edges between 0 and 1",
-                "e.g. abnormality/caries:0.003,0.006",
-            )
-        sizes[name] = edges
-    return sizes
-
-
 def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -> None:
     """All columns that need no file: subject, split, labels, attributes."""
     unknown = {"", *args.unknown}
@@ -321,9 +180,7 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
     columns["source"][:] = "synthetic" if args.synthetic else "real"
     columns["subject"][:] = table[args.subject].str.strip() if args.subject else table[args.image[0]]
     for row in np.flatnonzero(columns["subject"] == ""):
-        draft.fault(
-            row, f"column {args.subject!r}: blank, expected a subject; fill it in (one name a patient)"
-        )
+        draft.fault(row, f"column {args.subject!r}: blank, expected a subject; fill it in (one name a patient)")
     if args.synthetic:
         columns["split"][:] = "train"
     elif args.split:
@@ -333,32 +190,34 @@ def _fill_columns(draft: Draft, table: pd.DataFrame, args: argparse.Namespace) -
         draft.join_spellings(args)
         _check_crossing(draft)
     for c in args.labels:
-        for row, value in enumerate(table[c].str.strip()):
-            if value not in unknown and value not in _NUMBERS:
-                number = value.replace(".", "", 1).isdigit()
-                repair = "make a column of 0 and 1 for each grade that matters, or " if number else ""
-                repair += f"add --unknown={value} if it means unknown"
-                draft.fault(row, f"column {c!r}: found {value!r}, expected 0, 1 or blank; {repair}")
-            columns[f"label:{c}"][row] = np.nan if value in unknown else _NUMBERS.get(value, np.nan)
+        columns[f"label:{c}"][:] = [_label(draft, row, c, v, unknown) for row, v in enumerate(table[c].str.strip())]
     for a in args.attributes:
         columns[f"attribute:{a}"][:] = ["" if v in unknown else v for v in table[a].str.strip()]
     if args.age_bands:
-        for row, value in enumerate(table["age"].str.strip()):
-            try:
-                columns["attribute:age_band"][row] = (
-                    "" if value in unknown else age_band(float(value), args.age_bands)
-                )
-            except ValueError:
-                draft.fault(
-                    row, f"column 'age': found {value!r}, expected a number or blank; add --unknown={value}"
-                )
+        _fill_age_bands(draft, table["age"].str.strip(), unknown, args.age_bands)
+
+
+def _label(draft: Draft, row: int, column: str, value: str, unknown: set[str]) -> float:
+    """0, 1 or NaN (unknown); notes a fault for any other value."""
+    if value not in unknown and value not in _NUMBERS:
+        number = value.replace(".", "", 1).isdigit()
+        repair = "make a column of 0 and 1 for each grade that matters, or " if number else ""
+        repair += f"add --unknown={value} if it means unknown"
+        draft.fault(row, f"column {column!r}: found {value!r}, expected 0, 1 or blank; {repair}")
+    return np.nan if value in unknown else _NUMBERS.get(value, np.nan)
+
+
+def _fill_age_bands(draft: Draft, ages: pd.Series, unknown: set[str], edges: list[float]) -> None:
+    for row, value in enumerate(ages):
+        try:
+            draft.columns["attribute:age_band"][row] = "" if value in unknown else age_band(float(value), edges)
+        except ValueError:
+            draft.fault(row, f"column 'age': found {value!r}, expected a number or blank; add --unknown={value}")
 
 
 def _check_crossing(draft: Draft) -> None:
     seen: dict[str, tuple[int, str]] = {}
-    for row, (subject, split) in enumerate(
-        zip(draft.columns["subject"], draft.columns["split"], strict=True)
-    ):
+    for row, (subject, split) in enumerate(zip(draft.columns["subject"], draft.columns["split"], strict=True)):
         first, other = seen.setdefault(subject, (row, split))
         if split != other:
             draft.fault(
@@ -374,13 +233,7 @@ def _stems(names: pd.Series) -> list[str]:
 
 
 def _read_row(
-    draft: Draft,
-    row: int,
-    cells: dict[str, list[str]],
-    args: argparse.Namespace,
-    layers: list[Layer],
-    folder: Path,
-    stem: str,
+    draft: Draft, row: int, cells: dict[str, list[str]], args: argparse.Namespace, layers: list[Layer], folder: Path, stem: str
 ) -> None:
     faults: list[str] = []
     shape = None
@@ -413,12 +266,7 @@ def _inside(folder: Path, value: str, column: str) -> str:
     path = Path(value) if Path(value).is_absolute() else base / value
     path = Path(*path.parts[:1], *[p for p in path.parts[1:] if p != "."])
     if ".." in path.parts or base not in path.parents:
-        raise InputError(
-            value,
-            "a path outside the root",
-            f"one inside {folder}",
-            "give the folder of all images with --root",
-        )
+        raise InputError(value, "a path outside the root", f"one inside {folder}", "give the folder of all images with --root")
     return path.relative_to(base).as_posix()
 
 
@@ -426,9 +274,6 @@ def _with_slashes(folder: Path, value: str) -> str:
     """The value, unless it is a path as Windows writes it and no such file is there."""
     if "\\" in value and not os.path.exists(folder / value):
         raise InputError(
-            value,
-            "backslashes",
-            "a path with slashes",
-            "replace \\ by / in the table; drop what --root already says",
+            value, "backslashes", "a path with slashes", "replace \\ by / in the table; drop what --root already says"
         )
     return value
