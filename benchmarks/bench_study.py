@@ -166,7 +166,7 @@ def recheck(lab: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     stub, run = lab / "stub", lab / "runs" / "recheck"
     stub.write_text(STUB.format(python=sys.executable))
     stub.chmod(0o755)
-    graph = f"from synthrad.study.command import _write_graph; from synthrad.study.description import load_study; from pathlib import Path; _write_graph(load_study({str(path)!r}), Path({str(path)!r}), Path({str(run)!r}))"
+    graph = f"from synthrad.study.command import _write_graph; from synthrad.study.study_file import load_study; from pathlib import Path; _write_graph(load_study({str(path)!r}), Path({str(path)!r}), Path({str(run)!r}))"
     run.mkdir(parents=True)
     shell(sys.executable, "-c", graph, cwd=lab)
     argv = ["--snakefile", str(ROOT / "synthrad" / "study" / "Snakefile"), "--directory", str(run), "--configfile", str(run / "graph.json"), "--cores", "2",

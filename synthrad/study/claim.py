@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from synthrad.study.audits import SetAudit
 from synthrad.study.description import Study
@@ -35,7 +35,7 @@ ITEMS = {  # number -> section, item
     42: ("Other", "full protocol or further technical details"), 43: ("Other", "availability of software, models, data"), 44: ("Other", "funding and its role"),
 }
 AUTHORS = "the authors must say"
-STATES = ("filled", "partly", "authors")
+State = Literal["filled", "partly", "authors"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClaimItem:
     section: str
     item: str
     answer: str
-    state: str
+    state: State
 
 
 def claim(study: Study, flow: Flow, comparisons: Comparisons, audits: Sequence[SetAudit], data: Mapping[str, Any], versions: Mapping[str, str],

@@ -26,7 +26,8 @@ from pydantic import Field, ValidationError, field_validator
 from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors, RunError, near
 from synthrad.files import write_durably
-from synthrad.study.description import Part, Source, Study, fault_of
+from synthrad.study.description import Part, Source, Study
+from synthrad.study.study_file import fault_of
 
 FILE = "cluster.json"  # in the run folder: the last run was one on a cluster
 LOGS = "slurm_logs"  # in the run folder: one a job; those of jobs that went well are removed

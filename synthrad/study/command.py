@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
         return _pool(args.runs, args.out)
     if args.verb == "replicate":
         return _replicate(args.study, args.number, args.out or args.study.parent, args.data)
-    from synthrad.study.description import load_study
+    from synthrad.study.study_file import load_study
 
     study = load_study(args.study)
     folder = (args.runs / study.name).resolve()

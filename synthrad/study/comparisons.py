@@ -112,18 +112,9 @@ def compare(
         rows, endpoint.metric, endpoint.layer, endpoint.classes, resamples, rng_seed, test_to_train, fewest
     )
     held = {arm: tuple(dict.fromkeys((reference, *mine))) for arm, mine in controls.items()}
-    pairs = {
-        arm: {r: difference_of(answers[arm], answers[r], test_to_train) for r in mine}
-        for arm, mine in held.items()
-    }
+    pairs = {arm: {r: difference_of(answers[arm], answers[r], test_to_train) for r in mine} for arm, mine in held.items()}
     as_real = {arm: difference_of(answers[arm], answers[reference], test_to_train) for arm in replacing}
-    shared = {
-        "metric": endpoint.metric,
-        "task": endpoint.task,
-        "net": endpoint.net,
-        "generalises_over": generalises_over,
-        "class_name": endpoint.class_name,
-    }
+    shared = {k: getattr(endpoint, k) for k in ("metric", "task", "net", "class_name")} | {"generalises_over": generalises_over}
     floor = nothing_learned(answers, rows, endpoint, reference, test_to_train, fewest)
     undertrained = longer is not None and not mechanics and longer.difference > endpoint.smallest_relevant
     silence = (

@@ -1,27 +1,23 @@
-"""Study: what a study file says, checked as a whole before anything runs (pydantic)."""
+"""Study: what a study file says, and what its parts must fulfil (pydantic)."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
+import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from synthrad.data.mask_moves import check_transform
-from synthrad.documents import read_yaml
-from synthrad.errors import InputError, InputErrors, near
+from synthrad.errors import InputError, near
 from synthrad.metrics import classification, segmentation
 from synthrad.metrics.classification import FEWEST_POSITIVE
 
@@ -253,8 +249,6 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Study:
-        import re
-
         for kind in ("sources", "arms", "tasks", "external"):
             for name in getattr(self, kind):
                 if not re.match(NAME, name):
@@ -276,7 +270,7 @@ class Study(Part):
         task = self.tasks[end.task]
         if end.metric not in METRICS[task.kind]:
             raise ValueError(f"endpoint.metric: {end.metric!r} is none of {', '.join(METRICS[task.kind])}, the metrics of the "
-                             f"{task.kind} task {end.task!r}{_meant(end.metric, METRICS[task.kind])}")
+                             f"{task.kind} task {end.task!r}{meant(end.metric, METRICS[task.kind])}")
         return self
 
     def said(self) -> dict[str, Any]:
@@ -311,104 +305,10 @@ class Study(Part):
         return list(dict.fromkeys(found))
 
 
-def load_study(path: Path | str) -> Study:
-    """Read and check a study file.
-
-    Raises:
-        InputErrors: all faults at once, each with its key.
-    """
-    path = Path(path)
-    if not path.is_file():
-        folder = path if path.is_dir() else path.parent
-        there = sorted(str(p) for p in folder.glob("*.yaml")) if folder.is_dir() else []
-        raise InputError(str(path), "a folder" if path.is_dir() else "no such file", "a study file",
-                         f"there are: {', '.join(there)}" if there else "")
-    data = read_yaml(path, "a study file")
-    if not isinstance(data, dict):
-        found = "an empty file" if data is None else f"a {type(data).__name__}"
-        raise InputError(str(path), found, "a mapping with the keys of Study", "start from a file of configs/studies/")
-    try:
-        study = Study.model_validate(data)
-    except ValidationError as e:
-        raise InputErrors(str(path), [fault_of(error) for error in e.errors()]) from e
-    build_cells(study.cells, f"{path}: cells")
-    for name, arm in study.arms.items():
-        build_strategy(arm, study.cells, f"{path}: arms.{name}")
-    return study
-
-
-def fault_of(error: Any, whole: type[Part] | None = None) -> str:
-    """One fault of pydantic's as a user reads it: key, what is wrong, what was found. whole: what the file describes, None = Study."""
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "value_error":  # our own words; those of a check of the whole study name their key themselves
-        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
-    if error["type"] == "string_pattern_mismatch":
-        return f"{key}: found {error['input']!r}, expected lower case letters, digits and _ only: it is a folder's name"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_meant(str(error['loc'][-1]), _keys_at(error['loc'][:-1], whole or Study))}"
-    return f"{key}: {error['msg']}" + ("" if error["type"] == "missing" else f", found {error['input']!r}")
-
-
-def _keys_at(loc: tuple[str | int, ...], kind: Any) -> list[str]:
-    """The keys of the part of a file at a place: ("tasks", "teeth") of a Study -> those of Task."""
-    for step in loc:
-        if not _is_part(kind):  # dict[str, Part]: the step is a name that the file gives
-            kind = get_args(kind)[-1]
-            continue
-        kind = kind.model_fields[step].annotation
-        kind = next((a for a in get_args(kind) if type(None) in get_args(kind) and _is_part(a)), kind)
-    return list(kind.model_fields) if _is_part(kind) else []
-
-
-def _is_part(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Part)
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
+def meant(word: str, known: Iterable[str]) -> str:
+    """What a word of a study file may stand for, to end a message with."""
     said = near(word, known)
     return f"; {said}" if said else ""
-
-
-def build_strategy(arm: Arm, cells: dict[str, Any], where: str) -> Any:
-    """The strategy object of an arm; `cells` (study wide) fills its `cells` argument where it has one."""
-    from synthrad import fusion
-
-    names = sorted(n for n in fusion.__all__ if isinstance(getattr(fusion, n), type)
-                   and issubclass(getattr(fusion, n), fusion.FusionStrategy) and n != "FusionStrategy")
-    if arm.strategy not in names:
-        raise InputError(f"{where}.strategy", repr(arm.strategy), f"one of {', '.join(names)}", near(arm.strategy, names))
-    kind = getattr(fusion, arm.strategy)
-    known = list(inspect.signature(kind.__init__).parameters)[1:]
-    for key in arm.args:
-        if key not in known:
-            raise InputError(f"{where}.args.{key}", "an unknown key", f"one of {known}", near(key, known))
-    args = dict(arm.args)
-    if "cells" in known and cells and "cells" not in args:
-        args["cells"] = build_cells(cells, f"{where}: cells")
-    elif isinstance(args.get("cells"), dict):
-        args["cells"] = build_cells(args["cells"], f"{where}.args.cells")
-    try:
-        return kind(**args)
-    except TypeError as e:
-        raise InputError(where, str(e), f"the arguments of {arm.strategy}") from e
-    except InputError as e:  # a strategy knows neither file nor arm
-        raise InputError(f"{where}.args: {e.where}", e.found, e.expected, e.repair) from e
-
-
-def build_cells(cells: dict[str, Any], where: str) -> Any:
-    """Cells of a mapping, its keys and the kinds of its values checked."""
-    from synthrad.fusion import Cells
-
-    known = list(inspect.signature(Cells).parameters)
-    for key in cells:
-        if key not in known:
-            raise InputError(f"{where}.{key}", "an unknown key", f"one of {known}", near(str(key), known))
-    try:
-        TypeAdapter(Cells).validate_python(cells)
-    except ValidationError as e:
-        error = e.errors()[0]
-        raise InputError(".".join([where, *map(str, error["loc"])]), repr(error["input"]), error["msg"]) from e
-    return Cells(**cells)
 
 
 def digest_of(*parts: Any) -> str:

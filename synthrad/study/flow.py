@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -164,8 +165,6 @@ def _arm_line(role: str, real: Any, added: Any, source: str) -> str:
 
 def _wrap(text: str, wide: float) -> list[str]:
     """Lines that fit into a box of that width."""
-    import textwrap
-
     return textwrap.wrap(text, max(12, int((wide - 2 * PAD) / LETTER))) or [""]
 
 

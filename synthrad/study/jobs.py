@@ -23,10 +23,11 @@ from synthrad.files import file_digest, write_durably
 from synthrad.locking import locked
 from synthrad.records import Manifest
 from synthrad.study import cluster, failures
-from synthrad.study.description import Source, Study, load_study
+from synthrad.study.description import Source, Study
 from synthrad.study.logs import logged
 from synthrad.study.planning import Plan, fuse_arm, make_plan, planned_fits, steps_of, strategy_of
 from synthrad.study.pools import checkpoint_of, pools_of
+from synthrad.study.study_file import load_study
 
 PILOT = 128  # images that estimate the accept rate of a filter
 TOP_UPS = 3  # rounds after the planned one

@@ -18,6 +18,7 @@ from synthrad.fusion import count
 from synthrad.fusion.controls import HOW
 from synthrad.records import Manifest
 from synthrad.statistics.layouts import FEWEST_SEEDS
+from synthrad.study.arm_strategies import build_strategy
 from synthrad.study.description import (
     LATER,
     LATER_OF_TASKS,
@@ -27,7 +28,6 @@ from synthrad.study.description import (
     Source,
     Study,
     Task,
-    build_strategy,
     digest_of,
 )
 

@@ -26,11 +26,12 @@ from synthrad.study.answers import answers_of, difference_of
 from synthrad.study.beside import Largest, largest
 from synthrad.study.comparisons import compare, training_length
 from synthrad.study.contamination import contaminated
-from synthrad.study.description import REFERENCE, Study, load_study
+from synthrad.study.description import REFERENCE, Study
 from synthrad.study.evidence import plain
 from synthrad.study.gathering import endpoint_of
 from synthrad.study.planning import LONGER
 from synthrad.study.standing import check_whole
+from synthrad.study.study_file import load_study
 from synthrad.study.verdicts import METRIC_NAMES, Comparisons
 
 OWN = ("name", "title", "manifest", "external", "mechanics")  # keys in which replicates of one study may differ

@@ -16,8 +16,8 @@ from synthrad.errors import InputError
 from synthrad.files import write_durably
 from synthrad.manifest_table import SPLITS
 from synthrad.records import Manifest
-from synthrad.study.description import load_study
 from synthrad.study.pooling import SEEDING
+from synthrad.study.study_file import load_study
 
 COMMON = (0.02, 0.98)  # share of images with a structure, between which a split keeps its share (as `synthrad prepare` does)
 

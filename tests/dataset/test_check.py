@@ -8,7 +8,7 @@ from PIL import Image
 from tiny_set import make
 
 from synthrad.__main__ import main
-from synthrad.study.description import load_study
+from synthrad.study.study_file import load_study
 
 
 def test_page_numbers_and_study(tmp_path, capsys):

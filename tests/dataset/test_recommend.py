@@ -31,7 +31,7 @@ def test_arms_are_those_that_add_rows(advised):
 def test_the_study_is_one_that_the_study_reader_takes(advised, tmp_path):
     import yaml
 
-    from synthrad.study.description import load_study
+    from synthrad.study.study_file import load_study
 
     path = tmp_path / "s.yaml"
     path.write_text(yaml.safe_dump(dict(advised[2].study)))

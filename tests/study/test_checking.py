@@ -14,9 +14,9 @@ from synthrad.errors import InputError
 from synthrad.records import Manifest
 from synthrad.study import command
 from synthrad.study.checking import SELECTION, _check_named, check_pools, check_study
-from synthrad.study.description import load_study
 from synthrad.study.planning import make_plan
 from synthrad.study.standing import source_state
+from synthrad.study.study_file import load_study
 
 UNET = {"kind": "segmentation", "steps": 2, "nets": {"unet": {"class_path": "SmpNet"}}}
 

@@ -28,8 +28,9 @@ from synthrad.study.cluster import (
     wait_for_orphans,
     write_cluster,
 )
-from synthrad.study.description import Part, Source, load_study
+from synthrad.study.description import Part, Source
 from synthrad.study.planning import identities, make_plan
+from synthrad.study.study_file import load_study
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "profiles" / "slurm.yaml"
 

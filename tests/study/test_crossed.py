@@ -14,9 +14,9 @@ from synthrad.data.phantom import draw_dialled, write_phantoms
 from synthrad.records import Manifest
 from synthrad.study import crossed
 from synthrad.study.crossed import CASES, MARK, Level, answer, identity_of, sample_of, table
-from synthrad.study.description import load_study
 from synthrad.study.one_fit import fit_seed
 from synthrad.study.planning import make_plan, strategy_of
+from synthrad.study.study_file import load_study
 from synthrad.study.verdicts import Endpoint
 
 KEY = "findings/resnet18/real_only"

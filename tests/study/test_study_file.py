@@ -2,31 +2,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sound_study import changed
 
 from synthrad.errors import InputError
 from synthrad.filter import load_filter
-from synthrad.study.description import load_study
+from synthrad.study.study_file import load_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
-BASE = {
-    "name": "s", "manifest": "data/x", "size": [64, 64], "seeds": 2,
-    "sources": {"made": {"manifest": "data/y"}},
-    "arms": {"real_only": {"strategy": "RealOnly"}, "matched": {"strategy": "Matched", "source": "made"}},
-    "tasks": {"t": {"kind": "segmentation", "steps": 5, "nets": {"unet": {"class_path": "SmpNet"}}}},
-    "endpoint": {"task": "t", "net": "unet", "metric": "dice"},
-}
 
 
 def write(tmp_path, **changes):
-    data = yaml.safe_load(yaml.safe_dump(BASE))
-    for key, value in changes.items():
-        target = data
-        *parents, last = key.split("__")
-        for p in parents:
-            target = target[p]
-        target[last] = value
     path = tmp_path / "s.yaml"
-    path.write_text(yaml.safe_dump(data))
+    path.write_text(yaml.safe_dump(changed(**changes)))
     return path
 
 
@@ -117,28 +104,3 @@ def test_a_filter_config_gives_each_key_once(tmp_path):
     (tmp_path / "f.yaml").write_text("class_path: synthrad.fusion.MaskQuality\ninit_args:\n  min_dice: 0.7\n  min_dice: 0.8\n")
     with pytest.raises(InputError, match=r"f.yaml, line 4: found the key 'min_dice' again, first on line 3"):
         load_filter(tmp_path / "f.yaml")
-
-
-def test_a_loss_is_said_only_where_it_is_named(tmp_path):
-    """Studies from before keep their hash."""
-    task = {"kind": "classification", "steps": 5, "nets": {"unet": {"class_path": "TimmNet"}}}
-    plain = load_study(write(tmp_path, tasks__t=task, endpoint__metric="auroc"))
-    assert not {"loss", "loss_options"} & set(plain.said()["tasks"]["t"])
-    named = load_study(write(tmp_path, tasks__t={**task, "loss": "asymmetric", "loss_options": {"margin": 0.1}}, endpoint__metric="auroc"))
-    assert named.said()["tasks"]["t"]["loss"] == "asymmetric" and named.said()["tasks"]["t"]["loss_options"] == {"margin": 0.1}
-    with pytest.raises(InputError, match="is of a classification"):
-        load_study(write(tmp_path, tasks__t__loss="focal"))
-
-
-def test_rates_of_a_net_are_its_own_or_its_tasks(tmp_path):
-    from synthrad.study.one_fit import _rates
-
-    nets = {"cnn": {"class_path": "TimmNet"}, "probe": {"class_path": "TimmNet", "learning_rate": 0.1, "layer_decay": 0.5}}
-    study = load_study(write(tmp_path, tasks__t={"kind": "classification", "steps": 5, "nets": nets, "decay_all": False, "head_learning_rate": 0.2},
-                             endpoint__net="cnn", endpoint__metric="auroc"))
-    task = study.tasks["t"]
-    assert _rates(task, "cnn") == {"lr": 1e-3, "layer_decay": None, "head_lr": 0.2, "decay_all": False}
-    assert _rates(task, "probe") == {"lr": 0.1, "layer_decay": 0.5, "head_lr": 0.2, "decay_all": False}
-    said = study.said()["tasks"]["t"]
-    assert set(said["nets"]["cnn"]) == {"class_path", "init_args"} and said["nets"]["probe"]["learning_rate"] == 0.1
-    assert said["head_learning_rate"] == 0.2 and "layer_decay" not in said

@@ -23,7 +23,7 @@ from synthrad.locking import locked
 from synthrad.measurements import read_measurements
 from synthrad.records import Manifest
 from synthrad.study import command, failures, fitting, jobs
-from synthrad.study.description import load_study
+from synthrad.study.study_file import load_study
 from synthrad.tasks import ClassificationTask
 
 pytestmark = forks
