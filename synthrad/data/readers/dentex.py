@@ -14,16 +14,16 @@ diagnoses, and are not read.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from synthrad.data.coco_files import read_coco
+from synthrad.data.outlines import Names, Picture, draw_masks
 from synthrad.data.published_splits import add_official_split, divide
 from synthrad.data.writing import Draft, add_options, describe
 from synthrad.documents import read_json
@@ -37,7 +37,6 @@ QUADRANTS = ("1", "2", "3", "4")
 LEVELS = ("diagnosis", "enumeration", "quadrant", "unlabelled")  # a row's file is that of the first that has it
 VALIDATION = "validation"  # how the file of the published validation part begins
 LICENCE = "CC BY-NC-SA 4.0"
-SLACK = 2.0  # pixels that an outline may pass the edge by rounding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,18 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="size of the pictures that were annotated, where the images were shrunk afterwards",
     )
     add_options(parser)
-
-
-Names = dict[str, Callable[[dict[str, Any]], str | None]]  # layer -> the structure of an annotation, None = of no category
-
-
-@dataclass
-class Picture:
-    """One image of the JSON and its annotations."""
-
-    path: Path
-    stated: tuple[float, float] | None  # width, height in the JSON
-    marks: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -122,7 +109,7 @@ def read(root: Path | str, out: Path | str, args: argparse.Namespace) -> Manifes
             picture = pictures[row]
             shape = draft.add_image(row, [picture.path.relative_to(root).as_posix()])
             with _as_published(picture.path):
-                draft.add_masks(row, stems[row], _masks(picture, shape, layers, names, args))
+                draft.add_masks(row, stems[row], draw_masks(picture, shape, layers, names, args.boxes, args.annotation_size))
             present = {diseases[m["category_id_3"]] for m in picture.marks} if diseases else set()
             for name in diseases.values():
                 draft.columns[f"label:{name}"][row] = float(name in present)
@@ -154,7 +141,7 @@ def _read_levels(root: Path, out: Path, args: argparse.Namespace) -> Manifest:
             for part, picture in rows[row].values():
                 if part:
                     with _as_published(picture.path):
-                        masks |= _masks(picture, shape, layers, part.names, args)
+                        masks |= draw_masks(picture, shape, layers, part.names, args.boxes, args.annotation_size)
                     present = {part.diseases.get(m.get("category_id_3")) for m in picture.marks}
                     for name in part.diseases.values():
                         columns[f"label:{name}"][row] = float(name in present)
@@ -329,78 +316,3 @@ def _pictures(data: dict[str, Any], files: Mapping[str, list[Path]], root: Path,
     if faults:
         raise InputErrors(str(where), faults)
     return list(pictures.values())
-
-
-def _masks(
-    picture: Picture, shape: tuple[int, int], layers: Mapping[str, tuple[str, ...]], names: Names, args: argparse.Namespace
-) -> dict[str, np.ndarray]:
-    """The layers in `names` of one image, drawn from large to small so that a small structure stays on top of a large one."""
-    height, width = shape
-    drawn = {layer: Image.new("L", (width, height)) for layer in names}
-    outlines = [(m, _outlines(m, picture.path, args.boxes)) for m in picture.marks]
-    scale = _scale(picture, shape, [p for _, parts in outlines for p in parts], args.annotation_size)
-    faults = []
-    for mark, parts in sorted(outlines, key=lambda o: -sum(np.ptp(p, axis=0).prod() for p in o[1])):
-        called = {layer: name(mark) for layer, name in names.items()}
-        if None in called.values():
-            found = {k: v for k, v in mark.items() if k.startswith("category_id")}
-            faults.append(f"{picture.path}: annotation {mark.get('id')}: found {found}, expected ids of the file's categories")
-            continue
-        for points in parts:
-            line = [tuple(p) for p in (points * scale)]
-            for layer, name in called.items():
-                ImageDraw.Draw(drawn[layer]).polygon(line, fill=layers[layer].index(name) + 1)
-    if faults:
-        raise InputErrors(str(picture.path), faults)
-    return {k: np.array(v) for k, v in drawn.items()}
-
-
-def _outlines(mark: dict[str, Any], path: Path, boxes: bool) -> list[np.ndarray]:
-    """Polygons [n, 2] of (x, y), as annotated."""
-    parts = mark.get("segmentation")
-    if boxes or not parts:
-        if len(mark.get("bbox") or []) != 4:
-            raise InputError(str(path), f"annotation {mark.get('id')} without bbox", "a bbox of four numbers")
-        x, y, w, h = mark["bbox"]
-        return [np.array([[x, y], [x + w - 1, y], [x + w - 1, y + h - 1], [x, y + h - 1]], dtype=float)]
-    if not isinstance(parts, list) or any(len(p) < 6 or len(p) % 2 for p in parts):
-        raise InputError(
-            str(path),
-            f"annotation {mark.get('id')} whose segmentation is no list of outlines",
-            "lists of x, y, x, y ... of three points or more",
-            "use --boxes",
-        )
-    return [np.array(p, dtype=float).reshape(-1, 2) for p in parts]
-
-
-def _scale(
-    picture: Picture, shape: tuple[int, int], outlines: list[np.ndarray], annotated: list[int] | None
-) -> np.ndarray:
-    """(x, y) factors from annotated to stored pixels.
-
-    A shrunk copy of a dataset often keeps the JSON: then outlines lie outside the picture and the JSON may state either size.
-
-    Raises:
-        InputError: outlines that fit neither the picture nor a size that is known.
-    """
-    size = np.array([shape[1], shape[0]], dtype=float)
-    if not outlines:
-        return np.ones(2)
-    reach = np.max([p.max(axis=0) for p in outlines], axis=0)
-    known = [
-        np.array(s, dtype=float)
-        for s in ([annotated] if annotated else [picture.stated, size])
-        if s is not None
-    ]
-    for candidate in known:
-        if (reach <= candidate + SLACK).all():
-            return size / candidate
-    found = f"outlines up to x = {reach[0]:g}, y = {reach[1]:g}"
-    expected = " or ".join(dict.fromkeys(f"inside {c[0]:g} x {c[1]:g}" for c in known))
-    raise InputError(
-        str(picture.path),
-        found,
-        expected,
-        "the image was shrunk after it was annotated: give --annotation-size W H "
-        f"(at least {int(np.ceil(reach[0]))} x {int(np.ceil(reach[1]))})",
-    )
