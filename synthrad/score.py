@@ -71,19 +71,14 @@ def score(
         print(f"{out}: scored already, {len(done)} images")
         return done
     drawn_cache, train_cache = ImageCache(synthetic, settings.size), ImageCache(train, settings.size)
-    columns, fold_of_row, of_train = _similarity(synthetic, train, drawn_cache, train_cache, settings)
+    columns, fold_of_row, of_train = _similarity(train, drawn_cache, train_cache, settings)
     facts: dict[str, Any] = {"identity": identity, **asdict(settings), "size": list(settings.size)}
     lineage = synthetic.info.lineage
     if layers:
         columns |= _ranges(synthetic, train, drawn_cache, train_cache, layers)
-        nets, fitted = fit_judges(
-            train, train_cache, of_train, layers, settings, Path(judges or out / "judges")
-        )
+        nets, fitted = fit_judges(train, train_cache, of_train, layers, settings, Path(judges or out / "judges"))
         columns |= dice_columns(nets, drawn_cache, fold_of_row, layers, synthetic, "judging synthetic images")
-        yardstick = dice_columns(nets, train_cache, of_train, layers, train, "judging real images")[
-            "score:dice"
-        ]
-        facts["dice_real"] = _quantiles(yardstick)
+        facts["dice_real"] = _quantiles(dice_columns(nets, train_cache, of_train, layers, train, "judging real images")["score:dice"])
         lineage = lineage + Lineage(fitted)
     else:
         print("dice, area_inside and components_inside are left out: the set has no masks")
@@ -188,7 +183,7 @@ def nearest_training(drawn: ImageCache, train: ImageCache) -> Nearest:
 
 
 def _similarity(
-    synthetic: Manifest, train: Manifest, drawn: ImageCache, real: ImageCache, settings: Judges
+    train: Manifest, drawn: ImageCache, real: ImageCache, settings: Judges
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Similarity columns; the judge of each synthetic row; the judge that left out each training row."""
     from synthrad.tasks.judges import fold_of_subjects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from synthrad.documents import read_json
 from synthrad.errors import InputError, InputErrors
@@ -70,8 +70,6 @@ def _further(data: dict[str, Any]) -> list[str]:
 
 
 def _kinds(categories: Sequence[str]) -> dict[str, Any]:
-    from typing import NotRequired
-
     from pydantic import ConfigDict, Field, TypeAdapter
     from typing_extensions import TypedDict
 

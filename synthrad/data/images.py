@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import os
 import re
@@ -208,8 +209,6 @@ def _fault(path: Path | str, error: Exception) -> InputError:
 
 def _palette() -> bytes:
     # Golden-ratio hues: neighbouring indices (neighbouring teeth) look different; 0 is black, 255 is white.
-    import colorsys
-
     colours = (
         [(0.0, 0.0, 0.0)]
         + [colorsys.hsv_to_rgb(k * 0.61803 % 1, 0.75, 1.0) for k in range(1, 255)]

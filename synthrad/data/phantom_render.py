@@ -125,7 +125,7 @@ def render(
         _draw_tooth(plate, tooth)
     for group, strength in ((anatomy.lesions, style.lesions), (tuple(overlooked), abs(style.lesions))):
         _draw_lesions(plate, group, "dark" if strength > 0 else "bright", abs(strength))
-    value = _background(plate, anatomy.jaw) + _bone(plate, anatomy.jaw, noise[0]) + _tooth_values(plate)
+    value = _background(plate) + _bone(plate, anatomy.jaw, noise[0]) + _tooth_values(plate)
     grey = _finish(value, plate, noise[1], style)
     return grey, _moved(_tooth_mask(plate), style), _lesion_mask(plate, anatomy, style)
 
@@ -247,7 +247,7 @@ def _draw_lesions(plate: Plate, lesions: Sequence[Lesion], sign: str, strength: 
         plate.fill(f"{sign} {blurred}", lesion.polygon, int(min(255 * darkness / 0.5, 255)))
 
 
-def _background(plate: Plate, jaw: Jaw) -> np.ndarray:
+def _background(plate: Plate) -> np.ndarray:
     """Soft tissue, air spaces, spine, and the ghosts of what lies out of focus."""
     x, y = plate.units()
     soft = 0.21 - 0.06 * np.abs(x) ** 2

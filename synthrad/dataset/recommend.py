@@ -57,11 +57,11 @@ def recommend(manifest: Manifest, found: Mapping[str, Any]) -> Recommendation:
     """
     size, reasons = _size(found)
     cells, said = _cells(manifest, found)
-    strategies = _strategies(manifest, found, cells)
+    strategies = _strategies(found, cells)
     arms = {name: _rows(strategy, manifest) for name, strategy in strategies.items()}
     kept = {n: s for n, s in strategies.items() if arms[n][0] or n == "real_only"}
     reasons += [_resize(found), *_intensity(found), *said]
-    return Recommendation(size, reasons, _cautions(found), arms, _study(manifest, found, size, cells, kept))
+    return Recommendation(size, reasons, _cautions(found), arms, _study(manifest, size, cells, kept))
 
 
 def _size(found: Mapping[str, Any]) -> tuple[tuple[int, int], list[str]]:
@@ -140,7 +140,7 @@ def _cells(manifest: Manifest, found: Mapping[str, Any]) -> tuple[Cells, list[st
     return Cells(classes, structures, [], sizes), reasons
 
 
-def _strategies(manifest: Manifest, found: Mapping[str, Any], cells: Cells) -> dict[str, FusionStrategy]:
+def _strategies(found: Mapping[str, Any], cells: Cells) -> dict[str, FusionStrategy]:
     made: dict[str, FusionStrategy] = {"real_only": RealOnly(), "matched": Matched(cells=cells), "class_balanced": ClassBalanced(cells=cells)}
     if len(cells.classes) > 1:
         made["minimal_balanced"] = MinimalBalanced(cells=cells)
@@ -182,7 +182,7 @@ def _cautions(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _study(manifest: Manifest, found: Mapping[str, Any], size: tuple[int, int], cells: Cells, arms: Mapping[str, FusionStrategy]) -> dict[str, Any]:
+def _study(manifest: Manifest, size: tuple[int, int], cells: Cells, arms: Mapping[str, FusionStrategy]) -> dict[str, Any]:
     """A study file: what is recommended, with one task for masks and one for labels."""
     info = manifest.info
     side = min(size)

@@ -60,10 +60,9 @@ def sample_set(generator: Generator, checkpoint: Path | str, conditions: pd.Data
     check_asked(Condition(labels=labels), getattr(generator, "spec", {}))  # all of them, while nothing is written yet
     if TEXT in conditions:
         generator.check_prompts(list(conditions[TEXT]))
-    settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size,
-                "rows": len(conditions), "conditions": hashlib.sha256(conditions.to_csv(index=False).encode()).hexdigest()}
     drawing = getattr(generator, "drawing", {})  # of a diffusion model
-    settings |= drawing
+    settings = {"checkpoint": file_digest(checkpoint), "seed": seed, "truncation": truncation, "block_size": block_size, "rows": len(conditions),
+                "conditions": hashlib.sha256(conditions.to_csv(index=False).encode()).hexdigest(), **drawing}
     for source in (masks, starts):
         if source is not None:
             settings |= source.identity
