@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from openjpeg.utils import encode_array
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+
+from synthrad.data.dicom import read_dicom
+from synthrad.errors import InputError
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
 RLE, JPEG, JPEG_LS, JPEG_2000, JPEG_2000_LOSSY = (f"1.2.840.10008.1.2.{n}" for n in ("5", "4.50", "4.80", "4.90", "4.91"))
@@ -85,3 +89,12 @@ def square(size: int = 16, bits: int = 12, seed: int = 0) -> np.ndarray:
     values = np.random.default_rng(seed).integers(0, 1 << (bits - 1), (size, size))
     values[size // 4 : size // 2, size // 4 : size // 2] = (1 << bits) - 1
     return values.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+def refused(path, match, **options):
+    """read_dicom refuses the file in words that match and that repeat nothing of its header."""
+    with pytest.raises(InputError, match=match) as e:
+        read_dicom(path, **options)
+    text = str(e.value)
+    assert str(path) in text and "CANARY" not in text and "4711" not in text
+    assert e.value.__cause__ is None  # a traceback would print what pydicom quotes

@@ -2,8 +2,7 @@
 
 A file is untrusted: what it declares is compared with what it holds before anything is decoded, and every way in which it can
 be wrong ends in one InputError that names the file and the reason. No message, log or manifest ever holds a value of the
-header: any field may hold a name. Decoders are pydicom's own (uncompressed, RLE), Pillow (JPEG), pyjpegls (JPEG-LS) and
-openjpeg (JPEG 2000); lossless JPEG (process 14) has none that is both pip-installable and free of the GPL.
+header: any field may hold a name.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ import struct
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from synthrad.data.ages import parse_age
-from synthrad.data.dicom_greys import GreyTable, grey_table, number
+from synthrad.data.dicom_fields import number, text
+from synthrad.data.dicom_greys import GreyTable, grey_table
+from synthrad.data.dicom_pixels import AGAIN, stored_pixels
 from synthrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,19 +29,8 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 50_000_000  # of a picture, as for PNG and JPEG: a digitised film mammogram has 35 million
 MOST_BYTES = 1 << 28  # of a file: a picture of the most pixels has 150 million in colour, 100 million in grey
-MOST_RATIO, SMALL = 1000, 1 << 24  # a picture over 16 MiB that is packed tighter than 1000 to 1 is a bomb
 BURNED_IN = ("no", "unstated", "yes")  # what a file says of text in its pixels; `yes` is also all that is not NO
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-CODECS = {  # transfer syntax -> (family, the plugin of pydicom that decodes it; its one for openjpeg needs a further package)
-    "1.2.840.10008.1.2.5": ("RLE", "pydicom"),
-    "1.2.840.10008.1.2.4.50": ("JPEG", "pillow"),
-    "1.2.840.10008.1.2.4.51": ("JPEG", "pillow"),
-    "1.2.840.10008.1.2.4.80": ("JPEG-LS", "pyjpegls"),
-    "1.2.840.10008.1.2.4.81": ("JPEG-LS", "pyjpegls"),
-    **{f"1.2.840.10008.1.2.4.{n}": ("JPEG 2000", "") for n in (90, 91, 201, 202, 203)},
-}
-_JPEG_EXTENDED, _JPEG_LOSSLESS = "1.2.840.10008.1.2.4.51", ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _VIEWS = ("PA", "AP", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM")
 _MODALITIES = ("CR", "DX", "MG", "CT", "MR", "US", "PX", "IO", "XA", "RF", "RG", "NM", "PT", "OP", "OCT", "XC", "ES", "GM", "SM")
@@ -49,8 +39,6 @@ _WANTED = (
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames PlanarConfiguration "
     "RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction"
 ).split()
-_PLAIN = "decompress it first, e.g. with `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`"
-_AGAIN = "copy or export the file again, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -127,14 +115,8 @@ def read_dicom(path: Path | str, window: str = "none", burned_in: str = "no") ->
     if facts.kind != "image":
         raise InputError(where, f"no image ({facts.kind})", "an image", "leave it out")
     check_burned_in(facts, burned_in, where)
-    data = _pixel_data(header, where)
-    samples = _check_size(header, data, where)
-    pixels = _decoded(header, data, where)
-    shape = (facts.rows, facts.columns) if samples == 1 else (facts.rows, facts.columns, 3)
-    if pixels.shape != shape or pixels.dtype.itemsize > (2 if samples == 1 else 1):
-        raise InputError(where, "pixel data that decode to another size or depth than the header states",
-                         " x ".join(map(str, shape)), _AGAIN)
-    if samples == 3:
+    pixels = stored_pixels(header, where)
+    if pixels.ndim == 3:
         return np.array(Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)).convert("L")), facts
     codes = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(f"u{pixels.dtype.itemsize}") & ((1 << int(number(header, "BitsStored", where) or 0)) - 1)
     return grey_table(header, window, where).apply(codes, where), facts
@@ -205,14 +187,14 @@ def _parsed(path: Path | str, stream: BinaryIO, pixels: bool) -> Dataset:
     try:
         return dcmread(stream, stop_before_pixels=not pixels, specific_tags=[*_WANTED, *["PixelData"] * pixels])
     except Exception as e:  # pydicom raises what the bytes lead it to; its words may quote them
-        raise InputError(str(path), f"a file that is broken or cut off ({type(e).__name__})", "a whole DICOM file", _AGAIN) from None
+        raise InputError(str(path), f"a file that is broken or cut off ({type(e).__name__})", "a whole DICOM file", AGAIN) from None
 
 
 def _transfer_syntax(path: Path | str, stream: BinaryIO) -> str:
     """From the file meta group (PS3.10 7.1), which is always explicit and little endian."""
     head = stream.read(132)
     if head[128:] != b"DICM":
-        raise InputError(str(path), "a file that does not begin as DICOM (128 bytes, then DICM)", "a DICOM file", _AGAIN)
+        raise InputError(str(path), "a file that does not begin as DICOM (128 bytes, then DICM)", "a DICOM file", AGAIN)
     while len(head := stream.read(8)) == 8 and stream.tell() < 1 << 20:
         group, element, kind, length = struct.unpack("<HH2sH", head)
         if group != 2:
@@ -222,7 +204,7 @@ def _transfer_syntax(path: Path | str, stream: BinaryIO) -> str:
         if element == 0x10:
             return stream.read(min(length, 64)).rstrip(b"\0 ").decode("ascii", "replace")
         stream.seek(length, io.SEEK_CUR)
-    raise InputError(str(path), "no transfer syntax", "a file meta group that names one", _AGAIN)
+    raise InputError(str(path), "no transfer syntax", "a file meta group that names one", AGAIN)
 
 
 def _quiet() -> None:
@@ -233,37 +215,26 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", module=quiet)
 
 
-def _text(header: Dataset, keyword: str) -> str:
-    """A field as text, "" where it is missing or cannot be read; the first of several."""
-    try:
-        value: Any = header.get(keyword)
-        if value is not None and not isinstance(value, str):
-            value = str(value[0]) if type(value).__name__ == "MultiValue" and len(value) else str(value)
-        return (value or "").strip(" \0")
-    except Exception:
-        return ""
-
-
 def _facts(header: Dataset, window: str, where: str) -> Facts:
     kind = _kind(header)
     if kind != "image":
         return Facts(kind)
     table = _check_kind(header, window, where)
-    said = _text(header, "BurnedInAnnotation").upper()
-    sex, view, modality = (_text(header, k).upper() for k in ("PatientSex", "ViewPosition", "Modality"))
+    said = text(header, "BurnedInAnnotation").upper()
+    sex, view, modality = (text(header, k).upper() for k in ("PatientSex", "ViewPosition", "Modality"))
     return Facts(
         kind,
         int(number(header, "Rows", where) or 0),
         int(number(header, "Columns", where) or 0),
         sex=sex if sex in ("M", "F", "O") else "",
-        age=_age(_text(header, "PatientAge")),
+        age=_age(text(header, "PatientAge")),
         view=_term(view, _VIEWS),
         modality=_term(modality, _MODALITIES),
         burned_in={"NO": "no", "": "unstated"}.get(said, "yes"),
         low=table.low,
         high=table.high,
         shifted=table.shifted,
-        patient=_text(header, "PatientID"),
+        patient=text(header, "PatientID"),
     )
 
 
@@ -286,7 +257,7 @@ def _kind(header: Dataset) -> str:
     from pydicom.uid import UID
 
     meta = getattr(header, "file_meta", None)
-    uid = _text(header, "SOPClassUID") or (_text(meta, "MediaStorageSOPClassUID") if meta is not None else "")
+    uid = text(header, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta is not None else "")
     name = UID(uid).name
     if name == uid:  # private or missing: an image where it has a size
         return "image" if "Rows" in header else "an object without a known SOP class"
@@ -303,7 +274,7 @@ def _check_kind(header: Dataset, window: str, where: str) -> GreyTable:
     """
     rows, columns, frames = (int(number(header, k, where) or 0) for k in ("Rows", "Columns", "NumberOfFrames"))
     if rows < 1 or columns < 1:
-        raise InputError(where, f"Rows {rows} x Columns {columns}", "a picture of at least 1 x 1", _AGAIN)
+        raise InputError(where, f"Rows {rows} x Columns {columns}", "a picture of at least 1 x 1", AGAIN)
     if rows * columns > MOST_PIXELS:
         raise InputError(where, f"a picture of {rows * columns:,} pixels", f"at most {MOST_PIXELS:,}", "shrink it, or cut out what the task needs")
     if frames > 1:
@@ -311,8 +282,8 @@ def _check_kind(header: Dataset, window: str, where: str) -> GreyTable:
     allocated, stored, high = (int(number(header, k, where) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
     if allocated not in (8, 16) or not 1 <= stored <= allocated or high != stored - 1:
         raise InputError(where, f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}",
-                         "8 or 16 allocated, no more stored, HighBit one below BitsStored", _AGAIN)
-    colours = _text(header, "PhotometricInterpretation").upper()
+                         "8 or 16 allocated, no more stored, HighBit one below BitsStored", AGAIN)
+    colours = text(header, "PhotometricInterpretation").upper()
     samples = int(number(header, "SamplesPerPixel", where) or 0)
     if samples == 1 and colours in GREY:
         return grey_table(header, window, where)
@@ -321,91 +292,3 @@ def _check_kind(header: Dataset, window: str, where: str) -> GreyTable:
     found = colours if colours in (*GREY, *COLOUR, "PALETTE COLOR") else "an unknown PhotometricInterpretation"
     raise InputError(where, f"{found} with SamplesPerPixel {samples} and {stored} bit",
                      "MONOCHROME1 or MONOCHROME2, or RGB or YBR of 8 bit", "export it as grey")
-
-
-def _pixel_data(header: Dataset, where: str) -> bytes:
-    try:
-        data = header.get("PixelData")
-    except Exception:
-        data = None
-    if not isinstance(data, bytes) or not data:
-        raise InputError(where, "no pixel data", "a picture", _AGAIN)
-    return data
-
-
-def _check_size(header: Dataset, data: bytes, where: str) -> int:
-    """Samples of a pixel, once the pixel data can hold the picture that the header declares: checked before any decoding.
-
-    Raises:
-        InputError: too few or too many bytes, a code stream of another size, or one that ends early.
-    """
-    rows, columns, samples = (int(number(header, k, where) or 0) for k in ("Rows", "Columns", "SamplesPerPixel"))
-    depth = int(number(header, "BitsAllocated", where) or 0) // 8
-    size = rows * columns * samples * depth
-    syntax = _text(header.file_meta, "TransferSyntaxUID")
-    if syntax in UNCOMPRESSED:
-        if _text(header, "PhotometricInterpretation").upper() == "YBR_FULL_422":
-            size = size * 2 // 3
-        spare = len(data) - size
-        if spare < 0 or (spare > 1 and spare >= min(rows, columns) * depth):
-            raise InputError(where, f"{len(data):,} bytes of pixels", f"{size:,} for {columns} x {rows} pixels", _AGAIN)
-        return samples
-    stored = int(number(header, "BitsStored", where) or 0)
-    if syntax in _JPEG_LOSSLESS or (syntax == _JPEG_EXTENDED and stored > 8):
-        found = "lossless JPEG (process 14)" if syntax in _JPEG_LOSSLESS else "JPEG of 12 bit (process 4)"
-        raise InputError(where, f"{found}, whose decoders are under the GPL or not on PyPI", "another compression", _PLAIN)
-    if syntax not in CODECS:
-        raise InputError(where, "a transfer syntax that is not read", "uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000", _PLAIN)
-    stream = _code_stream(data, where)
-    if size > SMALL and size > MOST_RATIO * len(stream):
-        raise InputError(where, f"{len(stream):,} bytes that would unpack to {size:,}", f"at most {MOST_RATIO} times as many", _AGAIN)
-    if (family := CODECS[syntax][0]) != "RLE":
-        stated = _stated_size(stream, family)
-        if stated != (rows, columns):
-            found = "a code stream without a size" if stated is None else f"a code stream of {stated[1]} x {stated[0]} pixels"
-            raise InputError(where, found, f"{columns} x {rows}, as the header says", _AGAIN)
-        if not stream.rstrip(b"\0").endswith(b"\xff\xd9"):
-            raise InputError(where, "a code stream that ends early", "an end marker", _AGAIN)
-    return samples
-
-
-def _code_stream(data: bytes, where: str) -> bytes:
-    from pydicom.encaps import get_frame
-
-    try:
-        return get_frame(data, 0, number_of_frames=1)
-    except Exception as e:
-        raise InputError(where, f"compressed pixels that cannot be taken apart ({type(e).__name__})", "encapsulated pixel data", _AGAIN) from None
-
-
-def _stated_size(stream: bytes, family: str) -> tuple[int, int] | None:
-    """(rows, columns) that a code stream states: decoders allocate by it and not by the header."""
-    if family == "JPEG 2000":
-        at = stream.find(b"\xff\x4f\xff\x51")  # start of the code stream and the SIZ marker (ISO 15444-1 A.5.1)
-        if at < 0 or len(stream) < at + 24:
-            return None
-        right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
-        return bottom - top, right - left
-    at = 2
-    while len(stream) >= at + 9 and stream[at] == 0xFF:
-        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):  # a start of frame
-            return struct.unpack_from(">2H", stream, at + 5)
-        at += 1 if marker == 0xFF else 2 + length  # 0xFF before a marker is filling
-    return None
-
-
-def _decoded(header: Dataset, data: bytes, where: str) -> np.ndarray:
-    """The stored values [H, W], or [H, W, 3] RGB."""
-    from openjpeg import decode
-    from pydicom.pixels import pixel_array
-
-    family, plugin = CODECS.get(_text(header.file_meta, "TransferSyntaxUID"), ("", ""))
-    try:
-        if family != "JPEG 2000":
-            return pixel_array(header, index=0, decoding_plugin=plugin)
-        pixels = decode(_code_stream(data, where))  # gives RGB for YBR_RCT and YBR_ICT
-        grey = pixels.ndim == 3 and _text(header, "PhotometricInterpretation").upper().startswith("YBR_FULL")
-        return np.repeat(pixels[..., :1], 3, axis=2) if grey else pixels  # Y is the luma
-    except Exception as e:  # decoders raise what the bytes lead them to
-        raise InputError(where, f"pixel data that cannot be decoded ({type(e).__name__})", "a whole picture", _AGAIN) from None

@@ -7,10 +7,11 @@ hold: made from the header alone, it says which grey levels a file may have befo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthrad.data.dicom_fields import number
 from synthrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,26 +101,6 @@ def grey_table(header: Dataset, window: str, where: str) -> GreyTable:
 def is_inverted(header: Dataset) -> bool:
     """Whether the lowest value is white (MONOCHROME1)."""
     return str(header.get("PhotometricInterpretation", "")).strip().upper() == "MONOCHROME1"
-
-
-def number(header: Dataset, keyword: str, where: str) -> float | None:
-    """A number of the header, the first of several; None where it is missing or blank.
-
-    Raises:
-        InputError: it is no finite number. The value itself is not told: a field may hold what it should not.
-    """
-    try:
-        value: Any = header.get(keyword)
-        if value is not None and not isinstance(value, str | bytes | int | float):
-            value = value[0] if len(value) else None
-        if value is None or value in ("", b""):
-            return None
-        found = float(value)
-    except Exception:  # pydicom converts when it is asked, and raises what the bytes lead it to
-        found = float("nan")
-    if not np.isfinite(found):
-        raise InputError(where, f"a {keyword} that is no number", "a number", _ANEW) from None
-    return found
 
 
 def _modality(header: Dataset, stored: np.ndarray, where: str) -> tuple[np.ndarray, bool]:

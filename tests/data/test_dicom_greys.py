@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_dicom import dataset, lut_item
 
-from synthrad.data.dicom_greys import GreyTable, grey_table, is_inverted, number
+from synthrad.data.dicom_greys import GreyTable, grey_table, is_inverted
 from synthrad.errors import InputError
 
 
@@ -110,12 +110,9 @@ def test_tables_that_do_not_fit():
             table(ModalityLUTSequence=[item])
 
 
-def test_numbers():
-    header = dataset(np.zeros((2, 2), np.uint8), WindowCenter=[3, 4], WindowWidth="")
-    assert number(header, "WindowCenter", "f") == 3 and number(header, "WindowWidth", "f") is None
-    assert number(header, "RescaleSlope", "f") is None and not is_inverted(header)
-    with pytest.raises(InputError, match="f: found a PatientName that is no number"):
-        number(header, "PatientName", "f")
+def test_monochrome1_is_inverted_alone():
+    pixels = np.zeros((2, 2), np.uint8)
+    assert not is_inverted(dataset(pixels)) and is_inverted(dataset(pixels, PhotometricInterpretation="MONOCHROME1"))
 
 
 def test_grey_table_keeps_8_bit_where_all_fits():

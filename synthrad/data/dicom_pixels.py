@@ -1,0 +1,142 @@
+"""Pixel data of DICOM files: what a header declares is compared with what the file holds before anything is decoded.
+
+Decoders are pydicom's own (uncompressed, RLE), Pillow (JPEG), pyjpegls (JPEG-LS) and openjpeg (JPEG 2000); lossless JPEG (process 14) has
+none that is both pip-installable and free of the GPL.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthrad.data.dicom_fields import number, text
+from synthrad.errors import InputError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MOST_RATIO, SMALL = 1000, 1 << 24  # a picture over 16 MiB that is packed tighter than 1000 to 1 is a bomb
+UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+CODECS = {  # transfer syntax -> (family, the plugin of pydicom that decodes it; its one for openjpeg needs a further package)
+    "1.2.840.10008.1.2.5": ("RLE", "pydicom"),
+    "1.2.840.10008.1.2.4.50": ("JPEG", "pillow"),
+    "1.2.840.10008.1.2.4.51": ("JPEG", "pillow"),
+    "1.2.840.10008.1.2.4.80": ("JPEG-LS", "pyjpegls"),
+    "1.2.840.10008.1.2.4.81": ("JPEG-LS", "pyjpegls"),
+    **{f"1.2.840.10008.1.2.4.{n}": ("JPEG 2000", "") for n in (90, 91, 201, 202, 203)},
+}
+_JPEG_EXTENDED, _JPEG_LOSSLESS = "1.2.840.10008.1.2.4.51", ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_PLAIN = "decompress it first, e.g. with `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`"
+AGAIN = "copy or export the file again, or leave it out"
+
+
+def stored_pixels(header: Dataset, where: str) -> np.ndarray:
+    """The stored values of the one picture of a file, checked and decoded.
+
+    Args:
+        header: with PixelData. where: the file, for messages.
+
+    Returns:
+        [H, W] of 8 or 16 bit, or [H, W, 3] of 8 bit, RGB.
+
+    Raises:
+        InputError: no pixel data, or such as do not hold the picture that the header declares, are truncated or of a kind that is not read.
+    """
+    data = _pixel_data(header, where)
+    samples = _check_size(header, data, where)
+    pixels = _decoded(header, data, where)
+    shape = tuple(int(number(header, k, where) or 0) for k in ("Rows", "Columns")) + (3,) * (samples != 1)
+    if pixels.shape != shape or pixels.dtype.itemsize > (2 if samples == 1 else 1):
+        raise InputError(where, "pixel data that decode to another size or depth than the header states",
+                         " x ".join(map(str, shape)), AGAIN)
+    return pixels
+
+
+def _pixel_data(header: Dataset, where: str) -> bytes:
+    try:
+        data = header.get("PixelData")
+    except Exception:
+        data = None
+    if not isinstance(data, bytes) or not data:
+        raise InputError(where, "no pixel data", "a picture", AGAIN)
+    return data
+
+
+def _check_size(header: Dataset, data: bytes, where: str) -> int:
+    """Samples of a pixel, once the pixel data can hold the picture that the header declares: checked before any decoding.
+
+    Raises:
+        InputError: too few or too many bytes, a code stream of another size, or one that ends early.
+    """
+    rows, columns, samples = (int(number(header, k, where) or 0) for k in ("Rows", "Columns", "SamplesPerPixel"))
+    depth = int(number(header, "BitsAllocated", where) or 0) // 8
+    size = rows * columns * samples * depth
+    syntax = text(header.file_meta, "TransferSyntaxUID")
+    if syntax in UNCOMPRESSED:
+        if text(header, "PhotometricInterpretation").upper() == "YBR_FULL_422":
+            size = size * 2 // 3
+        spare = len(data) - size
+        if spare < 0 or (spare > 1 and spare >= min(rows, columns) * depth):
+            raise InputError(where, f"{len(data):,} bytes of pixels", f"{size:,} for {columns} x {rows} pixels", AGAIN)
+        return samples
+    stored = int(number(header, "BitsStored", where) or 0)
+    if syntax in _JPEG_LOSSLESS or (syntax == _JPEG_EXTENDED and stored > 8):
+        found = "lossless JPEG (process 14)" if syntax in _JPEG_LOSSLESS else "JPEG of 12 bit (process 4)"
+        raise InputError(where, f"{found}, whose decoders are under the GPL or not on PyPI", "another compression", _PLAIN)
+    if syntax not in CODECS:
+        raise InputError(where, "a transfer syntax that is not read", "uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000", _PLAIN)
+    stream = _code_stream(data, where)
+    if size > SMALL and size > MOST_RATIO * len(stream):
+        raise InputError(where, f"{len(stream):,} bytes that would unpack to {size:,}", f"at most {MOST_RATIO} times as many", AGAIN)
+    if (family := CODECS[syntax][0]) != "RLE":
+        stated = _stated_size(stream, family)
+        if stated != (rows, columns):
+            found = "a code stream without a size" if stated is None else f"a code stream of {stated[1]} x {stated[0]} pixels"
+            raise InputError(where, found, f"{columns} x {rows}, as the header says", AGAIN)
+        if not stream.rstrip(b"\0").endswith(b"\xff\xd9"):
+            raise InputError(where, "a code stream that ends early", "an end marker", AGAIN)
+    return samples
+
+
+def _code_stream(data: bytes, where: str) -> bytes:
+    from pydicom.encaps import get_frame
+
+    try:
+        return get_frame(data, 0, number_of_frames=1)
+    except Exception as e:
+        raise InputError(where, f"compressed pixels that cannot be taken apart ({type(e).__name__})", "encapsulated pixel data", AGAIN) from None
+
+
+def _stated_size(stream: bytes, family: str) -> tuple[int, int] | None:
+    """(rows, columns) that a code stream states: decoders allocate by it and not by the header."""
+    if family == "JPEG 2000":
+        at = stream.find(b"\xff\x4f\xff\x51")  # start of the code stream and the SIZ marker (ISO 15444-1 A.5.1)
+        if at < 0 or len(stream) < at + 24:
+            return None
+        right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
+        return bottom - top, right - left
+    at = 2
+    while len(stream) >= at + 9 and stream[at] == 0xFF:
+        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):  # a start of frame
+            return struct.unpack_from(">2H", stream, at + 5)
+        at += 1 if marker == 0xFF else 2 + length  # 0xFF before a marker is filling
+    return None
+
+
+def _decoded(header: Dataset, data: bytes, where: str) -> np.ndarray:
+    """The stored values [H, W], or [H, W, 3] RGB."""
+    from openjpeg import decode
+    from pydicom.pixels import pixel_array
+
+    family, plugin = CODECS.get(text(header.file_meta, "TransferSyntaxUID"), ("", ""))
+    try:
+        if family != "JPEG 2000":
+            return pixel_array(header, index=0, decoding_plugin=plugin)
+        pixels = decode(_code_stream(data, where))  # gives RGB for YBR_RCT and YBR_ICT
+        grey = pixels.ndim == 3 and text(header, "PhotometricInterpretation").upper().startswith("YBR_FULL")
+        return np.repeat(pixels[..., :1], 3, axis=2) if grey else pixels  # Y is the luma
+    except Exception as e:  # decoders raise what the bytes lead them to
+        raise InputError(where, f"pixel data that cannot be decoded ({type(e).__name__})", "a whole picture", AGAIN) from None

@@ -1,0 +1,96 @@
+"""Pixel data: every way in which they are stored, and every way in which they are refused before or while they are decoded."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.encaps import get_frame
+from tiny_dicom import JPEG, JPEG_2000, JPEG_LS, RLE, dataset, encapsulated, refused, square, write
+
+from synthrad.data.dicom import read_dicom
+
+SYNTAX = "1.2.840.10008.1.2"
+
+
+@pytest.mark.parametrize(("syntax", "bits"), [(RLE, 8), (RLE, 12), (JPEG_LS, 8), (JPEG_LS, 12), (JPEG_2000, 8), (JPEG_2000, 16)])
+def test_lossless_compression(tmp_path, syntax, bits):
+    pixels = square(64, bits)
+    np.testing.assert_array_equal(read_dicom(write(tmp_path / "a", pixels, compress=syntax, bits=bits))[0], pixels)
+
+
+def compressed(pixels, stream, syntax, **tags):
+    return encapsulated(dataset(pixels, **tags), stream, syntax)
+
+
+def jpeg(pixels, **options):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def test_baseline_jpeg(tmp_path):
+    smooth = np.add.outer(np.arange(40), np.arange(24)).astype(np.uint8)
+    compressed(smooth, jpeg(smooth, quality=95), JPEG).save_as(tmp_path / "a")
+    found, _ = read_dicom(tmp_path / "a")
+    assert found.shape == (40, 24) and np.abs(found.astype(int) - smooth).max() <= 3
+
+
+def test_declared_larger_than_the_file(tmp_path):
+    """What a file declares is compared with what it holds before memory is asked for."""
+    refused(write(tmp_path / "a", square(), bits=12, Rows=10000, Columns=2000), "512 bytes of pixels; expected 40,000,000")
+    refused(write(tmp_path / "b", square(), bits=12, Rows=65535, Columns=65535), "4,294,836,225 pixels")
+    refused(write(tmp_path / "c", square(), bits=12, Rows=17), "expected 544")
+    refused(write(tmp_path / "d", square(), bits=12, Rows=15), "expected 480")  # more bytes than declared: another picture
+    refused(write(tmp_path / "e", square(), bits=12, Rows=0), "Rows 0")
+    refused(write(tmp_path / "f", square(), bits=12, Columns=None), "Columns 0")
+
+
+@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000])
+@pytest.mark.parametrize("left", [0.3, 0.9])
+def test_truncated(tmp_path, syntax, left):
+    path = write(tmp_path / "a", square(64), compress=syntax, bits=12)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * left)])
+    refused(path, "broken or cut off")
+
+
+@pytest.mark.parametrize("syntax", [JPEG, JPEG_LS, JPEG_2000])
+def test_a_code_stream_that_ends_early(tmp_path, syntax):
+    """Whole as a file, while the stream in it is not: decoders fill up the rest with grey."""
+    path = write(tmp_path / "a", square(64, 8), compress=None if syntax == JPEG else syntax)
+    stream = jpeg(square(64, 8)) if syntax == JPEG else get_frame(dcmread(path).PixelData, 0, number_of_frames=1)
+    half = stream[: len(stream) // 2]
+    compressed(square(64, 8), half, syntax).save_as(path)
+    refused(path, "a code stream that ends early")
+
+
+def test_a_code_stream_of_another_size(tmp_path):
+    """Decoders allocate by the stream, whatever the header says."""
+    small, large = square(8, 8), np.zeros((64, 64), np.uint8)
+    compressed(small, jpeg(large), JPEG).save_as(tmp_path / "a")
+    refused(tmp_path / "a", "code stream of 64 x 64 pixels; expected 8 x 8")
+    for syntax, marker in ((JPEG_2000, b"\xff\x51"), (JPEG_LS, b"\xff\xf7")):
+        path = write(tmp_path / "b", square(32, 8), compress=syntax)
+        data = path.read_bytes()
+        at = data.index(marker) + (8 if syntax == JPEG_2000 else 5)
+        path.write_bytes(data[:at] + b"\x7f\xff" + data[at + 2 :])
+        refused(path, "code stream of .* pixels; expected 32 x 32")
+
+
+def test_a_bomb_of_a_few_bytes(tmp_path):
+    stream = b"\xff\x4f\xff\x51" + b"\0" * 100 + b"\xff\xd9"
+    compressed(square(bits=8), stream, JPEG_2000, Rows=8000, Columns=6000).save_as(tmp_path / "a")
+    refused(tmp_path / "a", "106 bytes that would unpack to 48,000,000")
+
+
+@pytest.mark.parametrize("syntax", ["4.57", "4.70", "4.51"])
+def test_jpeg_without_a_free_decoder(tmp_path, syntax):
+    compressed(square(), jpeg(square(bits=8)), f"{SYNTAX}.{syntax}", bits=12).save_as(tmp_path / "a")
+    refused(tmp_path / "a", "(?s)JPEG .*gdcmconv --raw")
+
+
+def test_other_transfer_syntaxes(tmp_path):
+    compressed(square(bits=8), b"\0" * 20, f"{SYNTAX}.4.102").save_as(tmp_path / "a")  # MPEG-4
+    refused(tmp_path / "a", "transfer syntax that is not read")
