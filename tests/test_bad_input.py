@@ -1,6 +1,7 @@
 """Bad input through the command line: one clear message with file or key, found, expected, repair; no traceback."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import yaml
 from disks import full_disk
 from PIL import Image
 
+import synthrad.sample
 from synthrad.__main__ import main
+from synthrad.lineage import Lineage
 from synthrad.records import Manifest
 
 REPOSITORY = Path(__file__).parents[1]
@@ -276,11 +279,6 @@ def test_a_bad_fit_names_its_key(data, capsys, monkeypatch, flags, words):
 
 
 def test_a_checkpoint_of_another_dataset_or_none_at_all(data, capsys, monkeypatch):
-    from dataclasses import replace
-
-    import synthrad.sample
-    from synthrad.lineage import Lineage
-
     assert data.prepare() == 0
     torn = data.folder / "last.ckpt"
     torn.write_bytes(b"PK\x03\x04 torn")

@@ -1,4 +1,7 @@
 import logging.handlers
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tiny_set import make
@@ -78,10 +81,6 @@ def test_a_manifest_split_anew_or_another_seed_is_another_run(tmp_path):
 
 
 def test_a_reader_that_has_gone_is_no_error():
-    import os
-    import subprocess
-    import sys
-
     read, write = os.pipe()
     os.close(read)
     made = subprocess.run([sys.executable, "-m", "synthrad", "--help"], stdout=write, stderr=subprocess.PIPE, text=True)

@@ -33,7 +33,7 @@ def test_outlines_of_a_larger_picture_are_shrunk_with_it():
     for given in ({"annotated": [48, 96]}, {}):
         drawn = draw_masks(picture(large, stated=None if given else (48, 96)), (24, 12), LAYERS, NAMES, boxes=True, **given)["tooth"]
         rows, columns = np.nonzero(drawn)
-        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 20, 5, 10)
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 5, 9)
     with pytest.raises(InputError, match="outlines up to x = 39, y = 79.*inside 12 x 24.*\n.*--annotation-size W H .at least 39 x 79"):
         draw_masks(picture(large), (24, 12), LAYERS, NAMES)
 
