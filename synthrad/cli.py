@@ -176,7 +176,6 @@ class SynthradCLI(LightningCLI):
             write_cases(out, model.cases.assign(**columns, seed=int(seed)))
             print(f"synthrad test: wrote {out}", flush=True)
 
-
     def _check_checkpoint(self, path: Path | str) -> None:
         """Refuse to resume from a checkpoint that says it is of another dataset."""
         data = self.config[self.subcommand].get("data")
@@ -192,19 +191,6 @@ class SynthradCLI(LightningCLI):
             raise InputError(f"ckpt_path {path}", f"a checkpoint of another dataset ({key} {seen[key]})",
                              f"{key} {here[key]}, as data.manifest {manifest} has it",
                              "give the manifest that it was trained on, or leave --ckpt_path out to start in a new folder")
-
-
-class CheckingCLI(SynthradCLI):
-    """Parses and checks everything, then makes nothing: the tests of the shipped configs."""
-
-    def instantiate_classes(self) -> None:
-        """Make nothing."""
-
-    def before_instantiate_classes(self) -> None:
-        """Link nothing: the manifest need not exist."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run nothing."""
 
 
 NOISE = re.compile(r"try installing \[lit|`weights_only` was not set")
@@ -224,7 +210,7 @@ def hush() -> None:
 
 
 def parse(argv: list[str], cli: type[SynthradCLI] = SynthradCLI) -> SynthradCLI:
-    """Parse one command line and, unless `cli` is CheckingCLI, run it.
+    """Parse one command line and run it, as `cli` has it.
 
     Raises:
         InputError: a key, class or value that is not known; names what is.

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from checking_cli import CheckingCLI
 from tiny_set import make
 
 from synthrad import cli
@@ -23,7 +24,7 @@ def test_help_promises_only_what_a_command_does(capsys):
 
 def test_arms_are_one_override_and_like_nests():
     parsed = cli.parse([*BARE, "--data.fusion=DuplicateReal", "--data.fusion.like=Matched", "--data.fusion.like.ratio=2"],
-                       cli.CheckingCLI)
+                       CheckingCLI)
     assert parsed.config.fit.data.init_args.fusion.init_args.like.init_args.ratio == 2
 
 

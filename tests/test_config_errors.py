@@ -1,4 +1,5 @@
 import pytest
+from checking_cli import CheckingCLI
 from tiny_set import make
 
 from synthrad import cli
@@ -22,7 +23,7 @@ BARE = ["fit", "--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionD
 )
 def test_mistakes_get_one_clear_line(flags, said):
     with pytest.raises(InputError, match=said) as e:
-        cli.parse([*BARE, *flags], cli.CheckingCLI)
+        cli.parse([*BARE, *flags], CheckingCLI)
     assert len(str(e.value).splitlines()) <= 2
 
 
@@ -31,7 +32,7 @@ def test_mistakes_get_one_clear_line(flags, said):
 def test_a_choice_names_its_values(flag, said):
     with pytest.raises(InputError, match=said):
         cli.parse(["fit", "--model=StyleGAN2", f"--model.{flag}", "--data=GenerationDataModule", "--data.manifest=x",
-                   "--data.size=[16,16]"], cli.CheckingCLI)
+                   "--data.size=[16,16]"], CheckingCLI)
 
 
 def test_what_a_net_refuses_is_said_without_the_parsers_pages(tmp_path, capsys):

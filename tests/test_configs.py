@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from checking_cli import CheckingCLI
 
 from synthrad import cli
 
@@ -9,7 +10,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("generators/*.yaml")), ids=lambda p: p.stem)
 def test_generator_configs_parse(path):
-    cli.parse(["fit", "-c", str(path)], cli.CheckingCLI)
+    cli.parse(["fit", "-c", str(path)], CheckingCLI)
 
 
 DATA, TASKS = sorted(CONFIGS.glob("data/*.yaml")), sorted(CONFIGS.glob("tasks/*.yaml"))
@@ -18,7 +19,7 @@ PAIRS = [(DATA[0], t) for t in TASKS] + [(d, TASKS[0]) for d in DATA[1:]]  # the
 
 @pytest.mark.parametrize(("data", "task"), PAIRS, ids=lambda p: p.stem)
 def test_data_and_task_configs_parse_in_any_order(data, task):
-    cli.parse(["fit", "-c", str(task), "-c", str(CONFIGS / "base.yaml"), "-c", str(data)], cli.CheckingCLI)
+    cli.parse(["fit", "-c", str(task), "-c", str(CONFIGS / "base.yaml"), "-c", str(data)], CheckingCLI)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)

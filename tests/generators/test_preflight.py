@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from checking_cli import CheckingCLI
 from tiny_gan import INFO, TINY, Pictures, fit, trainer
 
 from synthrad import cli
@@ -108,11 +109,11 @@ def test_the_command_line_takes_auto_and_a_start(tmp_path):
     command = ["fit", "--model=StyleGAN2", "--model.r1_gamma=auto", "--model.lr=auto", "--model.ema_half_life_images=auto",
                "--model.accumulate=2", "--model.init_from=a.ckpt", "--model.freeze_d=3", "--data=GenerationDataModule",
                f"--data.manifest={tmp_path}", "--data.size=[16,16]"]
-    own = cli.parse(command, cli.CheckingCLI).config["fit"]["model"]["init_args"]
+    own = cli.parse(command, CheckingCLI).config["fit"]["model"]["init_args"]
     assert own["r1_gamma"] == own["lr"] == own["ema_half_life_images"] == "auto"
     assert (own["accumulate"], own["init_from"], own["freeze_d"]) == (2, "a.ckpt", 3)
     with pytest.raises(InputError, match="r1_gamma"):
-        cli.parse([*command, "--model.r1_gamma=much"], cli.CheckingCLI)
+        cli.parse([*command, "--model.r1_gamma=much"], CheckingCLI)
 
 
 def test_a_ramp_of_conditions_wants_conditions():
