@@ -29,6 +29,7 @@ from synthrad.study.evidence import evidence_of, write_evidence
 from synthrad.study.examples import examples
 from synthrad.study.flow import flow_of
 from synthrad.study.methods import methods
+from synthrad.study.net_costs import weights_of
 from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import LONGER, Plan
 from synthrad.study.pools import checks_of, pools_of
@@ -55,8 +56,8 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
         InputError: a fit or a pool is missing, or was made under other settings than `graph` has.
     """
     check_whole(folder, graph)
-    fits = [row for key in graph["fits"] for row in json.loads((folder / key / "done.json").read_text())
-            if row["seed"] < study.seeds]
+    fits = [row | {"weights": weights_of(study.tasks[row["task"]].nets[row["net"]])} for key in graph["fits"]
+            for row in json.loads((folder / key / "done.json").read_text()) if row["seed"] < study.seeds]
     paths = [folder / key / f"seed{s}" / "cases.parquet" for key in graph["fits"] for s in range(study.seeds)]
     every, end = read_cases(paths), endpoint_of(study)
     cases = every[every["arm"] != LONGER]

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from synthrad.measurements import Measurement
 from synthrad.metrics.segmentation import MACRO
-from synthrad.study.description import REFERENCE
+from synthrad.study.contamination import NO_WEIGHTS
+from synthrad.study.description import REFERENCE, Net
 from synthrad.study.tables import Table
 
 SCORES = ("dice", "auroc")  # of either kind of task
-COLUMNS = ("task", "net", "metric", "score", "parameters", "of them trained", "GFLOP an image", "seconds a fit", "peak memory, MB")
+COLUMNS = ("task", "net", "weights", "metric", "score", "parameters", "of them trained", "GFLOP an image", "seconds a fit", "peak memory, MB")
+
+
+def weights_of(net: Net) -> str:
+    """What a net of a study begins with and what of it learns: "random" or the name of its weights, and its `tuning` where not all of it does.
+
+    Of a local path the last part alone is told: reports are shared.
+    """
+    import synthrad.nets
+
+    given = net.init_args.get("weights")
+    begins = "random" if given in NO_WEIGHTS else str(given) if not str(given).startswith((".", "/", "~")) else PurePath(str(given)).name
+    takes = inspect.signature(getattr(synthrad.nets, net.class_path.rsplit(".", 1)[-1])).parameters
+    tuning = net.init_args.get("tuning", takes["tuning"].default if "tuning" in takes else "full")
+    return begins if tuning == "full" else f"{begins}, {tuning}"
 
 
 def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurement]) -> Table:
@@ -22,7 +39,7 @@ def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurem
     the reference's fits, memory of the GPU, on a CPU of the whole process. None where a fit of an earlier version did not note it.
 
     Args:
-        fits: fit.json mappings with task, net, arm and seed.
+        fits: fit.json mappings with task, net, arm and seed, and `weights` (`weights_of`).
     """
     rows = []
     for task, net in dict.fromkeys((f["task"], f["net"]) for f in fits):
@@ -33,7 +50,7 @@ def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurem
                   and m.seed is not None and m.value is not None]
         score = statistics.mean(m.value for m in scores) if scores else None
         flops, memory = _middle(own, "flops"), _middle(own, "memory_bytes")
-        rows.append((task, net, scores[0].metric if scores else "", score, own[0]["parameters"], own[0].get("trained"), None if flops is None else flops / 1e9,
+        rows.append((task, net, own[0].get("weights"), scores[0].metric if scores else "", score, own[0]["parameters"], own[0].get("trained"), None if flops is None else flops / 1e9,
                      _middle(own, "seconds"), None if memory is None else memory / 1e6))
     return Table("nets", "Nets: what each costs, and what it reaches on real images alone", COLUMNS, rows)
 

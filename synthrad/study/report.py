@@ -87,7 +87,7 @@ class ReportFacts:
         explore: exploratory differences to the reference, no p-values.
         measurements: test metrics per seed (or of the set, without a seed).
         arms: the arms/<arm>.json mappings, in order.
-        fits: the fit.json mappings with task, net, arm, seed added.
+        fits: the fit.json mappings with task, net, arm, seed and weights (`net_costs.weights_of`) added.
         costs: stage -> seconds.
         commands: what to type to get this again.
         untested: what this study leaves open.
