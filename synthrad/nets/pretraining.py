@@ -45,6 +45,7 @@ KNOWN = (
     Pretraining((r"imagenet(\+\w+)?", r"imagenet(21k|-21k|-1k)", r"advprop", r"timm/.*\.[\w.]*(in1k|in12k|in21k|in22k)"), ("imagenet",), True,
                 "https://arxiv.org/abs/1409.0575: photographs"),
 )
+PHOTOGRAPHS = ("imagenet", "sa-1b", "lvd-142m")  # corpora that hold no medical images but by chance
 _PHOTOGRAPHS_OF_THE_WEB = re.compile(r"clip|laion|openai|ssl|swsl|ig1b|jft|noisy|ns_|yfcc|webli|datacomp|dfn|metaclip|cc12m|merged", re.IGNORECASE)
 
 

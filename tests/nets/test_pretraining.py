@@ -1,9 +1,7 @@
 import pytest
 
 from synthrad.data.overlaps import ALIASES
-from synthrad.nets.pretraining import KNOWN, pretraining_of
-
-PHOTOGRAPHS = {"imagenet", "sa-1b", "lvd-142m"}
+from synthrad.nets.pretraining import KNOWN, PHOTOGRAPHS, pretraining_of
 
 
 @pytest.mark.parametrize(("weights", "corpus", "complete"), [
@@ -24,4 +22,4 @@ def test_unknown_weights(weights):
 
 
 def test_every_corpus_is_one_that_overlaps_knows():
-    assert {c for k in KNOWN for c in k.corpora} <= set(ALIASES) | PHOTOGRAPHS
+    assert {c for k in KNOWN for c in k.corpora} <= set(ALIASES) | set(PHOTOGRAPHS)
