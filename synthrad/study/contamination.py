@@ -49,7 +49,7 @@ def standing_of(net: Net, tests: Mapping[str, DatasetInfo], copies: Sequence[str
     if weights in NO_WEIGHTS and not net.pretrained_on:
         return Standing("none", "random weights")
     known, seen = _known(net), seen_by(net)
-    told = "; ".join([*([f"as {known.said_by} says"] if known else []), *(["as the study file says"] if net.pretrained_on is not None else [])])
+    told = "; ".join([*([f"as {known.said_by} says{'' if known.verified else ', unverified'}"] if known else []), *(["as the study file says"] if net.pretrained_on is not None else [])])
     for name, info in tests.items():
         for corpus in seen:
             same = corpus in (info.id, info.name)
