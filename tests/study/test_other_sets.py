@@ -93,6 +93,20 @@ def test_what_is_not_at_hand_is_unknown(lab):
     assert [f.state for f in check(lab, made="made", seen={"old": "other"})[1]] == ["clean", "clean"]  # rows 1 and 2 of it are no copies, row 0 is
 
 
+def test_what_a_generator_starts_from_is_looked_at(lab, monkeypatch):
+    other = Manifest.read(lab / "other")
+    (lab / "last.ckpt").write_bytes(b"weights")
+    (lab / "gan.yaml").write_text(yaml.safe_dump({"model": {"class_path": "StyleGAN2", "init_args": {"init_from": str(lab / "last.ckpt"), "channel_base": 512}}}))
+    monkeypatch.setattr("synthrad.generators.loading.load_generator", lambda path: (None, None, trained_on(other, {"last": [0, 1], "second": [2]}[path.stem]), None))
+    told = {"sources": {"made": {"generator": str(lab / "gan.yaml")}}}
+    assert [(f.part, f.state) for f in check(lab, **told)[1]] == [("sources.made", "unknown")]
+    with pytest.raises(InputErrors, match="those of other that it was trained on: 1 of 8"):
+        check(lab, **told, seen={"old": "other"})
+    (lab / "second.ckpt").write_bytes(b"weights")
+    told["sources"]["made"]["overrides"] = [f"--model.autoencoder={lab / 'second.ckpt'}", "--model.base=nowhere.ckpt"]
+    assert "2 training images of other" in check(lab, **told)[1][0].meets and "1 training images of other" in check(lab, **told)[1][1].meets
+
+
 def test_a_net_that_saw_copies_carries_no_verdict(lab):
     own, site = DatasetInfo("real", "real"), {"site": DatasetInfo("site", "site")}
     told = {"weights": "mine.ckpt", "pretrained_on": ["other"], "external": {"site": "site"}}
