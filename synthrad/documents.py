@@ -1,9 +1,9 @@
-"""YAML and JSON files that strangers wrote: read with limits, so that a few hundred bytes cannot ask for gigabytes."""
+"""YAML, JSON and JSON-lines files that strangers wrote: read with limits, so that a few hundred bytes cannot ask for gigabytes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,30 @@ def read_json(path: Path, expected: str, largest: int | None = None) -> Any:
     Raises:
         InputError: no JSON, NaN or Infinity (JSON has neither), too deep, or a file of more than `largest` bytes (default: MOST_BYTES).
     """
+    return _parsed(_text(path, expected, largest), str(path), expected)
+
+
+def read_json_lines(path: Path, expected: str, largest: int | None = None) -> Iterator[tuple[int, Any]]:
+    """Number of the line, from 1, and the data of it, of a file with one JSON value a line; blank lines are left out, one line is held at a time.
+
+    Raises:
+        InputError: as `read_json`, with the number of the line.
+    """
+    _check_file(path := Path(path), expected, largest)
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{path}, line {number}"
+            if text := _decoded(line, where, expected).strip():
+                yield number, _parsed(text, where, expected)
+
+
+def _parsed(text: str, where: str, expected: str) -> Any:
     try:
-        return json.loads(_text(path, expected, largest), parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number)
     except RecursionError as e:
-        raise InputError(str(path), "lists and objects too deep inside each other", expected) from e
-    except InputError:
-        raise
+        raise InputError(where, "lists and objects too deep inside each other", expected) from e
     except ValueError as e:
-        raise InputError(str(path), f"no JSON ({' '.join(str(e).split())[:160]})", expected) from e
+        raise InputError(where, f"no JSON ({' '.join(str(e).split())[:160]})", expected) from e
 
 
 def _no_number(name: str) -> None:
@@ -124,14 +140,21 @@ def _no_number(name: str) -> None:
 
 
 def _text(path: Path, expected: str, largest: int | None = None) -> str:
-    """The text of a regular file: a pipe has no end."""
-    path = Path(path)
+    _check_file(path := Path(path), expected, largest)
+    return _decoded(path.read_bytes(), str(path), expected)
+
+
+def _check_file(path: Path, expected: str, largest: int | None) -> None:
+    """Refuse what is no regular file (a pipe has no end) and what is larger than `largest`, None = MOST_BYTES."""
     if not path.is_file():
         raise InputError(str(path), "no such file" if not path.exists() else "no regular file", expected)
     most = MOST_BYTES if largest is None else largest
     if (size := path.stat().st_size) > most:
         raise InputError(str(path), f"a file of {size:,} bytes", f"at most {most:,}")
+
+
+def _decoded(data: bytes, where: str, expected: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise InputError(str(path), f"bytes that are no UTF-8 ({e.reason} at {e.start})", expected, "save it as UTF-8") from e
+        raise InputError(where, f"bytes that are no UTF-8 ({e.reason} at {e.start})", expected, "save it as UTF-8") from e

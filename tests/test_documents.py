@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from synthrad import documents
-from synthrad.documents import UnsafeYAML, check_yaml, parse_yaml, read_json, read_yaml
+from synthrad.documents import UnsafeYAML, check_yaml, parse_yaml, read_json, read_json_lines, read_yaml
 from synthrad.errors import InputError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -73,3 +73,20 @@ def test_neither_pipes_nor_giants_are_read(tmp_path, monkeypatch):
     assert read_json(tmp_path / "a", "annotations", largest=9) == [1, 2, 3]
     with pytest.raises(InputError, match="9 bytes; expected at most 5"):
         read_yaml(tmp_path / "a", "annotations")
+
+
+def test_lines_of_json(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n[2]\r\n')
+    assert list(read_json_lines(path, "labels")) == [(1, {"a": 1}), (3, [2])]
+    for line, words in ((b"{", "no JSON"), (b"[" * 100_000, "too deep"), (b'{"a": NaN}', "NaN"), (b"\xff", "no UTF-8"), (b"9" * 5000, "no JSON")):
+        path.write_bytes(b"1\n" + line + b"\n3\n")
+        with pytest.raises(InputError, match=words) as told:
+            list(read_json_lines(path, "labels"))
+        assert "a.json, line 2" in str(told.value)
+    monkeypatch.setattr(documents, "MOST_BYTES", 4)
+    with pytest.raises(InputError, match="at most 4"):
+        next(read_json_lines(path, "labels"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no regular file"):
+        next(read_json_lines(tmp_path / "pipe", "labels"))

@@ -275,3 +275,65 @@ def _turned(pictures: np.ndarray, upside_down: bool, mirrored: bool) -> np.ndarr
 
 def _length(pictures: np.ndarray) -> np.ndarray:
     return np.maximum(np.sqrt(np.einsum("nij,nij->n", pictures, pictures)), 1e-3)
+
+
+def copies_between(ours: np.ndarray, theirs: np.ndarray, done: Callable[[int], object] | None = None) -> tuple[list[Pair], float]:
+    """Pairs of a picture of one set and one of another that show the same; pictures of one set are not compared with each other.
+
+    As `near_copies`, but for the threshold: the larger of what `threshold_of` finds on either side in the pairs below MOST. Those above are copies
+    whatever it is, and of two sets all pictures may be the same.
+
+    Args:
+        ours, theirs: float32 [n, FULL, FULL] and [m, FULL, FULL] as `picture_of` gives them. done: called with the number of views worked through, of
+            len(VIEWS).
+
+    Returns:
+        the pairs (first: a number of ours, second: of theirs), most alike first, and the threshold.
+    """
+    alive = [np.flatnonzero(np.einsum("nij,nij->n", side, side) > 0) for side in (ours, theirs)]
+    count = len(alive[0])
+    if not count or not len(alive[1]):
+        return [], MOST
+    pictures = np.concatenate([ours[alive[0]], theirs[alive[1]]], dtype=np.float32)
+    first, second, view = _candidates_between(pictures, count, done or (lambda number: None))
+    if not len(first):
+        return [], MOST
+    first, second, likeness = _Aligned(pictures).likeness(first, second, view)
+    one, other = np.minimum(first, second), np.maximum(first, second) - count
+    below = likeness < MOST
+    sides = [_highest(numbers[below], likeness[below]) for numbers in (one, other)]
+    threshold = max(threshold_of(best) if len(best) else LEAST for best in sides)
+    found: dict[tuple[int, int], float] = {}
+    for a, b, value in zip(alive[0][one].tolist(), alive[1][other].tolist(), likeness.tolist(), strict=True):
+        if value >= threshold:
+            found[a, b] = max(value, found.get((a, b), -1.0))
+    return sorted((Pair(a, b, v) for (a, b), v in found.items()), key=lambda p: (-p.likeness, p.first, p.second)), threshold
+
+
+def _highest(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The highest of the values of each number, of those that have one."""
+    best = np.full(numbers.max(initial=-1) + 1, -1.0)
+    np.maximum.at(best, numbers, values)
+    return best[best > -1]
+
+
+def _candidates_between(pictures: np.ndarray, count: int, done: Callable[[int], object]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_candidates` of two sets, the first `count` pictures and the rest: each picture's are of the other one."""
+    n = len(pictures)
+    flat = pictures.reshape(n, SIDE, FULL // SIDE, SIDE, FULL // SIDE).mean((2, 4)).reshape(n, -1)
+    whole = _unit(flat @ _transform(VIEWS[0]))
+    best, other = np.full((len(VIEWS), n), -1.0, np.float32), np.zeros((len(VIEWS), n), np.int64)
+    sides = (slice(0, count), slice(count, n))
+    for number, view in enumerate(VIEWS):
+        seen = _unit(flat @ _transform(view))
+        mean, whitening = _statistics(seen)
+        views, pool = _unit((seen - mean) @ whitening), _unit((whole - mean) @ whitening)
+        for mine, others in (sides, sides[::-1]):
+            turned = np.ascontiguousarray(pool[others].T)
+            for top in range(mine.start, mine.stop, ROWS):
+                rows = slice(top, min(top + ROWS, mine.stop))
+                product = views[rows] @ turned
+                at = product.argmax(1)
+                best[number, rows], other[number, rows] = product[np.arange(len(at)), at], at + others.start
+        done(1)
+    return _most_alike(best, other)

@@ -11,13 +11,18 @@ class Overlap:
     """`holder` holds images of `source`.
 
     Args:
-        what: how many or which. said_by: where its makers say so.
+        what: how many or which. said_by: the page that says so, with its address. verified: somebody has read it there (the rows were checked one by one in
+            November 2026); else it is what is told, and every message says that.
     """
 
     holder: str
     source: str
     what: str
     said_by: str
+    verified: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.holder} holds {self.what}, of {self.source} ({self.said_by}{'' if self.verified else '; unverified'})"
 
 
 ALIASES: dict[str, tuple[str, ...]] = {  # corpus -> ids and names that sets of it go by, without case, signs and sizes
@@ -48,27 +53,37 @@ ALIASES: dict[str, tuple[str, ...]] = {  # corpus -> ids and names that sets of 
     "brats-2021": ("brats2021", "brats21"),
     "dentex": ("dentex",),
 }
+RSNA_PAGE = "RSNA Pneumonia Detection Challenge (2018), about the challenge, https://www.rsna.org/education/ai-resources-and-training/ai-image-challenge/rsna-pneumonia-detection-challenge-2018"
+SIIM_PAGE = "SIIM-ACR Pneumothorax Segmentation Kaggle Challenge, https://siim.org/research-journal/siim-machine-learning-challenges/pneumothorax-kaggle-challenge/"
+DET10_PAGE = "ChestX-Det10-Dataset, README, https://github.com/Deepwise-AILab/ChestX-Det10-Dataset (arXiv 2006.10550)"
+GOOGLE_PAGE = "torchxrayvision, datasets.py, NIH_Google_Dataset, https://github.com/mlmed/torchxrayvision; the labels are of Majkowska et al., https://doi.org/10.1148/radiol.2019191293"
+V7_PAGE = "v7labs, README, data sources, https://github.com/v7labs/covid-19-xray-dataset"
+COVIDX_PAGE = "COVID-Net, docs/COVIDx.md, https://github.com/lindawangg/COVID-Net (Wang et al., https://doi.org/10.1038/s41598-020-76550-z)"
+QATAR_PAGE = "README.md.txt of the COVID-19 Radiography Database, https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database"
+CHEXMASK_PAGE = "CheXmask 0.1, abstract (candid-ptx left it with 0.2), https://physionet.org/content/chexmask-cxr-segmentation-data/0.1/"
 OVERLAPS = (
-    Overlap("rsna-pneumonia", "nih-chestxray14", "its images, given new boxes", "https://doi.org/10.1148/ryai.2019180041 and the challenge's page at rsna.org"),
-    Overlap("siim-acr-pneumothorax", "nih-chestxray14", "its images, given outlines of pneumothorax", "https://doi.org/10.1007/s10278-019-00299-9"),
-    Overlap("chestx-det10", "nih-chestxray14", "some of its images, given new boxes", "https://arxiv.org/abs/2006.10550"),
-    Overlap("nih-google", "nih-chestxray14", "some of its images, read anew", "https://doi.org/10.1148/radiol.2019191293"),
-    Overlap("chexpert-plus", "chexpert", "its studies with reports and DICOM files", "https://arxiv.org/abs/2405.19538"),
-    Overlap("brats-2020", "brats-2019", "its subjects and more", "https://www.med.upenn.edu/cbica/brats2020/data.html"),
-    Overlap("brats-2021", "brats-2020", "its subjects under other numbers, and more", "https://arxiv.org/abs/2107.02314"),
+    Overlap("rsna-pneumonia", "nih-chestxray14", "its images, given new boxes", f"{RSNA_PAGE}; Shih et al., https://doi.org/10.1148/ryai.2019180041"),
+    Overlap("siim-acr-pneumothorax", "nih-chestxray14", "its images, given outlines of pneumothorax", SIIM_PAGE),
+    Overlap("chestx-det10", "nih-chestxray14", "3,543 of its images, given new boxes", DET10_PAGE),
+    Overlap("nih-google", "nih-chestxray14", "some of its images, read anew", GOOGLE_PAGE),
+    Overlap("chexpert-plus", "chexpert", "its studies with reports and DICOM files", "Chambon et al., abstract, https://arxiv.org/abs/2405.19538"),
+    Overlap("brats-2020", "brats-2019", "its subjects and more", "BraTS 2020, Data, https://www.med.upenn.edu/cbica/brats2020/data.html; name_mapping.csv of the set has a column BraTS_2019_subject_ID"),
+    Overlap("brats-2021", "brats-2020", "its subjects under other numbers, and more", "the challenge's overview at Synapse, copied in BraTS'21 code: the data are those of BraTS'20, updated with "
+            "many more scans; Baid et al., https://arxiv.org/abs/2107.02314"),
     Overlap("generalblockchain-covid", "ieee8023-covid", "100 of its images, given outlines",
-            "https://github.com/GeneralBlockchain/covid-19-chest-xray-segmentations-dataset"),
-    Overlap("v7-covid-lungs", "ieee8023-covid", "its images, given lung outlines", "https://github.com/v7labs/covid-19-xray-dataset"),
-    Overlap("v7-covid-lungs", "kermany-pneumonia", "its images, given lung outlines", "https://github.com/v7labs/covid-19-xray-dataset"),
-    Overlap("covidx", "ieee8023-covid", "its images", "https://doi.org/10.1038/s41598-020-76550-z"),
-    Overlap("covidx", "rsna-pneumonia", "its images", "https://doi.org/10.1038/s41598-020-76550-z"),
-    Overlap("covid19-radiography", "padchest", "2,473 of its images", "the README of the COVID-19 Radiography Database"),
-    Overlap("covid19-radiography", "rsna-pneumonia", "8,851 normal images of it, and more", "the README of the COVID-19 Radiography Database"),
-    Overlap("covid19-radiography", "ieee8023-covid", "images from its repository", "the README of the COVID-19 Radiography Database"),
-    Overlap("ieee8023-covid", "pmc-open-access", "figures of publications", "https://arxiv.org/abs/2003.11597"),
-    Overlap("pmc-15m", "pmc-open-access", "figures of publications", "https://arxiv.org/abs/2303.00915"),
-    *(Overlap("chexmask", s, "masks of its images", "https://arxiv.org/abs/2307.03293")
-      for s in ("candid-ptx", "nih-chestxray14", "chexpert", "mimic-cxr", "padchest", "vindr-cxr")),
+            "README, about the dataset, https://github.com/GeneralBlockchain/covid-19-chest-xray-segmentations-dataset"),
+    Overlap("v7-covid-lungs", "ieee8023-covid", "517 of its images, given lung outlines", V7_PAGE),
+    Overlap("v7-covid-lungs", "kermany-pneumonia", "5,863 of its images, given lung outlines", V7_PAGE),
+    Overlap("covidx", "ieee8023-covid", "its images", COVIDX_PAGE),
+    Overlap("covidx", "rsna-pneumonia", "its images", COVIDX_PAGE),
+    Overlap("covidx", "covid19-radiography", "its images of COVID-19", COVIDX_PAGE),
+    Overlap("covid19-radiography", "padchest", "2,473 of its images", QATAR_PAGE),
+    Overlap("covid19-radiography", "rsna-pneumonia", "8,851 normal images of it, and 6,012 with opacities", QATAR_PAGE),
+    Overlap("covid19-radiography", "kermany-pneumonia", "1,341 normal images of it, and 1,345 of viral pneumonia", QATAR_PAGE),
+    Overlap("covid19-radiography", "ieee8023-covid", "images from its repository", f"{QATAR_PAGE}: from GitHub, which repository is in its list of sources that was not seen", verified=False),
+    Overlap("ieee8023-covid", "pmc-open-access", "figures of publications", "README, https://github.com/ieee8023/covid-chestxray-dataset: figures of publications, not which are of PubMed Central", verified=False),
+    Overlap("pmc-15m", "pmc-open-access", "figures of publications", "BiomedCLIP, model card and https://arxiv.org/abs/2303.00915: figures of articles in PubMed Central"),
+    *(Overlap("chexmask", s, "masks of its images", CHEXMASK_PAGE) for s in ("candid-ptx", "nih-chestxray14", "chexpert", "mimic-cxr", "padchest", "vindr-cxr")),
 )
 _SIZE = re.compile(r"(?:64|96|128|192|224|256|320|384|512|1024|small)(?:px)?$")
 
@@ -112,4 +127,4 @@ def meeting(one: str, other: str) -> str:
     if not shared:
         return ""
     nearest = min(shared, key=lambda c: len(mine[c]) + len(theirs[c]))
-    return "; ".join(f"{o.holder} holds {o.what}, of {o.source} ({o.said_by})" for o in (*mine[nearest], *theirs[nearest]))
+    return "; ".join(map(str, (*mine[nearest], *theirs[nearest])))

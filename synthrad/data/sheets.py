@@ -173,14 +173,14 @@ def _block(title: str, manifest: Manifest, rows: np.ndarray, drawn: dict[int, Pa
     return Block(f"{title}: {count}", [drawn[int(i)] for i in rows])
 
 
-def panel(manifest: Manifest, i: int, caption: str | None = None) -> Panel:
-    """An image of a manifest beside its contours; caption: None = the file's name and its positive labels."""
+def panel(manifest: Manifest, i: int, caption: str | None = None, outlined: bool = True) -> Panel:
+    """An image of a manifest beside its contours, or alone; caption: None = the file's name and its positive labels."""
     record, info = manifest[i], manifest.info
     low, high = info.intensity["low"], info.intensity["high"]
     grey = to_grey((read_image(record.channels[0]).astype(np.float32) - low) / (high - low) * 2 - 1)
     masks = [np.zeros(grey.shape, np.uint8) if path is None else read_mask(path) for path in record.masks]
     present = ", ".join(c for c, v in zip(info.classes, record.labels, strict=True) if v == 1)
-    known = any(path is not None for path in record.masks)
+    known = outlined and any(path is not None for path in record.masks)
     pixels = picture(grey, np.stack(masks) if known else None, [len(s) for s in info.layers.values()])
     return Panel(pixels, f"{Path(record.channels[0]).stem}  {present}" if caption is None else caption)
 

@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="folder that `synthrad prepare` wrote")
     parser.add_argument("--out", metavar="FOLDER", help="where check.html and check.json go (default: the manifest's folder); "
                         "the page shows patients")
+    parser.add_argument("--against", nargs="+", default=(), metavar="OTHER", help="manifests of other sets: looks for images that this set shares with each, "
+                        "re-encoded, mirrored, cropped and rescaled ones too, and says what must not train what")
     parser.add_argument("--study", metavar="FILE", help="also write a study file to start from, with the recommended settings")
 
 
@@ -31,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputErrors: every fault of the files at once.
     """
+    from synthrad.dataset.against import compare
     from synthrad.dataset.fingerprint import fingerprint
     from synthrad.dataset.integrity import inspect, kinds
     from synthrad.dataset.page import write_page
@@ -47,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
     advice = recommend(manifest, found) if real else None
     if args.study:
         _write_study(Path(args.study), advice)
+    others = compare(manifest, args.against)
     out = Path(args.out or args.manifest)
-    write_durably(out / "check.json", json.dumps(found | {"doubts": list(map(str, seen.doubts))}, indent=1).encode())
-    page = write_page(out / "check.html", manifest, seen, found, advice)
-    lines = [*_told(found), *(f"  doubt: {d}" for d in kinds(seen.doubts, SHOWN))]
+    told = {"doubts": list(map(str, seen.doubts)), **({"against": [a.facts() for a in others]} if others else {})}
+    write_durably(out / "check.json", json.dumps(found | told, indent=1).encode())
+    page = write_page(out / "check.html", manifest, seen, found, advice, others)
+    lines = [*_told(found), *(f"  doubt: {d}" for d in kinds(seen.doubts, SHOWN)), *(line for a in others for line in a.lines())]
     if advice:
         lines += [f"  {line}" for line in (*advice.reasons, *advice.cautions)]
         lines += [f"  arm {name}: {rows} rows added" for name, (rows, _) in advice.arms.items() if rows]

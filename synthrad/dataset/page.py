@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from synthrad.data.sheets import Block, Panel, panel, png, sheet
+from synthrad.dataset.against import Against
 from synthrad.dataset.integrity import Inspection, kinds
 from synthrad.dataset.recommend import Recommendation
 from synthrad.files import write_durably
@@ -27,11 +28,12 @@ MOST_FINDINGS = 10  # with pictures of their own
 MOST_PAIRS = 24  # findings in the matrix
 
 
-def write_page(path: Path, manifest: Manifest, seen: Inspection, found: Mapping[str, Any], advice: Recommendation | None) -> Path:
+def write_page(path: Path, manifest: Manifest, seen: Inspection, found: Mapping[str, Any], advice: Recommendation | None,
+               against: Sequence[Against] = ()) -> Path:
     """Write the page; returns its path.
 
     Args:
-        path: of the HTML file. manifest, seen, found, advice: as `check.run` has them; advice None for a synthetic set.
+        path: of the HTML file. manifest, seen, found, advice: as `check.run` has them; advice None for a synthetic set. against: what other sets share with it.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -46,7 +48,7 @@ def write_page(path: Path, manifest: Manifest, seen: Inspection, found: Mapping[
         found=found, advice=advice, study=study, splits=[s for s in SPLITS if found["splits"][s]["images"]],
         sheets=[as_link(png(s), "image/png") for s in _sheets(manifest, seen)],
         intensities=_link(_intensities(seen, found)), matrix=_link(_matrix(found)), areas=_link(_areas(manifest, found)),
-        doubts=kinds(seen.doubts, 40), synthetic=advice is None,
+        doubts=kinds(seen.doubts, 40), synthetic=advice is None, others=[(a, a.counts(), _pairs(a)) for a in against],
     )
     write_durably(path, text.encode())
     return path
@@ -69,6 +71,11 @@ def _sheets(manifest: Manifest, seen: Inspection) -> list[Any]:
         if blocks:
             made.append(sheet(heading, _of_one_size(blocks), COLUMNS, manifest.info.layers))
     return made
+
+
+def _pairs(against: Against) -> str | None:
+    blocks = against.blocks()
+    return as_link(png(sheet(f"{against.ours.info.name} on the left, {against.name} on the right", _of_one_size(blocks), 2, {})), "image/png") if blocks else None
 
 
 def _of_one_size(blocks: Sequence[Block]) -> list[Block]:

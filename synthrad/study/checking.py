@@ -19,7 +19,7 @@ from synthrad.fusion import Cells
 from synthrad.fusion.pool import check_synthetic
 from synthrad.records import Manifest
 from synthrad.study.description import Source, Study
-from synthrad.study.planning import Plan, fuse_arm, strategy_of
+from synthrad.study.planning import WEIGHTS, Plan, fuse_arm, strategy_of
 
 SELECTION = "synthrad.callbacks.selection.KeepBestKID"
 
@@ -270,7 +270,6 @@ def _model_option(source: Source, option: str) -> Any:
     return given[-1] if given else options.get(option)
 
 
-WEIGHTS = ("autoencoder", "base", "init_from")  # options of generators that take a checkpoint
 
 
 def _class_of(source: Source) -> str:

@@ -97,6 +97,7 @@ def run(argv: list[str]) -> int:
     with locked(folder / ".lock", f"study {study.name}") as lock:
         _wait_for_orphans(folder, profile)
         plan = _write_graph(study, args.study, folder)
+        _compare_sets(study, args.study, folder)
         _print_plan(plan)
         place = _place(folder, study, profile) or ["--configfile", str(folder / "graph.json"), "--cores", str(args.cores)]
         return _snakemake(folder, [*place, *(["--keep-going"] if args.keep_going else [])], lock, on_cluster=profile is not None)
@@ -273,6 +274,14 @@ def _report(study: Study, path: Path, folder: Path, pictures: bool) -> int:
     return 0
 
 
+def _compare_sets(study: Study, path: Path, folder: Path | None) -> None:
+    """Refuse a study whose held-out images other sets of it show, by pixels; say what was compared and what is unknown."""
+    from synthrad.study.other_sets import check_other_sets
+
+    if found := check_other_sets(study, _real(study), str(path), folder):
+        print("other sets:", *(f"  {f.words}" for f in found), sep="\n")
+
+
 def _print_plan(plan: Plan) -> None:
     print("arms:")
     for arm in plan.arms:
@@ -284,6 +293,7 @@ def _dry_run(study: Study, path: Path) -> int:
     from synthrad.study.planning import planned_fits
 
     manifest, plan = _checked(study, path)
+    _compare_sets(study, path, None)
     _print_plan(plan)
     fits, graph = planned_fits(study, plan), _graph(study, path, manifest, plan)["sources"]
     for name, source in study.sources.items():

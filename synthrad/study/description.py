@@ -27,6 +27,7 @@ METRICS = {"segmentation": segmentation.METRICS, "classification": classificatio
 PLACES = ("nodes", "tasks_per_node")  # keys of sources that decide where it is trained and nothing else: never hashed
 LATER = {"starts": {}, "prompts": None, "unnamed": "unknown"}  # keys of sources that came later: hashed only where they say something
 LATER_OF_TASKS: dict[str, Any] = {"loss": "cross_entropy", "loss_options": {}, "layer_decay": None, "head_learning_rate": None, "decay_all": True, "views": None}  # the same of tasks
+LATER_OF_STUDY = ("seen", "allow_copies")  # keys of the study that came later: hashed only where they say something
 RATES_OF_NETS = ("learning_rate", "layer_decay", "head_learning_rate")
 Side = Annotated[int, Field(ge=16)]  # pixels: no net works on less
 
@@ -224,6 +225,10 @@ class Study(Part):
 
     Args:
         size: (height, width) of sources and tasks that name none, and the grid of pixels on which masks are judged.
+        seen: manifests at hand of other real sets that a generator, an imported set's maker or a net's weights learned from: their images are compared
+            with the held-out ones by pixels. name -> folder.
+        allow_copies: part of the study, such as `external.site` or `sources.made` -> why what looks like a copy of a held-out image is none, or does not matter.
+            It stands in the report.
     """
 
     name: str = Field(pattern=NAME)
@@ -231,6 +236,8 @@ class Study(Part):
     mechanics: bool = False
     manifest: str
     external: dict[str, str] = Field(default_factory=dict)
+    seen: dict[str, str] = Field(default_factory=dict)
+    allow_copies: dict[str, Annotated[str, Field(pattern=r"\S")]] = Field(default_factory=dict)
     size: tuple[Side, Side]
     sources: dict[str, Source] = Field(default_factory=dict)
     arms: dict[str, Arm]
@@ -249,7 +256,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Study:
-        for kind in ("sources", "arms", "tasks", "external"):
+        for kind in ("sources", "arms", "tasks", "external", "seen"):
             for name in getattr(self, kind):
                 if not re.match(NAME, name):
                     raise ValueError(f"{kind}: {name!r} is used as a folder name: lower case, digits and _ only")
@@ -275,7 +282,7 @@ class Study(Part):
 
     def said(self) -> dict[str, Any]:
         """All that the study says, as plain data; keys that came later only where they say something: studies from before keep their hash."""
-        data = self.model_dump()
+        data = {k: v for k, v in self.model_dump().items() if v or k not in LATER_OF_STUDY}
         for source in data["sources"].values():
             for key, default in LATER.items():
                 if source[key] == default:

@@ -30,6 +30,7 @@ from synthrad.study.examples import examples
 from synthrad.study.flow import flow_of
 from synthrad.study.methods import methods
 from synthrad.study.net_costs import weights_of
+from synthrad.study.other_sets import copies_by_net, lines, read_findings
 from synthrad.study.pictures import nearest, triplets
 from synthrad.study.planning import LONGER, Plan
 from synthrad.study.pools import checks_of, pools_of
@@ -67,9 +68,10 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     replacing = [a.name for a in plan.fitted() if a.role == "replacing"]
     alone = {s: [a.name for a in plan.fitted() if a.name in replacing and a.source == s] for s in study.sources}
     external = {name: Manifest.read(path) for name, path in study.external.items()}
-    nets = standings(study, manifest.info, {name: m.info for name, m in external.items()})
+    met = read_findings(folder)
+    nets = standings(study, manifest.info, {name: m.info for name, m in external.items()}, copies_by_net(met))
     comparisons = compare(cases, end, compared, fewest=fewest[end.task], reference=REFERENCE, longer=longer,
-                          mechanics=study.mechanics, replacing=replacing, contaminated=contaminated(study, manifest.info))
+                          mechanics=study.mechanics, replacing=replacing, contaminated=contaminated(study, manifest.info, copies_by_net(met, own=True)))
     measurements = [*measure(cases, fewest, prevalences(manifest.where(split="train", source="real"))), *comparisons.measurements()]
     measurements += [longer.measurement()] if longer else []
     write_measurements(folder / "measurements.jsonl", measurements)
@@ -95,7 +97,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     flow = flow_of(manifest, cases, end, arms, _drawn(folder, pools), external, layers, fewest[end.task])
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=banners(nets) + _banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
+        banners=banners(nets) + lines(met, study) + _banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
         explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
         arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
         crossed=crossed(folder, graph, cases, end, study.seeds, REFERENCE, alone, fewest), pictures=pictures, similarity=similarity, filters=filters, evidence=evidence,

@@ -33,7 +33,8 @@ from synthrad.study.description import (
 
 RESULTS_VERSION = 2  # raised by hand when a change of code changes results: every fit is then done again
 GENERATOR_VERSION = 2  # the same, where only the training of generators changes; 2: standardised conditions
-STARTS = re.compile(r"\b(?:autoencoder|init_from|base|text|perceptual)['\"]?\s*[:=]\s*['\"]?([^'\",\s}]+)")  # keys of a config or an override that name checkpoints
+WEIGHTS = ("autoencoder", "base", "init_from")  # options of generators that take the checkpoint of one
+STARTS = (*WEIGHTS, "text", "perceptual")  # keys of a config or an override that name checkpoints
 CONTROLS = {"duplicate": "DuplicateReal", "augmented": "AugmentedReal"}
 LONGER = f"{REFERENCE}_longer"
 
@@ -178,7 +179,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         {"generator": {source: hash}, "pool": {source: hash}, "fit": {"task/net/arm": hash}}.
     """
     digest = manifest.digest
-    config = {s.generator: _settings(s.generator) for s in study.sources.values() if s.generator}
+    config = {s.generator: settings_of(s.generator) for s in study.sources.values() if s.generator}
     out: dict[str, dict[str, str]] = {"generator": {}, "pool": {}, "fit": {}}
     for name in dict.fromkeys(n for s in study.sources for n in (*study.trained_before(s), s)):
         source = study.sources[name]
@@ -188,7 +189,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         if source.starts:
             made = digest_of(made, {k: (out["generator"][s], study.sources[s].checkpoint) for k, s in source.starts.items()})
         imported = [_text(str(Path(m) / "dataset.yaml")) for d in range(source.draws) if (m := source.manifest_of(d))]
-        filtered = source.filter and _settings(source.filter)
+        filtered = source.filter and settings_of(source.filter)
         out["generator"][name] = made
         out["pool"][name] = digest_of(made, imported, filtered, _plain(source), size, study.cells,
                                       *(["best"] if source.checkpoint == "best" else []), sorted(map(str, plan.wanted[name].items())))
@@ -205,10 +206,15 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
     return out
 
 
+def checkpoints_named(config: Any, overrides: Sequence[str], keys: Sequence[str]) -> list[Path]:
+    """Paths that the given keys of a config, or of the flags added to it, name; they need not be there."""
+    return [Path(p) for p in re.findall(rf"\b(?:{'|'.join(keys)})['\"]?\s*[:=]\s*['\"]?([^'\",\s}}]+)", f"{config!r} {' '.join(overrides)}")]
+
+
 def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:
     """Digests of the checkpoints that a generator's training takes up: another file under the same name is another generator."""
-    named = STARTS.findall(f"{config!r} {' '.join(overrides)}")
-    files = [f for path in map(Path, named) for f in (sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path])]
+    named = checkpoints_named(config, overrides, STARTS)
+    files = [f for path in named for f in (sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path])]
     return [file_digest(f) for f in files if f.is_file()]
 
 
@@ -219,7 +225,7 @@ def _plain(part: Source | Task) -> dict[str, Any]:
     return {k: v for k, v in said.items() if k not in later or v != later[k]}
 
 
-def _settings(path: str) -> Any:
+def settings_of(path: str) -> Any:
     """What a config says, without its comments: a better comment must not cost a day of training."""
     return parse_yaml(_text(path), path, "a config")
 

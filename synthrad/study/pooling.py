@@ -29,6 +29,7 @@ from synthrad.study.contamination import contaminated
 from synthrad.study.description import REFERENCE, Study
 from synthrad.study.evidence import plain
 from synthrad.study.gathering import endpoint_of
+from synthrad.study.other_sets import copies_by_net, read_findings
 from synthrad.study.planning import LONGER
 from synthrad.study.standing import check_whole
 from synthrad.study.study_file import load_study
@@ -174,13 +175,17 @@ def pool(folders: Sequence[Path], resamples: int = 1000) -> Pooled:
     judged = cases[cases["arm"] != LONGER]
     comparisons = compare(judged, endpoint, {a: list(c) for a, c in compared.items()}, reference=REFERENCE, longer=longer,
                           mechanics=any(r.study.mechanics for r in found), replacing=replacing, resamples=resamples, fewest=fewest,
-                          contaminated=contaminated(found[0].study, found[0].manifest.info), **how)
+                          contaminated=next(filter(None, map(_contaminated, found)), ""), **how)
     answers, _ = answers_of(judged, endpoint.metric, endpoint.layer, endpoint.classes, 1, 0, ratio, fewest)
     pairs = [(v.arm, c.reference) for v in comparisons.verdicts for c in v.comparisons]
     rows = [{"arm": a, "reference": r, "replicate": found[k].folder.name, "difference": float(d)} for a, r in pairs
             for k, d in (answers[a] - answers[r]).items()]
     most = largest({a: difference_of(answers[a], answers[REFERENCE], ratio)[0] for a in compared}, endpoint)
     return Pooled(tuple(found), comparisons, tuple(rows), ratio, tuple([*notes, *_constant(found)]), most, tuple(_extremes(rows, endpoint.metric)))
+
+
+def _contaminated(replicate: Replicate) -> str:
+    return contaminated(replicate.study, replicate.manifest.info, copies_by_net(read_findings(replicate.folder), own=True))
 
 
 def _fitted(replicate: Replicate, arm: str) -> bool:

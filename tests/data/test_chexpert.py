@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from synthrad import documents
 from synthrad.__main__ import main
 from synthrad.data.readers.chexpert import CLASSES, LABELS, soft_label
 from synthrad.datamodules.fusion import FusionDataModule
@@ -195,3 +196,16 @@ def test_bad_input_is_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert prepare(tmp_path / "empty", tmp_path / "out") == 2
     assert "train.csv" in capsys.readouterr().err
+
+
+def test_the_labels_of_plus_have_limits(tmp_path, capsys, monkeypatch):
+    labels = build_plus(tmp_path / "p") / "chexbert_labels" / "impression_fixed.json"
+    whole = labels.read_text()
+    for line, words in (("[" * 100_000, "too deep"), ('{"path_to_image": "x", "Edema": NaN}', "NaN"), ("[1]", "no labels (TypeError"), ('{"path_to_image": []}', "no labels (KeyError")):
+        labels.write_text(f"{line}\n{whole}")
+        assert prepare(tmp_path / "p", tmp_path / "out") == 2
+        assert "impression_fixed.json, line 1" in (said := capsys.readouterr().err) and words in said
+    labels.write_text(whole)
+    monkeypatch.setattr(documents, "MOST_BYTES", len(whole) - 1)
+    assert prepare(tmp_path / "p", tmp_path / "out") == 2
+    assert f"a file of {len(whole):,} bytes" in capsys.readouterr().err

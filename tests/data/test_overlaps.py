@@ -19,6 +19,14 @@ def test_the_table_is_sound():
     assert len(names) == len(set(names)) and all(o.said_by and o.what for o in OVERLAPS)
 
 
+def test_every_row_has_a_source_and_what_nobody_has_read_there_says_so():
+    for row in OVERLAPS:
+        assert "http" in row.said_by and len(row.said_by.split("http")[0]) > 5  # a title and an address
+        assert ("unverified" in str(row)) != row.verified
+    assert "unverified" in meeting("ieee8023-covid", "pmc-15m") and "unverified" not in meeting("rsna-pneumonia", "nih-chestxray14")
+    assert [str(o) for o in OVERLAPS if not o.verified] and len({(o.holder, o.source) for o in OVERLAPS}) == len(OVERLAPS)
+
+
 @pytest.mark.parametrize(("one", "other"), [
     ("rsna-pneumonia", "nih-chestxray14"), ("siim-acr-pneumothorax", "rsna-pneumonia"), ("brats-2021", "brats-2020"), ("brats-2021", "brats-2019"),
     ("chexpert", "chexpert-plus"), ("covidx", "ieee8023-covid"), ("covidx", "nih-chestxray14"), ("pmc-15m", "ieee8023-covid"), ("dentex", "dentex"),

@@ -1,16 +1,14 @@
 import pytest
 
 from synthrad.data.overlaps import ALIASES
-from synthrad.nets.pretraining import KNOWN, pretraining_of
-
-PHOTOGRAPHS = {"imagenet", "sa-1b", "lvd-142m"}
+from synthrad.nets.pretraining import KNOWN, PHOTOGRAPHS, pretraining_of
 
 
 @pytest.mark.parametrize(("weights", "corpus", "complete"), [
     ("microsoft/rad-dino", "padchest", True), ("torchxrayvision/densenet121-res224-mimic_nb", "mimic-cxr", True), ("imagenet", "imagenet", True),
     ("timm/resnet18.a1_in1k", "imagenet", True), ("timm/vit_small_patch16_224.augreg_in21k_ft_in1k", "imagenet", True),
     ("timm/vit_base_patch14_dinov2.lvd142m", "lvd-142m", False), ("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "pmc-15m", True),
-    ("StanfordAIMI/CheXagent-8b", "chexpert", False), ("facebook/sam-vit-base", "sa-1b", True),
+    ("torchxrayvision/resnet50-res512-all", "vindr-cxr", True), ("StanfordAIMI/CheXagent-8b", "chexpert", False), ("facebook/sam-vit-base", "sa-1b", True),
 ])  # fmt: skip
 def test_known_weights(weights, corpus, complete):
     found = pretraining_of(weights)
@@ -24,4 +22,9 @@ def test_unknown_weights(weights):
 
 
 def test_every_corpus_is_one_that_overlaps_knows():
-    assert {c for k in KNOWN for c in k.corpora} <= set(ALIASES) | PHOTOGRAPHS
+    assert {c for k in KNOWN for c in k.corpora} <= set(ALIASES) | set(PHOTOGRAPHS)
+
+
+def test_every_row_has_a_source():
+    assert all("http" in k.said_by for k in KNOWN) and {k.verified for k in KNOWN} == {True, False}
+    assert "mimic-cxr" not in pretraining_of("torchxrayvision/resnet50-res512-all").corpora

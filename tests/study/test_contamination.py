@@ -28,6 +28,7 @@ def net(weights=None, **more):
     (net("torchxrayvision/densenet121-res224-chex"), NIH, "clear", "meets no test set"),
     (net("microsoft/rad-dino"), MINE, "clear", "meets no test set"),
     (net("wanglab/medsam-vit-base"), MINE, "unknown", "more"),
+    (net("microsoft/rad-dino-maira-2"), NIH, "contaminated", "unverified"),
     (net("weights/mine.ckpt"), MINE, "unknown", "`pretrained_on` of the net says it"),
     (net("weights/mine.ckpt", pretrained_on=["mine"]), MINE, "contaminated", "as the study file says"),
     (net("weights/mine.ckpt", pretrained_on=["siim-acr"]), NIH, "contaminated", "siim-acr-pneumothorax holds"),

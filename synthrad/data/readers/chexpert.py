@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from synthrad.data.ages import add_age_bands, note_ages
 from synthrad.data.published_splits import add_official_split, divide
 from synthrad.data.tables import need_columns, read_table
 from synthrad.data.writing import Draft, add_options, describe
+from synthrad.documents import read_json_lines
 from synthrad.errors import InputError, InputErrors
 from synthrad.records import Manifest
 
@@ -160,17 +160,12 @@ def _plus_rows(root: Path, path: Path, args: argparse.Namespace) -> Rows:
 
 def _read_lines(path: Path) -> dict[str, dict[str, str]]:
     """path_to_image -> label -> text, of a file with a JSON object a line."""
-    told = {}
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-                told[entry["path_to_image"]] = {n: "" if entry[n] is None else f"{entry[n]:g}" for n in LABELS}
-            except (ValueError, KeyError, TypeError, RecursionError) as e:
-                raise InputError(f"{path}, line {number}", f"no labels ({type(e).__name__}: {str(e)[:200]})",
-                                 "JSON with path_to_image and the 14 labels, numbers or null", "unpack chexbert_labels.zip again") from e
+    told, expected = {}, "JSON with path_to_image and the 14 labels, numbers or null"
+    for number, entry in read_json_lines(path, expected):
+        try:
+            told[entry["path_to_image"]] = {n: "" if entry[n] is None else f"{entry[n]:g}" for n in LABELS}
+        except (ValueError, KeyError, TypeError) as e:
+            raise InputError(f"{path}, line {number}", f"no labels ({type(e).__name__}: {str(e)[:200]})", expected, "unpack chexbert_labels.zip again") from e
     return told
 
 
