@@ -1,4 +1,4 @@
-"""`synthrad study run|status|report|board|replicate|pool`: the verbs of a whole comparison."""
+"""`synthrad study run|status|report|board|replicate|pool|export|import-cases`: the verbs of a whole comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthrad.errors import InputError, RunError
 from synthrad.locking import Lock, locked
-from synthrad.study import failures
+from synthrad.study import failures, outside_command
 from synthrad.study.watching import watched
 
 LOG = "snakemake.log"  # in the run folder: pages that nobody needs while all goes well
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="synthrad study", description="Run, watch and report a comparison of fusion strategies.",
         epilog="A killed or interrupted study resumes with the same command; a changed arm re-runs only itself.")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run|status|report|board|replicate|pool")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run|status|report|board|replicate|pool|export|import-cases")
     texts = {
         "run": "do every job that is not done: generators, synthetic sets, fits and tests of all arms, report",
         "status": "print a table of all jobs: state, progress, speed, time left, log",
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         if verb == "board":
             sub.add_argument("--port", type=int, default=6006)
     _replicate_parsers(verbs)
+    outside_command.add_parsers(verbs)
     return top
 
 
@@ -90,6 +91,8 @@ def run(argv: list[str]) -> int:
         return _board(folder, args.port)
     if args.verb == "report":
         return _report(study, args.study, folder, not args.without_pictures)
+    if args.verb in outside_command.VERBS:
+        return _outside(args, study, folder)
     if args.dry_run:
         return _dry_run(study, args.study)
     profile = _profile(args.profile)
@@ -280,6 +283,15 @@ def _compare_sets(study: Study, path: Path, folder: Path | None) -> None:
 
     if found := check_other_sets(study, _real(study), str(path), folder):
         print("other sets:", *(f"  {f.words}" for f in found), sep="\n")
+
+
+def _outside(args: argparse.Namespace, study: Study, folder: Path) -> int:
+    """An arm for another trainer, or its predictions back."""
+    from synthrad.study.planning import make_plan
+
+    manifest = _real(study)
+    plan = make_plan(study, manifest.where(split="train", source="real"))
+    return outside_command.run(args, folder, study, manifest, plan, _graph(study, args.study, manifest, plan))
 
 
 def _print_plan(plan: Plan) -> None:

@@ -18,6 +18,7 @@ from synthrad.metrics.similarity import near_copies
 from synthrad.metrics.summary import prevalences
 from synthrad.metrics.summary import summarise as measure
 from synthrad.records import Manifest
+from synthrad.study import outside_cases
 from synthrad.study.audits import SetAudit, find_audits
 from synthrad.study.claim import claim
 from synthrad.study.comparisons import compare, explore, training_length
@@ -61,10 +62,11 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
             for row in json.loads((folder / key / "done.json").read_text()) if row["seed"] < study.seeds]
     paths = [folder / key / f"seed{s}" / "cases.parquet" for key in graph["fits"] for s in range(study.seeds)]
     every, end = read_cases(paths), endpoint_of(study)
-    cases = every[every["arm"] != LONGER]
+    outside = outside_cases.read_outside(folder, study, manifest, plan)
+    cases, comparable = outside_cases.with_outside(own := every[every["arm"] != LONGER], outside, REFERENCE)
     compared = {a.name: a.controls for a in plan.fitted() if a.role == "adding"}
     fewest = {name: task.fewest_positive for name, task in study.tasks.items()}
-    longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(cases) < len(every) else None
+    longer = training_length(every, end, LONGER, REFERENCE, fewest[end.task]) if len(own) < len(every) else None
     replacing = [a.name for a in plan.fitted() if a.role == "replacing"]
     alone = {s: [a.name for a in plan.fitted() if a.name in replacing and a.source == s] for s in study.sources}
     external = {name: Manifest.read(path) for name, path in study.external.items()}
@@ -88,7 +90,7 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     copied = {name: line for name in pools if (line := _copies(name, similarity[name], null))}
     pictures = [row for made in pools.values() for row in triplets(train, made[0], number=4 if len(pools) < 3 else 2)]
     filters = {n: json.loads((folder / "sources" / n / "filter_log.json").read_text()) for n in drawn}
-    evidence = evidence_of(cases, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE, comparisons.why_silent)
+    evidence = evidence_of(comparable, end, compared, replacing, [held_out, *external.values()], filters, fewest, REFERENCE, comparisons.why_silent)
     write_evidence(folder, evidence)
     arms = [json.loads((folder / "arms" / f"{a.name}.json").read_text()) for a in plan.arms]
     audits, data, versions, cpu = find_audits(folder, pools, manifest, study.manifest), summarise(manifest, external), installed(), processor()
@@ -97,13 +99,13 @@ def gather(folder: Path, study: Study, manifest: Manifest, plan: Plan, graph: Ma
     flow = flow_of(manifest, cases, end, arms, _drawn(folder, pools), external, layers, fewest[end.task])
     return ReportFacts(
         study=study.name, title=study.title, endpoint=end, comparisons=comparisons, mechanics=study.mechanics,
-        banners=banners(nets) + lines(met, study) + _banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
-        explore=explore(cases, REFERENCE, end.alpha, resamples=200, fewest=fewest),
-        arms=arms, fits=fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits),
+        banners=banners(nets) + lines(met, study) + outside_cases.banners(outside, REFERENCE) + _banners(study, pools) + list(copied.values()) + _collapsed(folder, graph) + _deaf(folder, graph), measurements=measurements,
+        explore=explore(comparable, REFERENCE, end.alpha, resamples=200, fewest=fewest),
+        arms=arms, fits=fits, outside=outside.fits, costs=_costs(folder, graph, fits), commands=_commands(folder, graph), untested=_untested(study, audits, outside.fits),
         crossed=crossed(folder, graph, cases, end, study.seeds, REFERENCE, alone, fewest), pictures=pictures, similarity=similarity, filters=filters, evidence=evidence,
         data=data, versions=versions, cpu=cpu, config_hash=graph["identity"], audits=audits, near_copies=list(copied), flow=flow,
         curves=endpoint_curves(cases, end, shown, fewest[end.task]), examples=examples(cases, end, held_out, REFERENCE, shown),
-        methods=methods(folder, study, manifest, graph, arms, pools, comparisons, audits, versions, cpu),
+        methods=[*methods(folder, study, manifest, graph, arms, pools, comparisons, audits, versions, cpu), *outside_cases.methods(outside)],
         claim=claim(study, flow, comparisons, audits, data.facts, versions, manifest.info.attributes, graph["identity"]),
     )
 
@@ -202,12 +204,12 @@ def _commands(folder: Path, graph: Mapping[str, Any]) -> list[str]:
     return [f"synthrad study run {graph['study_file']}", *dict.fromkeys(commands)]
 
 
-def _untested(study: Study, audits: Sequence[SetAudit]) -> list[str]:
+def _untested(study: Study, audits: Sequence[SetAudit], outside: Sequence[Mapping[str, Any]]) -> list[str]:
     computed = all(a.record and isinstance(a.record["likeness"], list) for a in audits)
     lines = [*([] if computed else ["Fidelity and diversity of every set beside their null: `synthrad audit` computes them."]),
              "One split, one generator fit: intervals generalise over downstream seeds and test subjects, not over them."]
     if not study.external:
         lines.append("No external test set: nothing is said about other sites.")
-    if len({n for t in study.tasks.values() for n in t.nets}) == len(study.tasks):
+    if len({n for t in study.tasks.values() for n in t.nets} | {f["net"] for f in outside}) == len(study.tasks):
         lines.append("One network a task: another may gain or lose differently.")
     return lines

@@ -36,22 +36,27 @@ def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurem
     """A row a task and net.
 
     The score is macro Dice or AUROC of the reference, mean over seeds. GFLOP: of one forward pass of one picture. Seconds and memory: median over
-    the reference's fits, memory of the GPU, on a CPU of the whole process. None where a fit of an earlier version did not note it.
+    the reference's fits, memory of the GPU, on a CPU of the whole process. None where a fit of an earlier version did not note it, and of nets trained
+    outside, which have a row without a score where their reference was not imported.
 
     Args:
-        fits: fit.json mappings with task, net, arm and seed, and `weights` (`weights_of`).
+        fits: fit.json mappings with task, net, arm and seed, and `weights` (`weights_of`); with `outside` where another program trained.
     """
     rows = []
     for task, net in dict.fromkeys((f["task"], f["net"]) for f in fits):
-        own = [f for f in fits if (f["task"], f["net"], f["arm"]) == (task, net, REFERENCE)]
-        if not own:
+        of_net = [f for f in fits if (f["task"], f["net"]) == (task, net)]
+        own = [f for f in of_net if f["arm"] == REFERENCE]
+        outside = any(f.get("outside") for f in of_net)
+        if not own and not outside:
             continue
+        first = own[0] if own else {}
+        weights = "trained outside" if outside else first.get("weights")
         scores = [m for m in measurements if (m.task, m.net, m.arm, m.class_name, m.subgroup) == (task, net, REFERENCE, MACRO, "") and m.metric in SCORES
                   and m.seed is not None and m.value is not None]
         score = statistics.mean(m.value for m in scores) if scores else None
         flops, memory = _middle(own, "flops"), _middle(own, "memory_bytes")
-        rows.append((task, net, own[0].get("weights"), scores[0].metric if scores else "", score, own[0]["parameters"], own[0].get("trained"), None if flops is None else flops / 1e9,
-                     _middle(own, "seconds"), None if memory is None else memory / 1e6))
+        rows.append((task, net, weights, scores[0].metric if scores else "", score, first.get("parameters"), first.get("trained"),
+                     None if flops is None else flops / 1e9, _middle(own, "seconds"), None if memory is None else memory / 1e6))
     return Table("nets", "Nets: what each costs, and what it reaches on real images alone", COLUMNS, rows)
 
 

@@ -87,7 +87,7 @@ class ReportFacts:
         explore: exploratory differences to the reference, no p-values.
         measurements: test metrics per seed (or of the set, without a seed).
         arms: the arms/<arm>.json mappings, in order.
-        fits: the fit.json mappings with task, net, arm, seed and weights (`net_costs.weights_of`) added.
+        fits: the fit.json mappings with task, net, arm, seed and weights (`net_costs.weights_of`) added; outside: those of nets that were trained elsewhere, see `outside_cases.read_outside`.
         costs: stage -> seconds.
         commands: what to type to get this again.
         untested: what this study leaves open.
@@ -111,6 +111,7 @@ class ReportFacts:
     measurements: Sequence[Measurement] = ()
     arms: Sequence[Mapping[str, Any]] = ()
     fits: Sequence[Mapping[str, Any]] = ()
+    outside: Sequence[Mapping[str, Any]] = ()
     costs: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
     untested: Sequence[str] = ()
@@ -221,7 +222,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "undertrained": facts.comparisons.undertrained,
         "training_length": views.training_length(facts.comparisons),
         "costs": views.cost_rows(facts.costs),
-        "net_costs": net_costs(facts.fits, facts.measurements),
+        "net_costs": net_costs([*facts.fits, *facts.outside], facts.measurements),
         "total_time": views.duration(sum(facts.costs.values())),
         "data": facts.data,
         "flow": draw_flow(facts.flow) if facts.flow else "",
@@ -283,7 +284,7 @@ def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table
     """Every table of the report by name; those without a row are left out."""
     made = [exports.arms_table(arms, METRIC_NAMES[facts.endpoint.metric]), exports.differences_table(facts.comparisons, facts.mechanics or facts.comparisons.mechanics),
             exports.metrics_table(facts.measurements), exports.explored_table(facts.explore),
-            Table("costs", "Wall-clock seconds of each stage", ("stage", "seconds"), list(facts.costs.items())), net_costs(facts.fits, facts.measurements), claim.table(facts.claim)]
+            Table("costs", "Wall-clock seconds of each stage", ("stage", "seconds"), list(facts.costs.items())), net_costs([*facts.fits, *facts.outside], facts.measurements), claim.table(facts.claim)]
     if facts.flow is not None:
         made.append(facts.flow.table())
     if facts.data is not None:

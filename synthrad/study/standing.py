@@ -11,6 +11,8 @@ from synthrad.errors import InputError
 from synthrad.study.crossed import MARK
 from synthrad.study.pools import checkpoint_of, pools_of
 
+IMPORTS = "outside/*/*/*/seed*/outside.json"  # in a run folder: written last of what `study import-cases` keeps
+
 
 def seeds_of(home: Path, identity: str, seeds: int) -> tuple[int, int]:
     """How many seeds of a fit are finished under this identity, and how many under another one."""
@@ -58,7 +60,7 @@ def crossed_state(folder: Path, key: str, identity: str) -> str:
 
 
 def report_state(folder: Path, graph: Mapping[str, Any]) -> str:
-    """done, stale (a fit is newer than it, or not of these settings) or open."""
+    """done, stale (a fit or an import is newer than it, or not of these settings) or open."""
     report = folder / "report.html"
     if not report.is_file():
         return "open"
@@ -66,8 +68,8 @@ def report_state(folder: Path, graph: Mapping[str, Any]) -> str:
         return "stale"
     if any(crossed_state(folder, key, identity) != "done" for key, identity in graph.get("crossed", {}).items()):
         return "stale"
-    newest = max((folder / key / f"seed{s}" / "fit.json").stat().st_mtime_ns
-                 for key, spec in graph["fits"].items() for s in range(spec["seeds"]))
+    fits = [folder / key / f"seed{s}" / "fit.json" for key, spec in graph["fits"].items() for s in range(spec["seeds"])]
+    newest = max(p.stat().st_mtime_ns for p in [*fits, *folder.glob(IMPORTS)])
     return "done" if report.stat().st_mtime_ns >= newest else "stale"
 
 
