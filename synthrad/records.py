@@ -37,6 +37,7 @@ import yaml
 from synthrad.documents import read_yaml
 from synthrad.errors import InputError, InputErrors
 from synthrad.lineage import Lineage, key_id, known_key, project_key, seal_of
+from synthrad.swap import finish_others_swap
 
 Split = Literal["train", "val", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "audit", "test")
@@ -401,7 +402,7 @@ class Manifest(Sequence[Record]):
         """
         folder = Path(folder)
         yaml_path, csv_path = folder / "dataset.yaml", folder / "manifest.csv"
-        if not yaml_path.is_file():
+        if not yaml_path.is_file() and not finish_others_swap(folder):
             found = "manifest.csv without dataset.yaml (an unfinished write)" if csv_path.is_file() else "no dataset.yaml"
             raise InputError(str(folder), found, "a manifest folder", "run the command that makes it again")
         text = csv_path.read_bytes() if csv_path.is_file() else b""
