@@ -4,10 +4,10 @@
     python benchmarks/bench_prepare.py --images 400 --kinds png  a small run
 
 The files, grainy and as large as those of radiographs, are drawn into a temporary folder: 8-bit PNG, 12-bit DICOM without compression and as
-JPEG 2000. Then two things are done in turns, by as many processes each: a plain loop decodes each file and takes its SHA-256
-(Pillow or pydicom in a pool of multiprocessing), and synthrad prepares a set (`--skip-near-copies`: the search for copies has its own
-benchmark). PNGs stay where they are and the set refers to them; DICOMs become PNGs of the set. At last a prepare is killed in its middle and
-started again. Appends JSON lines to benchmarks/results/prepare.jsonl and prints one line a goal.
+JPEG 2000. Then things are done in turns, by as many processes each: a plain loop decodes each file and takes its SHA-256
+(Pillow or pydicom in a pool of multiprocessing), and synthrad prepares a set (`--skip-near-copies`), once with all that it does by default, too.
+PNGs stay where they are and the set refers to them; DICOMs become PNGs of the set. There the plain loop is also timed while it writes and flushes a file
+of as many bytes as the set's PNG has. At last a prepare is killed in its middle and started again. Appends JSON lines to benchmarks/results/prepare.jsonl and prints one line a goal.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
 import resource
 import shutil
 import statistics
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from datetime import date
 from functools import partial
@@ -34,6 +36,7 @@ import numpy as np
 from PIL import Image
 
 from synthrad.__main__ import main as synthrad
+from synthrad.data import png
 from synthrad.data.processes import cores
 from synthrad.study.report import processor
 
@@ -101,6 +104,27 @@ def decode_and_hash(path: Path, kind: str) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def decode_hash_write(paths: tuple[Path, Path]) -> str:
+    """The same, and the stored bytes of the pixels written to a second path, as many as the file there has, and flushed."""
+    import pydicom
+
+    source, target = paths
+    data, size = source.read_bytes(), target.stat().st_size
+    pixels = pydicom.dcmread(io.BytesIO(data)).pixel_array
+    with target.open("wb") as file:
+        file.write(pixels.tobytes()[:size].ljust(size, b"."))
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def plain_and_written(folder: Path, out: Path, workers: int) -> None:
+    """Decode and hash all files of a folder, and write over the images of a set."""
+    pairs = list(zip(sorted(folder.glob("*.dcm")), sorted((out / "images").glob("*.png")), strict=True))
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        assert len(set(pool.imap_unordered(decode_hash_write, pairs, chunksize=16))) == len(pairs)
+
+
 def plain(folder: Path, kind: str, workers: int) -> None:
     """Decode and hash all files of a folder."""
     paths = sorted(folder.glob(f"*.{ENDINGS[kind]}"))
@@ -108,18 +132,18 @@ def plain(folder: Path, kind: str, workers: int) -> None:
         assert len(set(pool.imap_unordered(partial(decode_and_hash, kind=kind), paths, chunksize=16))) == len(paths)
 
 
-def command(folder: Path, out: Path, kind: str, workers: int) -> list[str]:
-    """The command line that prepares a folder."""
-    common = ["--skip-near-copies", "--workers", str(workers)]
+def command(folder: Path, out: Path, kind: str, workers: int, compare: bool = False) -> list[str]:
+    """The command line that prepares a folder; compare: near copies are looked for."""
+    common = [*["--skip-near-copies"] * (not compare), "--workers", str(workers)]
     if kind == "png":
         return ["prepare", "table", str(folder.parent / f"{kind}.csv"), str(out), "--root", str(folder), "--subject", "patient", *common]
     return ["prepare", "dicom", str(folder), str(out), "--intensity", "0", "4095", *common]
 
 
-def prepare(folder: Path, out: Path, kind: str, workers: int) -> None:
+def prepare(folder: Path, out: Path, kind: str, workers: int, compare: bool = False) -> None:
     """Make the set."""
     with contextlib.redirect_stdout(io.StringIO()):
-        if synthrad(command(folder, out, kind, workers)):
+        if synthrad(command(folder, out, kind, workers, compare)):
             raise RuntimeError(f"prepare of {folder} failed")
 
 
@@ -153,25 +177,34 @@ def measure(base: Path, kind: str, args: argparse.Namespace) -> dict:
     """The line of a kind."""
     folder, out = base / kind, base / "out"
     draw(folder, kind, args.images, args.size, args.workers)
-    plain(folder, kind, args.workers)  # both find the files in memory, as far as it holds them
-    ours, theirs = [], []
+    stored = kind != "png"
+    work = {"plain": lambda: plain(folder, kind, args.workers), "ours": lambda: prepare(folder, out, kind, args.workers),
+            **({"written": lambda: plain_and_written(folder, out, args.workers)} if stored else {}),
+            "compared": lambda: prepare(folder, base / "compared", kind, args.workers, compare=True)}
+    work["plain"]()  # all find the files in memory, as far as it holds them
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for turn in range(args.rounds):
-        for who in (0, 1) if turn % 2 == 0 else (1, 0):
-            if who:
-                shutil.rmtree(out, ignore_errors=True)
-                ours.append(timed(lambda: prepare(folder, out, kind, args.workers)))
-            else:
-                theirs.append(timed(lambda: plain(folder, kind, args.workers)))
+        for name in list(work)[:: 1 if turn % 2 == 0 or "written" in work else -1]:  # what is written over is there before
+            for made in {"ours": [out], "compared": [base / "compared"]}.get(name, []):
+                shutil.rmtree(made, ignore_errors=True)
+            times[name].append(timed(work[name]))
+        size = sum(p.stat().st_size for p in (out / "images").rglob("*.png"))
+        shutil.rmtree(base / "compared")
     middle = statistics.median
-    ratios = [a[0] / b[0] for a, b in zip(ours, theirs, strict=True)]
-    seconds = middle(a for a, _ in ours)
+    over = lambda a, b, of=0: [x[of] / y[of] for x, y in zip(times[a], times[b], strict=True)]  # noqa: E731
+    if stored:  # its images were written over
+        prepare(folder, out, kind, args.workers)
+    seconds = middle(t for t, _ in times["ours"])
     took, same = resumed(folder, out, kind, args.workers, seconds)
+    found = {"bench": "prepare", "kind": kind, "images": args.images, "size": args.size, "workers": args.workers, "rounds": args.rounds,
+             "over_decoding": middle(over("ours", "plain")), "over_decoding_most": max(over("ours", "plain")), "cpu_over_decoding": middle(over("ours", "plain", 1)),
+             "over_decoding_and_writing": middle(over("ours", "written")) if stored else None,
+             "with_near_copies_over_decoding": middle(over("compared", "plain")), "written_over_source_bytes": size / sum(p.stat().st_size for p in folder.iterdir()),
+             "seconds": seconds, "decoding_seconds": middle(t for t, _ in times["plain"]), "cores_used": middle(c / t for t, c in times["ours"]),
+             "resumed_over_whole": took / seconds, "resumed_same_bytes": same}
     shutil.rmtree(folder)
     shutil.rmtree(out)
-    return {"bench": "prepare", "kind": kind, "images": args.images, "size": args.size, "workers": args.workers, "rounds": args.rounds,
-            "over_decoding": middle(ratios), "over_decoding_most": max(ratios), "cpu_over_decoding": middle(a[1] / b[1] for a, b in zip(ours, theirs, strict=True)),
-            "seconds": seconds, "decoding_seconds": middle(b for b, _ in theirs), "cores_used": middle(a[1] / a[0] for a in ours),
-            "resumed_over_whole": took / seconds, "resumed_same_bytes": same}
+    return found
 
 
 def main() -> int:
@@ -183,10 +216,11 @@ def main() -> int:
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--workers", type=int, default=cores(), help="processes of either (default: one a core)")
     p.add_argument("--folder", help="where the temporary folder lies (default: the system's): 512 px need some 12 GB for 10,000 DICOMs")
+    p.add_argument("--note", default="", help="words for the line, e.g. what kind of disk the folder lies on")
     p.add_argument("--dry-run", action="store_true", help="write no results")
     args = p.parse_args()
     stamp = {"date": date.today().isoformat(), "device": processor(), "cores": cores(), "pillow": version("pillow"), "pydicom": version("pydicom"),
-             "numpy": version("numpy"), "synthrad": version("synthrad")}
+             "numpy": version("numpy"), "synthrad": version("synthrad"), "zlib_ng": png.deflate is not zlib, "note": args.note}
     for kind in args.kinds:
         with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
             line = measure(Path(temporary), kind, args) | stamp

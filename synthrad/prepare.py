@@ -67,7 +67,7 @@ def run(argv: list[str]) -> int:
     if not getattr(args, "skip_near_copies", True) and (manifest.column("source") == "real").all():
         lines += near_copy_lines(manifest, read_copies(args.out))
     if getattr(args, "look_for_text", "none") != "none" and (manifest.column("source") == "real").all():
-        lines += burned_in_lines(manifest, LOOKED_AT if args.look_for_text == "some" else len(manifest))
+        lines += burned_in_lines(manifest, LOOKED_AT if args.look_for_text == "some" else len(manifest), getattr(args, "workers", None))
     print("\n".join([*lines, f"wrote {args.out}"]))
     return 0
 
@@ -167,13 +167,17 @@ def near_copy_lines(manifest: Manifest, copies: Copies) -> list[str]:
     return lines
 
 
-def burned_in_lines(manifest: Manifest, number: int) -> list[str]:
-    """Lines on images with rows of letters in them, which may be names, among `number` evenly spread ones."""
+def burned_in_lines(manifest: Manifest, number: int, workers: int | None = None) -> list[str]:
+    """Lines on images with rows of letters in them, which may be names, among `number` evenly spread ones; workers: processes (None: one a core)."""
     from synthrad.data.burned_in import find_text
     from synthrad.data.images import read_image
+    from synthrad.data.processes import cores, shared_out
+    from synthrad.progress import progress
 
-    looked = np.unique(np.linspace(0, len(manifest) - 1, min(number, len(manifest))).round().astype(int))
-    found = [i for i in looked if any(find_text(read_image(p)) for p in manifest[int(i)].channels)]
+    looked = np.unique(np.linspace(0, len(manifest) - 1, min(number, len(manifest))).round().astype(int)).tolist()
+    look = lambda i: [i, any(find_text(read_image(p)) for p in manifest[i].channels)]  # noqa: E731
+    shared = progress(shared_out(look, looked, workers or cores()), desc="looking for text", total=len(looked), unit="image")
+    found = sorted(i for i, text in shared if text)
     if not found:
         return []
     more = f" and {len(found) - MOST} more" if len(found) > MOST else ""

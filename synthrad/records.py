@@ -23,6 +23,7 @@ from synthrad.documents import read_yaml
 from synthrad.errors import InputError
 from synthrad.files import check_inside, write_durably
 from synthrad.manifest_table import Split, check_table, read_rows, to_csv
+from synthrad.swap import finish_others_swap
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class Manifest(Sequence[Record]):
         """
         folder = Path(folder)
         yaml_path, csv_path = folder / "dataset.yaml", folder / "manifest.csv"
-        if not yaml_path.is_file():
+        if not yaml_path.is_file() and not finish_others_swap(folder):
             found = "manifest.csv without dataset.yaml (an unfinished write)" if csv_path.is_file() else "no dataset.yaml"
             raise InputError(str(folder), found, "a manifest folder", "run the command that makes it again")
         text = csv_path.read_bytes() if csv_path.is_file() else b""

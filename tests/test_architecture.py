@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "synthrad"
 FLOORS = {
-    **dict.fromkeys(["errors", "files", "dataset_info", "manifest_table", "seals", "records", "lineage", "conditioning", "class_paths", "checkpoints", "documents", "progress", "run_log", "cases", "measurements", "locking", "blocks"], 0),
+    **dict.fromkeys(["errors", "files", "dataset_info", "manifest_table", "seals", "records", "lineage", "conditioning", "class_paths", "checkpoints", "documents", "progress", "run_log", "cases", "measurements", "locking", "blocks", "swap"], 0),
     **dict.fromkeys(["data", "fusion", "nets", "gan", "diffusion", "metrics", "statistics"], 1),
     **dict.fromkeys(["generators", "tasks", "datamodules", "callbacks"], 2),
     **dict.fromkeys(["prepare", "sample", "sampling", "preview", "score", "filter", "audit", "study", "doctor", "dataset"], 3),

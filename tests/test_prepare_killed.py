@@ -15,6 +15,7 @@ from forks import dying, forks, in_child
 from PIL import Image
 
 import synthrad.data.writing
+import synthrad.swap
 from synthrad.__main__ import main
 from synthrad.data import processes
 from synthrad.data.journal import Journal
@@ -58,8 +59,7 @@ MOMENTS = {
     "first row": (Journal, "add", 1),
     "some rows": (Journal, "add", 9),
     "last row": (Journal, "add", ROWS),
-    "while all is put in place": (synthrad.data.writing.os, "replace", 5),  # after near_copies.json, the manifest's two files and masks
-    "before all is in place": (synthrad.data.writing.os, "replace", 7),
+    "before all is put in place": (synthrad.swap.os, "replace", 4),  # after near_copies.json and the manifest's two files
     "before the table": (Manifest, "write", 1),
 }
 
@@ -76,6 +76,35 @@ def test_a_killed_prepare_goes_on_to_the_same_bytes(command, tmp_path, monkeypat
     assert len(drafts(tmp_path / "out")) == 1 and not (tmp_path / "out" / "dataset.yaml").exists()
     assert waited_for(command("out")) == 0
     assert everything(tmp_path / "out") == everything(tmp_path / "whole")
+
+
+# renames of the swap: 4 the older set leaves, 5-8 its parts, 9 the new one enters, 10-13 its parts (dataset.yaml last); then the older one is deleted
+STEPS = {**{f"rename {k}": (synthrad.swap.os, "replace", k) for k in range(4, 14)}, "deleting": (synthrad.swap.shutil, "rmtree", 1)}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_while_a_set_takes_an_older_ones_place_leaves_one_of_them(command, tmp_path, monkeypatch, recwarn, step):
+    monkeypatch.setattr(processes, "ALONE_SECONDS", 60.0)
+    assert main(command("out", "--name", "n", "--seed", "1")) == main(command("new", "--name", "n")) == 0
+    older, newer = everything(tmp_path / "out"), everything(tmp_path / "new")
+    assert older != newer
+    owner, name, call = STEPS[step]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dying(getattr(owner, name), call))
+        assert in_child(main, command("out", "--name", "n")) == -signal.SIGKILL
+    leaves = step in ("rename 4", "rename 5")  # not begun, or nothing has left yet
+    mended = not (tmp_path / "out" / "dataset.yaml").exists()
+    assert mended == (step in [f"rename {k}" for k in range(6, 14)])
+    recwarn.clear()
+    assert len(Manifest.read(tmp_path / "out")) == ROWS
+    assert any("is in its place now" in str(w.message) for w in recwarn) == mended
+    found = everything(tmp_path / "out")
+    wanted = older if leaves else newer
+    assert {p: found[p] for p in wanted} == wanted
+    assert waited_for(command("out", "--name", "n")) == 0
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".") and p.name != ".synthrad-prepare"]
+    found = everything(tmp_path / "out")
+    assert {p: found[p] for p in newer} == newer
 
 
 def counted(monkeypatch) -> list[str]:

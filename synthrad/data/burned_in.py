@@ -69,8 +69,21 @@ def _shrink(grey: np.ndarray, factor: int) -> np.ndarray:
 
 def _thin(grey: np.ndarray, bright: bool) -> np.ndarray:
     """int16 [H, W]: how far bright (or dark) strokes stand out."""
-    size = (THICKEST + 2, THICKEST + 2)
-    return grey.astype(np.int16) - ndimage.grey_opening(grey, size) if bright else ndimage.grey_closing(grey, size).astype(np.int16) - grey
+    least, most = (np.minimum, np.maximum) if bright else (np.maximum, np.minimum)
+    return np.abs(grey.astype(np.int16) - _over(_over(grey, least), most))  # less its opening, or its closing less it
+
+
+def _over(grey: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    """The extreme of the square of THICKEST + 2 pixels around each; an edge counts as mirrored. In whole rows, far faster than a filter of SciPy."""
+    side = THICKEST + 2
+    for axis in (0, 1):
+        lines = np.pad(grey, [(side // 2, side // 2) if a == axis else (0, 0) for a in (0, 1)], mode="symmetric").swapaxes(0, axis)
+        reach = 1
+        while reach < side:  # extremes of twice as many lines each time
+            step = min(reach, side - reach)
+            lines, reach = extreme(lines[:-step], lines[step:]), reach + step
+        grey = lines.swapaxes(0, axis)
+    return grey
 
 
 def _rows(thin: np.ndarray, contrast: float, least: int) -> list[Text]:
@@ -81,12 +94,19 @@ def _rows(thin: np.ndarray, contrast: float, least: int) -> list[Text]:
 
 def _marks(labels: np.ndarray, thin: np.ndarray, number: int) -> np.ndarray:
     """[n, 5]: top, left, bottom, right and mean contrast of what may be a letter."""
-    area = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-    contrast = np.bincount(labels.ravel(), thin.ravel(), minlength=number + 1)[1:] / area
-    boxes = np.array([(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)], float)
+    inside = np.flatnonzero(labels)
+    of = labels.ravel()[inside]
+    area = np.bincount(of, minlength=number + 1)
+    large = area >= LOWEST
+    of = np.where(large, np.cumsum(large), 0)[of]
+    area = area[large]
+    contrast = np.bincount(of, thin.ravel()[inside], minlength=len(area) + 1)[1:] / area
+    labels = np.zeros_like(labels)
+    labels.ravel()[inside] = of  # grain is thousands of specks: their boxes are not looked for
+    boxes = np.array([(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(labels)], float).reshape(-1, 4)
     high, wide = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     filled = area / (high * wide)
-    letters = (high >= LOWEST) & (high <= min(HIGHEST, min(thin.shape) / PART + 1)) & (wide <= 2.5 * high) & (filled > 0.12) & (area >= LOWEST)
+    letters = (high >= LOWEST) & (high <= min(HIGHEST, min(thin.shape) / PART + 1)) & (wide <= 2.5 * high) & (filled > 0.12)
     return np.column_stack([boxes, contrast])[letters]
 
 

@@ -209,7 +209,8 @@ def _transfer_syntax(path: Path | str, stream: BinaryIO) -> str:
 
 def _quiet() -> None:
     """Silence pydicom's warnings and log: they quote what is in the header."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    if (log := logging.getLogger("pydicom")).level <= logging.CRITICAL:  # setting it clears what all loggers have cached
+        log.setLevel(logging.CRITICAL + 1)
     quiet = r"pydicom|synthrad\.data\.dicom"
     if not any(getattr(f[3], "pattern", "") == quiet for f in warnings.filters):
         warnings.filterwarnings("ignore", module=quiet)

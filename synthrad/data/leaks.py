@@ -107,16 +107,19 @@ def hashed(dataset: str, subjects: Sequence[str], how: str, where: str, place: C
     return [known[s] for s in column]
 
 
-def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path]], workers: int) -> Copies:
-    """Near copies under different subjects among rows whose files differ.
+def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path]], workers: int,
+                kept: Callable[[int], np.ndarray | None] = lambda row: None) -> Copies:
+    """Near copies under different subjects among rows whose files differ; equal files (digests) are one picture and need no comparison.
 
-    Decodes every image, `workers` at a time; equal files (digests) are one picture and need no comparison.
+    Args:
+        columns: of the manifest. files: of a row. workers: how many images are decoded at a time.
+        kept: what `picture_of` once made of a row; None: its files are decoded.
 
     Raises:
         InputError: an image that cannot be read.
     """
     from synthrad.data.images import read_image
-    from synthrad.data.near_copies import VIEWS, near_copies, picture_of
+    from synthrad.data.near_copies import FULL, VIEWS, near_copies, picture_of
     from synthrad.progress import progress
 
     digests = columns["digest"]
@@ -124,9 +127,16 @@ def find_copies(columns: Mapping[str, Any], files: Callable[[int], Sequence[Path
     rows = [i for i, d in enumerate(digests) if not d or not (d in seen or seen.add(d))]
     if len({columns["subject"][row] for row in rows}) < 2:
         return Copies((), 1.0)
-    picture = lambda row: picture_of([read_image(p) for p in files(row)])  # noqa: E731
-    with ThreadPoolExecutor(workers) as pool:
-        pictures = np.array([*progress(pool.map(picture, rows), desc="reading images again", total=len(rows), unit="image")], np.float32)
+    pictures, left = np.empty((len(rows), FULL, FULL), np.float32), []
+    for k, row in enumerate(rows):
+        if (known := kept(row)) is None:
+            left.append(k)
+        else:
+            pictures[k] = known
+    picture = lambda k: picture_of([read_image(p) for p in files(rows[k])])  # noqa: E731
+    if left:
+        with ThreadPoolExecutor(workers) as pool:
+            pictures[left] = [*progress(pool.map(picture, left), desc="reading images again", total=len(left), unit="image")]
     with progress(desc="comparing images", total=len(VIEWS), unit="view") as bar:
         pairs, threshold = near_copies(pictures, [str(columns["subject"][r]) for r in rows], bar.update)
     return Copies(tuple((rows[p.first], rows[p.second], round(p.likeness, 4)) for p in pairs), round(threshold, 4))

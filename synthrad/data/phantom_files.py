@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from synthrad.data.drafts import draft_folder, settle
 from synthrad.data.images import files_digest
-from synthrad.data.writing import draft_folder, settle, write_masks
+from synthrad.data.writing import write_masks
 from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.manifest_table import empty_columns
 from synthrad.records import Manifest

@@ -7,6 +7,11 @@ import zlib
 
 import numpy as np
 
+try:
+    from zlib_ng import zlib_ng as deflate  # the same bytes, in some two thirds of the time
+except ImportError:
+    deflate = zlib
+
 UP = 2  # filter: each byte less the one above it
 
 
@@ -30,11 +35,11 @@ def encode_png(image: np.ndarray) -> bytes:
     lines[:, 0] = UP
     lines[:1, 1:] = rows[:1]
     np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
-    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    packer = deflate.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8 * depth, 0, 0, 0, 0)
     pixels = packer.compress(lines) + packer.flush()
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", deflate.crc32(data, deflate.crc32(kind)))

@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from synthrad.data.crossing import equal_across_splits, leave_out_crossing
+from synthrad.data.drafts import draft_folder, settle
 from synthrad.data.images import POLICIES, files_digest, read_image, write_image, write_mask
-from synthrad.data.journal import Journal, digest_of_inputs, noting_files, states, unchanged
-from synthrad.data.leaks import FILE as COPIES
-from synthrad.data.leaks import (
-    Copies,
-    find_copies,
-    hashed,
-    one_spelling,
-    refuse_crossing,
-    rows_to_drop,
-    write_copies,
-)
-from synthrad.data.processes import cores, shared_out
+from synthrad.data.journal import Journal, digest_of_inputs
+from synthrad.data.leaks import Copies, find_copies, hashed, one_spelling, refuse_crossing, write_copies
+from synthrad.data.processes import cores
 from synthrad.data.pseudonyms import pseudonymise
+from synthrad.data.row_passes import RowPasses
 from synthrad.data.splits import checked_fractions, checked_seed, picture_owners, split_by_subject
+from synthrad.data.thumbnails import Thumbnails
 from synthrad.dataset_info import HERE, DatasetInfo
-from synthrad.errors import Fault, InputError, InputErrors, naming
+from synthrad.errors import InputError, naming
 from synthrad.files import check_inside
 from synthrad.lineage import project_folder
-from synthrad.locking import locked
 from synthrad.manifest_table import SPLITS, empty_columns
 from synthrad.records import Manifest
 
-MARK = (
-    ".synthrad-prepare"  # says that a folder is ours to replace, also where a killed run left no dataset.yaml
-)
 NOT_OF_ROWS = (  # options that change no row
     "out", "workers", "skip_near_copies", "allow_near_copies", "drop_near_copies", "look_for_text", "subject_spellings", "fractions", "intensity",
 )
@@ -104,7 +88,7 @@ def describe(args: argparse.Namespace, root: Path, **known: object) -> DatasetIn
     return replace(info, licence=args.licence) if args.licence else info
 
 
-class Draft:
+class Draft(RowPasses):
     """Rows of a manifest while they are checked and their masks are drawn, in a hidden folder inside `out`.
 
     Use as a context: an older manifest in `out` stays as it was until `finish`. After a kill, Ctrl-C or a full disk the rows that
@@ -132,23 +116,15 @@ class Draft:
         args: argparse.Namespace | None = None,
         searched: bool = True,
     ):
-        self._searched = searched
-        self.lines = range(2, rows + 2) if lines is None else lines
-        self.out, self.root, self.where, self._args = Path(out).resolve(), Path(root).resolve(), where, args
-        self.info = replace(info, roots={HERE: str(self.out), "images": str(self.root)})
-        self.columns = empty_columns(self.info, rows)
-        self.columns["root"][:] = "images"
-        self._faults: list[tuple[int, str]] = []
-        self._top = np.zeros(rows, dtype=np.int64)
-        self._deep = np.zeros(rows, dtype=bool)
-        self._wrote: dict[str, list[str | None]] = {}  # digest column -> files of the draft that the row in work has left
-        self._passes = 0
-        self._whole = False  # all rows are read, without a fault
-        self._copies: Copies | None = None  # not looked for yet
         given = getattr(args, "workers", None)
         if given is not None and given < 1:
             raise InputError("--workers", str(given), "1 or more")
-        self._workers = given or cores()
+        self._searched = searched
+        self.out, self.root, self._args = Path(out).resolve(), Path(root).resolve(), args
+        self.info = replace(info, roots={HERE: str(self.out), "images": str(self.root)})
+        super().__init__(empty_columns(self.info, rows), where, range(2, rows + 2) if lines is None else lines, given or cores())
+        self.columns["root"][:] = "images"
+        self._copies: Copies | None = None  # not looked for yet
 
     def __enter__(self) -> Draft:
         if self.out == self.root or self.out in self.root.parents:
@@ -158,11 +134,12 @@ class Draft:
                              "a folder beside it", "name another OUT")
         self._opened = draft_folder(self.out, self._command(), lambda: self._whole)
         self.folder = self._opened.__enter__()
-        self._journal = Journal(self.folder)
+        self._journal, self._thumbnails = Journal(self.folder), Thumbnails(self.folder)
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._journal.close()
+        self._thumbnails.close()
         self._opened.__exit__(*error)
 
     def _command(self) -> str:
@@ -174,105 +151,17 @@ class Draft:
         facts = [info, str(self.root), list(self.lines), str(project_folder().resolve())]
         return digest_of_inputs(options, facts)
 
-    def fault(self, row: int, text: str) -> None:
-        """Note a fault of a row (0 is the first; printed as the line of the file) or, with -1, of the whole."""
-        self._whole = False
-        self._faults.append((row, f"{self._place(row)}{text}" if row >= 0 else text))
-
-    def _place(self, row: int) -> str:
-        return f"row {self.lines[row]}, "
-
-    def raise_faults(self) -> None:
-        """Raise all faults so far, in order of rows."""
-        if self._faults:
-            raise InputErrors(self.where, [text for _, text in sorted(self._faults, key=lambda f: f[0])])
-
     def each(
         self, work: Callable[[int], Any], title: str = "reading images", line: bool = True, together: Sequence[Any] | None = None
     ) -> list[Any]:
-        """Call work(row) for all rows, on all cores, with a progress bar; its InputErrors become faults of their rows.
+        """As RowPasses.each says, once subjects are under one spelling.
 
-        Args:
-            work: of one row. It runs in another process: it may fill in its row of `columns`, note faults and write files into
-                the draft. Whatever else it changes is lost; what it returns (plain JSON values) comes back.
-            title: of the bar.
-            line: faults start with the row's line in the file (not for formats without lines).
-            together: a value a row; neighbours of one value (slices of one volume) are done by one process, one after the other.
-
-        Returns:
-            What work returned, by row.
+        Raises:
+            InputErrors: several spellings of one subject, unless --subject-spellings says what they are.
         """
-        from synthrad.progress import progress
-
         if not self._passes and self._args is not None:
             self.join_spellings(self._args)
-        self._passes += 1
-        total = len(self._top)
-        results: list[Any] = [None] * total
-        groups = [list(g) for _, g in groupby(range(total), key=together.__getitem__ if together is not None else None)]
-        attempt = lambda k: self._attempt(groups[k], work, line)  # noqa: E731
-        with progress(desc=title, total=total, unit="image") as bar:
-            for group in shared_out(attempt, range(len(groups)), self._workers):
-                for found in group:
-                    self._take(found)
-                    results[found["row"]] = found["result"]
-                    if not found["faults"]:  # what is repaired is read again
-                        self._journal.add(found)
-                bar.update(len(group))
-        self._whole = self._args is not None and not self._faults
-        return results
-
-    def _attempt(self, rows: Sequence[int], work: Callable[[int], Any], line: bool) -> list[dict[str, Any]]:
-        """What work(row) changed, as plain values; as a killed run left it where that still holds."""
-        found = []
-        with noting_files() as names:  # of all rows up to each: the first of a volume opens it for the others, too
-            for row in rows:
-                before = self._values(row)
-                given = zlib.crc32(repr(before).encode())
-                kept = self._journal.kept.get(f"{self._passes}/{row}")
-                if kept is None or kept["given"] != given or not self._stands(kept):
-                    kept = self._worked(row, work, line, before) | {"given": given, "read": states(names, but=self.folder)}
-                found.append(kept)
-        return found
-
-    def _worked(self, row: int, work: Callable[[int], Any], line: bool, before: dict[str, Any]) -> dict[str, Any]:
-        earlier, self._faults, self._wrote, result = self._faults, [], {}, None
-        try:
-            result = work(row)
-        except InputErrors as e:
-            self._faults += [(row, Fault.of(self._place(row) * line, f, numbered=True)) for f in e.faults]
-        except InputError as e:
-            self._faults.append((row, Fault.of(self._place(row) * line, e, numbered=True)))
-        faults, self._faults = [(r, str(f), getattr(f, "kind", None)) for r, f in self._faults], earlier
-        columns = {c: v for c, v in self._values(row).items() if v != before[c] and not (v != v and before[c] != before[c])}
-        return {"id": f"{self._passes}/{row}", "row": row, "columns": columns, "top": int(self._top[row]),
-                "deep": bool(self._deep[row]), "faults": faults, "result": result, "wrote": self._wrote}
-
-    def _values(self, row: int) -> dict[str, Any]:
-        values = {name: column[row] for name, column in self.columns.items()}
-        return {name: None if v is pd.NA else v.item() if isinstance(v, np.generic) else v for name, v in values.items()}
-
-    def _stands(self, kept: dict[str, Any]) -> bool:
-        """Whether the files that a row was read from, and those that it left, are as they were."""
-        try:
-            return unchanged(kept["read"]) and all(
-                files_digest([None if f is None else self.folder / f for f in files]) == kept["columns"].get(column, "")
-                for column, files in kept["wrote"].items()
-            )
-        except OSError:
-            return False
-
-    def _take(self, found: dict[str, Any]) -> None:
-        row = found["row"]
-        for name, value in found["columns"].items():
-            self.columns[name][row] = pd.NA if value is None else value
-        self._top[row], self._deep[row] = found["top"], found["deep"]
-        for of, text, kind in found["faults"]:
-            fault: str = text
-            if kind is not None:
-                fault = Fault(text)
-                fault.kind = kind
-            self._faults.append((of, fault))
+        return super().each(work, title, line, together)
 
     def add_image(self, row: int, names: Sequence[str]) -> tuple[int, int]:
         """Check the channel files (relative to root), note their digest; returns (height, width).
@@ -284,6 +173,7 @@ class Draft:
         for path in paths:
             self._refuse_links_out(path)
         shape: tuple[int, int] | None = None
+        channels = []
         for channel, name, path in zip(self.info.channels, names, paths, strict=True):
             pixels = read_image(path)
             if shape not in (None, pixels.shape):
@@ -297,7 +187,9 @@ class Draft:
             self._top[row] = max(self._top[row], int(pixels.max(initial=0)))
             self._deep[row] |= pixels.dtype == np.uint16
             self.columns[f"channel:{channel}"][row] = name
+            channels.append(pixels)
         self.columns["digest"][row] = files_digest(paths)
+        self._keep_thumbnail(row, channels)
         return shape
 
     def store_image(self, row: int, stem: str, channels: Sequence[np.ndarray]) -> tuple[int, int]:
@@ -325,7 +217,12 @@ class Draft:
         self.columns["root"][row] = HERE
         self.columns["digest"][row] = files_digest(paths)
         self._wrote["digest"] = [p.relative_to(self.folder).as_posix() for p in paths]
+        self._keep_thumbnail(row, channels)
         return channels[0].shape
+
+    def _keep_thumbnail(self, row: int, channels: Sequence[np.ndarray]) -> None:
+        if not getattr(self._args, "skip_near_copies", True) and self.columns["source"][row] == "real":
+            self._seen = self._thumbnails.keep(row, channels)
 
     def _refuse_links_out(self, path: Path) -> None:
         """Where a link leads out of the root, the set would change with files that the root does not hold."""
@@ -353,9 +250,11 @@ class Draft:
         copies = self.leaks(args)
         if (self.columns["split"] == "").any():
             self.columns["split"][:] = self._split(args, [(i, j) for i, j, _ in copies.pairs])
-        self._check_pictures()
+        for row, text in equal_across_splits(self.columns["digest"], self.columns["split"], self.lines):
+            self.fault(row, text)
+        self.raise_faults()
         if getattr(args, "drop_near_copies", False):
-            copies = self._without_crossing(args, copies)
+            copies = self._leave_out(args, copies)
         refuse_crossing(copies, self.columns, self.where, self._place, getattr(args, "allow_near_copies", False))
         self._whole, folder = False, self.folder  # what is refused from here on no option repairs
         if getattr(args, "pseudonymise", False):
@@ -375,7 +274,7 @@ class Draft:
         if self._copies is None:
             self.join_spellings(args)
             skipped = getattr(args, "skip_near_copies", True) or (self.columns["source"] != "real").any()
-            self._copies = Copies() if skipped else find_copies(self.columns, self._files, self._workers)
+            self._copies = Copies() if skipped else find_copies(self.columns, self._files, self._workers, self._thumbnail)
         return self._copies
 
     def join_spellings(self, args: argparse.Namespace) -> None:
@@ -404,23 +303,15 @@ class Draft:
         base = self.folder if self.columns["root"][row] == HERE else self.root
         return [base / self.columns[f"channel:{c}"][row] for c in self.info.channels]
 
-    def _without_crossing(self, args: argparse.Namespace, copies: Copies) -> Copies:
-        """Leave out the rows for training that are near copies of pictures in other splits, and say which; the copies that stay."""
-        split, subject = self.columns["split"], self.columns["subject"]
-        dropped = rows_to_drop(copies, split, self.columns["digest"])
-        who = lambda row: "" if getattr(args, "pseudonymise", False) else f"subject {subject[row]!r} in "  # noqa: E731
-        print(f"  --drop-near-copies: {len(dropped)} row(s) left out that nearly show a picture of another split")
-        for row, other in dropped.items():
-            print(f"    {self._place(row)}{who(row)}{split[row]}: nearly the picture of {self._place(other)}{who(other)}{split[other]}")
-            for path in [*self._files(row)] * (self.columns["root"][row] == HERE):
-                path.unlink(missing_ok=True)
-            for layer in self.info.layers:
-                if mask := self.columns[f"mask:{layer}"][row]:
-                    (self.folder / mask).unlink(missing_ok=True)
-        keep = np.array([row not in dropped for row in range(len(split))])
+    def _thumbnail(self, row: int) -> np.ndarray | None:
+        return self._thumbnails.read(row, self._thumbnail_checks.get(row))
+
+    def _leave_out(self, args: argparse.Namespace, copies: Copies) -> Copies:
+        named = not getattr(args, "pseudonymise", False)
+        keep, copies = leave_out_crossing(self.columns, copies, self.folder, self._place, named)
         self.columns = {name: column[keep] for name, column in self.columns.items()}
         self.lines = [line for line, k in zip(self.lines, keep, strict=True) if k]
-        return copies.without(dropped.keys(), len(keep))
+        return copies
 
     def _split(self, args: argparse.Namespace, copies: Sequence[tuple[int, int]] = ()) -> list[str]:
         facts = [self.columns[f"label:{c}"] for c in self.info.classes]
@@ -431,19 +322,6 @@ class Draft:
         owners = picture_owners(self.columns["subject"], self.columns["digest"], copies)
         table = np.array(facts, dtype=float).T if facts else np.zeros((len(owners), 0))
         return split_by_subject(owners, table, args.fractions or (0.55, 0.1, 0.1, 0.25), args.seed)
-
-    def _check_pictures(self) -> None:
-        first: dict[str, int] = {}
-        for row, digest in enumerate(self.columns["digest"]):
-            other = first.setdefault(digest, row)
-            a, b = self.columns["split"][other], self.columns["split"][row]
-            if a != b:
-                self.fault(
-                    row,
-                    f"column 'split': the same picture as row {self.lines[other]} is in {b}, that one in {a}; "
-                    "remove one of them or give both one split",
-                )
-        self.raise_faults()
 
     def _copy(self) -> None:
         for channel in self.info.channels:
@@ -469,51 +347,6 @@ def check_splits(values: Sequence[str]) -> list[tuple[int, str]]:
     ]
 
 
-@contextmanager
-def draft_folder(out: Path, command: str = "", whole: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-    """A hidden folder inside `out` for what is being made; an older manifest in `out` stays until `settle`.
-
-    Leaving it removes it, but for a failure other than bad input of a `command`: that command goes on with what is there. Folders
-    that other commands left are removed.
-
-    Args:
-        out: the folder to make. command: digest of all that the content depends on; "" = nothing is kept.
-        whole: says, after bad input, whether what is there is good.
-
-    Raises:
-        InputError: `out` is a file, or holds files that no `prepare` made.
-        RunError: another process makes it.
-    """
-    if out.exists() and not out.is_dir():
-        raise InputError(str(out), "a file", "a folder", "name another folder")
-    ours = (out / "dataset.yaml").exists() or (out / MARK).exists()
-    if out.is_dir() and any(out.iterdir()) and not ours:
-        raise InputError(
-            str(out),
-            "a folder with other files in it",
-            "a new or empty folder",
-            "name another folder, or empty this one yourself",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / MARK, "prepare"):
-        folder = out / f".draft-{command or 'new'}"
-        for left in out.glob(".draft-*"):
-            if left != folder or not command:
-                shutil.rmtree(left)
-        folder.mkdir(exist_ok=True)
-        kept = False
-        try:
-            yield folder
-        except BaseException as e:
-            kept = bool(command) and (not isinstance(e, InputError) or whole())
-            if kept and isinstance(e, InputError):
-                print(f"  what was read is kept in {folder} for the same command with other options of splits, copies, spellings or intensity", file=sys.stderr)
-            raise
-        finally:
-            if not kept:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
 def write_masks(
     columns: dict[str, Any],
     info: DatasetInfo,
@@ -536,38 +369,3 @@ def write_masks(
             columns[f"area:{layer}/{structure}"][row] = shares[k + 1]
     columns["mask_digest"][row] = files_digest(paths)
     return paths
-
-
-def settle(draft: Path, out: Path, columns: dict[str, Any], info: DatasetInfo) -> Manifest:
-    """Write the manifest beside the files of a draft, read it back, then put all in place of an older set, dataset.yaml last.
-
-    Raises:
-        InputErrors: rows that no manifest may have; the older set stays as it is.
-    """
-    Manifest(pd.DataFrame(columns), replace(info, roots={**info.roots, HERE: str(draft)})).write(draft)
-    made = Manifest.read(draft)
-    parts = [draft / "masks", draft / "images"]
-    with ThreadPoolExecutor(8) as pool:  # most are on the disk by now; those that are not wait for each other
-        list(pool.map(_flush, [p for part in parts if part.exists() for p in (part, *part.rglob("*"))]))
-    older = draft / "older"
-    shutil.rmtree(older, ignore_errors=True)  # of a swap that was killed
-    older.mkdir()
-    for name in ("dataset.yaml", "masks", "images", COPIES, "manifest.csv"):
-        if (out / name).exists():
-            os.replace(out / name, older / name)
-    for name in ("masks", "images", COPIES, "manifest.csv", "dataset.yaml"):
-        if (draft / name).exists():
-            os.replace(draft / name, out / name)
-        if name in ("manifest.csv", "dataset.yaml"):
-            _flush(out)
-    shutil.rmtree(older)
-    return Manifest(made.table, replace(made.info, roots={**made.info.roots, HERE: str(out.resolve())}))
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with naming(path):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

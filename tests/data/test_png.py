@@ -1,11 +1,13 @@
 """Grey PNGs: Pillow reads back every pixel, nothing else is in them, and they are little larger than Pillow's."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from synthrad.data import png
 from synthrad.data.png import encode_png
 
 
@@ -29,6 +31,19 @@ def test_grain_and_flat_parts_stay_small():
     told = io.BytesIO()
     Image.fromarray(image).save(told, format="PNG")
     assert len(encode_png(image)) < 1.1 * len(told.getvalue())
+
+
+def test_both_packers_write_the_same_bytes(monkeypatch):
+    pytest.importorskip("zlib_ng")
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        shape, grain = rng.integers(1, 200, 2), float(rng.choice([0, 0.3, 3, 300, 9000]))
+        image = (rng.normal(scale=grain, size=shape) + np.add.outer(*map(np.arange, shape)) * (k % 4)).clip(0, 65535).astype([np.uint8, np.uint16][k % 2])
+        image[:, : shape[1] // 2 * (k % 3 == 0)] = 0
+        with monkeypatch.context() as patch:
+            told = encode_png(image)
+            patch.setattr(png, "deflate", zlib)
+            assert encode_png(image) == told
 
 
 def test_other_arrays_are_refused():
