@@ -2,8 +2,8 @@
 
 A file is untrusted: what it declares is compared with what it holds before anything is decoded, and every way in which it can
 be wrong ends in one InputError that names the file and the reason. No message, log or manifest ever holds a value of the
-header: any field may hold a name. Decoders are pydicom's own (uncompressed, RLE), Pillow (JPEG), pyjpegls (JPEG-LS) and
-openjpeg (JPEG 2000); lossless JPEG (process 14) has none that is both pip-installable and free of the GPL.
+header: any field may hold a name. Decoders are pydicom's own (uncompressed, RLE), Pillow (JPEG), pyjpegls (JPEG-LS), openjpeg
+(JPEG 2000) and our own (lossless JPEG, process 14: the others are under the GPL); 12-bit JPEG (process 4) is refused with the repair.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from synthrad.data import jpeg_lossless
 from synthrad.data.ages import parse_age
 from synthrad.data.dicom_greys import GreyTable, grey_table, number
+from synthrad.data.jpeg_lossless import BrokenStream
 from synthrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,15 +41,16 @@ CODECS = {  # transfer syntax -> (family, the plugin of pydicom that decodes it;
     "1.2.840.10008.1.2.4.80": ("JPEG-LS", "pyjpegls"),
     "1.2.840.10008.1.2.4.81": ("JPEG-LS", "pyjpegls"),
     **{f"1.2.840.10008.1.2.4.{n}": ("JPEG 2000", "") for n in (90, 91, 201, 202, 203)},
+    **{f"1.2.840.10008.1.2.4.{n}": ("lossless JPEG", "") for n in (57, 70)},
 }
-_JPEG_EXTENDED, _JPEG_LOSSLESS = "1.2.840.10008.1.2.4.51", ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _VIEWS = ("PA", "AP", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM")
 _MODALITIES = ("CR", "DX", "MG", "CT", "MR", "US", "PX", "IO", "XA", "RF", "RG", "NM", "PT", "OP", "OCT", "XC", "ES", "GM", "SM")
 _WANTED = (
     "SOPClassUID Modality PatientID PatientSex PatientAge ViewPosition BurnedInAnnotation Rows Columns SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames PlanarConfiguration "
-    "RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction"
+    "PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction"
 ).split()
 _PLAIN = "decompress it first, e.g. with `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`"
 _AGAIN = "copy or export the file again, or leave it out"
@@ -104,7 +107,7 @@ def read_header(path: Path | str, window: str = "none") -> Facts:
 def read_dicom(path: Path | str, window: str = "none", burned_in: str = "no") -> tuple[np.ndarray, Facts]:
     """Read one grey picture.
 
-    MONOCHROME1 is inverted, so that dense is bright as in MONOCHROME2. Colour of 8 bit becomes grey by ITU-R 601 luma.
+    MONOCHROME1 is inverted, so that dense is bright as in MONOCHROME2; padding is the darkest level. Colour of 8 bit becomes grey by ITU-R 601 luma.
 
     Args:
         path: of the file.
@@ -351,11 +354,10 @@ def _check_size(header: Dataset, data: bytes, where: str) -> int:
             raise InputError(where, f"{len(data):,} bytes of pixels", f"{size:,} for {columns} x {rows} pixels", _AGAIN)
         return samples
     stored = int(number(header, "BitsStored", where) or 0)
-    if syntax in _JPEG_LOSSLESS or (syntax == _JPEG_EXTENDED and stored > 8):
-        found = "lossless JPEG (process 14)" if syntax in _JPEG_LOSSLESS else "JPEG of 12 bit (process 4)"
-        raise InputError(where, f"{found}, whose decoders are under the GPL or not on PyPI", "another compression", _PLAIN)
+    if syntax == _JPEG_EXTENDED and stored > 8:
+        raise InputError(where, "JPEG of 12 bit (process 4), whose decoders are under the GPL or not on PyPI", "another compression", _PLAIN)
     if syntax not in CODECS:
-        raise InputError(where, "a transfer syntax that is not read", "uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000", _PLAIN)
+        raise InputError(where, "a transfer syntax that is not read", "uncompressed, RLE, JPEG, lossless JPEG, JPEG-LS or JPEG 2000", _PLAIN)
     stream = _code_stream(data, where)
     if size > SMALL and size > MOST_RATIO * len(stream):
         raise InputError(where, f"{len(stream):,} bytes that would unpack to {size:,}", f"at most {MOST_RATIO} times as many", _AGAIN)
@@ -402,10 +404,14 @@ def _decoded(header: Dataset, data: bytes, where: str) -> np.ndarray:
 
     family, plugin = CODECS.get(_text(header.file_meta, "TransferSyntaxUID"), ("", ""))
     try:
+        if family == "lossless JPEG":
+            return jpeg_lossless.decode(_code_stream(data, where))
         if family != "JPEG 2000":
             return pixel_array(header, index=0, decoding_plugin=plugin)
         pixels = decode(_code_stream(data, where))  # gives RGB for YBR_RCT and YBR_ICT
         grey = pixels.ndim == 3 and _text(header, "PhotometricInterpretation").upper().startswith("YBR_FULL")
         return np.repeat(pixels[..., :1], 3, axis=2) if grey else pixels  # Y is the luma
+    except BrokenStream as e:
+        raise InputError(where, f"lossless JPEG with {e}", "one grey picture of process 14", _PLAIN) from None
     except Exception as e:  # decoders raise what the bytes lead them to
         raise InputError(where, f"pixel data that cannot be decoded ({type(e).__name__})", "a whole picture", _AGAIN) from None

@@ -10,7 +10,19 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import get_frame
-from tiny_dicom import JPEG, JPEG_2000, JPEG_LS, RLE, SECRET, dataset, encapsulated, square, write
+from tiny_dicom import (
+    JPEG,
+    JPEG_2000,
+    JPEG_LOSSLESS,
+    JPEG_LS,
+    RLE,
+    SECRET,
+    dataset,
+    encapsulated,
+    lossless_jpeg,
+    square,
+    write,
+)
 
 from synthrad.data import dicom
 from synthrad.data.dicom import Facts, check_burned_in, is_dicom, read_dicom, read_header
@@ -42,7 +54,7 @@ def test_byte_orders(tmp_path, syntax):
     np.testing.assert_array_equal(read_dicom(tmp_path / "a")[0], square())
 
 
-@pytest.mark.parametrize(("syntax", "bits"), [(RLE, 8), (RLE, 12), (JPEG_LS, 8), (JPEG_LS, 12), (JPEG_2000, 8), (JPEG_2000, 16)])
+@pytest.mark.parametrize(("syntax", "bits"), [(RLE, 8), (RLE, 12), (JPEG_LS, 8), (JPEG_LS, 12), (JPEG_2000, 8), (JPEG_2000, 16), (JPEG_LOSSLESS, 8), (JPEG_LOSSLESS, 12), (JPEG_LOSSLESS, 16)])
 def test_lossless_compression(tmp_path, syntax, bits):
     pixels = square(64, bits)
     np.testing.assert_array_equal(read_dicom(write(tmp_path / "a", pixels, compress=syntax, bits=bits))[0], pixels)
@@ -177,7 +189,7 @@ def test_a_file_that_is_too_long(tmp_path, monkeypatch):
     assert read_header(path).kind == "image"  # a large object that is none is only sorted out
 
 
-@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000])
+@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000, JPEG_LOSSLESS])
 @pytest.mark.parametrize("left", [0.3, 0.9])
 def test_truncated(tmp_path, syntax, left):
     path = write(tmp_path / "a", square(64), compress=syntax, bits=12)
@@ -186,7 +198,7 @@ def test_truncated(tmp_path, syntax, left):
     refused(path, "broken or cut off")
 
 
-@pytest.mark.parametrize("syntax", [JPEG, JPEG_LS, JPEG_2000])
+@pytest.mark.parametrize("syntax", [JPEG, JPEG_LS, JPEG_2000, JPEG_LOSSLESS])
 def test_a_code_stream_that_ends_early(tmp_path, syntax):
     """Whole as a file, while the stream in it is not: decoders fill up the rest with grey."""
     path = write(tmp_path / "a", square(64, 8), compress=None if syntax == JPEG else syntax)
@@ -215,10 +227,20 @@ def test_a_bomb_of_a_few_bytes(tmp_path):
     refused(tmp_path / "a", "106 bytes that would unpack to 48,000,000")
 
 
-@pytest.mark.parametrize("syntax", ["4.57", "4.70", "4.51"])
-def test_jpeg_without_a_free_decoder(tmp_path, syntax):
-    compressed(square(), jpeg(square(bits=8)), f"{SYNTAX}.{syntax}", bits=12).save_as(tmp_path / "a")
-    refused(tmp_path / "a", "(?s)JPEG .*gdcmconv --raw")
+def test_jpeg_without_a_free_decoder(tmp_path):
+    compressed(square(), jpeg(square(bits=8)), f"{SYNTAX}.4.51", bits=12).save_as(tmp_path / "a")
+    refused(tmp_path / "a", "(?s)JPEG of 12 bit.*gdcmconv --raw")
+
+
+def test_lossless_jpeg_of_any_predictor(tmp_path):
+    pixels = square(32)
+    compressed(pixels, lossless_jpeg(pixels, 12, predictor=6), f"{SYNTAX}.4.57", bits=12).save_as(tmp_path / "a")
+    np.testing.assert_array_equal(read_dicom(tmp_path / "a")[0], pixels)
+    stored = np.random.default_rng(0).integers(-2048, 2047, (16, 24)).astype(np.int16)
+    found, facts = read_dicom(write(tmp_path / "b", stored, compress=JPEG_LOSSLESS, bits=12))
+    np.testing.assert_array_equal(found, stored.astype(int) + 32768)
+    compressed(pixels, jpeg(square(32, 8)), JPEG_LOSSLESS, bits=12).save_as(tmp_path / "c")
+    refused(tmp_path / "c", "(?s)lossless JPEG with another process.*gdcmconv --raw")
 
 
 def test_other_transfer_syntaxes(tmp_path):
@@ -270,10 +292,10 @@ def test_fields_of_the_wrong_kind(tmp_path, caplog):
 
 def test_random_damage_is_one_message(tmp_path):
     rng = np.random.default_rng(0)
-    sources = [write(tmp_path / f"s{k}", square(32), bits=12, compress=c).read_bytes() for k, c in enumerate((None, RLE, JPEG_LS, JPEG_2000))]
+    sources = [write(tmp_path / f"s{k}", square(32), bits=12, compress=c).read_bytes() for k, c in enumerate((None, RLE, JPEG_LS, JPEG_2000, JPEG_LOSSLESS))]
     outcomes = {"read": 0, "refused": 0}
     for trial in range(200):
-        data = bytearray(sources[trial % 4])
+        data = bytearray(sources[trial % 5])
         for at in rng.integers(132, len(data), rng.integers(1, 6)):
             data[at] = rng.integers(256)
         path = tmp_path / "mutant"
