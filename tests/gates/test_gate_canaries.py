@@ -83,7 +83,7 @@ def studied(kind: str, work: Path) -> str:
         "name": "tiny", "mechanics": True, "manifest": "real", "size": [32, 32], "seeds": 1, "tasks": {"find": task},
         "cells": {"classes": ["caries"]} if kind == "table" else {"classes": ["pneumothorax"]},
         "sources": {"made": {"generator": "generator.yaml"}}, "endpoint": {"task": "find", "net": "tiny", **ENDPOINTS[kind]},
-        "arms": {"real_only": {"strategy": "RealOnly"}, "matched": {"strategy": "Matched", "args": {"ratio": 0.5}, "source": "made"}},
+        "arms": {"real_only": {"strategy": "RealOnly"}, "matched": {"strategy": "Matched", "args": {"ratio": 1}, "source": "made"}},
     }))  # fmt: skip
     log = run(work, "study", "run", "study.yaml", "--cores", "1")
     log += run(work, "study", "report", "study.yaml", "--without-pictures") + run(work, "study", "status", "study.yaml")
