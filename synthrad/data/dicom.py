@@ -48,7 +48,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _VIEWS = ("PA", "AP", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM")
 _MODALITIES = ("CR", "DX", "MG", "CT", "MR", "US", "PX", "IO", "XA", "RF", "RG", "NM", "PT", "OP", "OCT", "XC", "ES", "GM", "SM")
 _WANTED = (
-    "SOPClassUID Modality PatientID PatientSex PatientAge ViewPosition BurnedInAnnotation Rows Columns SamplesPerPixel "
+    "SOPClassUID SyntheticData Modality PatientID PatientSex PatientAge ViewPosition BurnedInAnnotation Rows Columns SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames PlanarConfiguration "
     "PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction"
 ).split()
@@ -251,6 +251,9 @@ def _facts(header: Dataset, window: str, where: str) -> Facts:
     kind = _kind(header)
     if kind != "image":
         return Facts(kind)
+    if _text(header, "SyntheticData").upper() == "YES":
+        raise InputError(where, "a synthetic image (Synthetic Data is YES)", "images of patients: nets would be tested on drawn ones",
+                         "leave it out; a study takes a synthetic set by the manifest that `synthrad sample` writes")
     table = _check_kind(header, window, where)
     said = _text(header, "BurnedInAnnotation").upper()
     sex, view, modality = (_text(header, k).upper() for k in ("PatientSex", "ViewPosition", "Modality"))

@@ -90,10 +90,11 @@ def studied(kind: str, work: Path) -> str:
     log += run(work, "prepare", "check", "real")
     log += run(work, "prepare", "export", "real", "coco", "--to", "coco") + run(work, "prepare", "export", "real", "croissant", "--to", "croissant")
     drawn = next(iter(sorted(p.parent for p in (work / "runs").glob("tiny/sources/made/**/dataset.yaml"))))
-    log += run(work, "audit", str(drawn), "--real", "real", "--out", "runs/tiny/audits/made", "--trials", "2")
+    log += run(work, "audit", str(drawn), "--real", "real", "--out", "runs/tiny/audits/made", "--trials", "20")
     return log + run(work, "card", str(drawn), "--audit", "runs/tiny/audits/made/audit.json", "--licence", "cc-by-4.0", "--out", "CARD.md")
 
 
+@pytest.mark.timeout(3000)  # a busy machine
 @pytest.mark.parametrize("kind", TASKS)
 def test_studies(tmp_path, monkeypatch, tally, kind):
     work = tmp_path / "work"
