@@ -3,14 +3,21 @@
 DICOM headers: tests/gates/test_gate_dicom.py.
 """
 
+import base64
 import contextlib
 import csv
+import gzip
+import hashlib
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from canaries import CANARIES, hits
+from mutants import png_chunk
 from PIL import Image, PngImagePlugin
 from tiny_generator import fit_command, sample_command
 
@@ -57,6 +64,45 @@ def said(argv: list[str]) -> str:
 
 def prepared(folder: Path, source: Path) -> str:
     return said([str(folder) if a == "OUT" else a for a in planted(source)] + ["--pseudonymise"])
+
+
+def packed_in(path: Path, word: str) -> None:
+    """A checkpoint whose text holds a word."""
+    torch.save({"weight": torch.zeros(3), "of": {"name": word}}, path)
+
+
+def inside_png(text: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(buffer, "PNG")
+    sound = buffer.getvalue()
+    return sound[:33] + png_chunk(b"zTXt", b"k\0\0" + zlib.compress(text.encode())) + sound[33:]
+
+
+WAYS = {
+    "as it is": lambda w: f"a {w} b".encode(), "other case": lambda w: w.lower().encode(), "signs between": lambda w: " - ".join(w).encode(),
+    "UTF-16": lambda w: w.encode("utf-16"), "hexadecimal": lambda w: w.encode().hex().encode(), "base64": lambda w: base64.b64encode(b"name=" + w.encode() + b";"),
+    "base64, upper case": lambda w: base64.b64encode(b"x" + w.upper().encode()), "gzip": lambda w: gzip.compress(w.encode()), "zlib": lambda w: zlib.compress(w.encode()),
+    "a packed text of a PNG": inside_png, "a PNG in an event file": lambda w: b"\x0a\x05 event" + inside_png(w) + b"tail",
+    "a PNG in a page": lambda w: b"<img src='data:image/png;base64," + base64.b64encode(inside_png(w)) + b"'>",
+    "gzip in a page": lambda w: b"data:x;base64," + base64.b64encode(gzip.compress(w.encode() * 9)),
+    "plain hash": lambda w: hashlib.sha256(w.encode()).hexdigest().encode(), "plain MD5 of small letters": lambda w: hashlib.md5(w.lower().encode()).hexdigest().encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_search_finds_a_word_however_it_is_written(tmp_path, way):
+    word = CANARIES[3]
+    (tmp_path / "clean").write_bytes(WAYS[way]("nobody"))
+    (tmp_path / "file").write_bytes(WAYS[way](word))
+    assert [h.split(": ")[0] for h in hits(tmp_path, values=[word])] == ["file"]
+
+
+def test_the_search_looks_into_checkpoints_tables_and_names(tmp_path):
+    packed_in(tmp_path / "a.ckpt", CANARIES[0])
+    pd.DataFrame({"subject": [CANARIES[1]] * 3}).to_parquet(tmp_path / "b.parquet", compression="zstd")
+    (tmp_path / base64.b64encode(f"/data/{CANARIES[2]}".encode()).decode()).write_text("Snakemake names files so")
+    (tmp_path / "link").symlink_to(f"/data/{CANARIES[4]}")
+    assert sorted(h.split(": ")[1] for h in hits(tmp_path)) == sorted([*CANARIES[:3], CANARIES[4]])
 
 
 def test_without_it_the_set_says_what_the_table_says(tmp_path):

@@ -202,12 +202,13 @@ def test_deep_and_repeating_documents(tmp_path):
 
 
 def changed(folder, kind: str, number: int) -> list[str]:
-    """Pictures of a prepared set that a stranger changed afterwards, and that were taken all the same."""
-    path, argv = picture(folder, encoded(kind))
+    """Pictures, or a mask, of a prepared set that a stranger changed afterwards, and that were taken all the same."""
+    path, argv = table(folder) if kind == "mask" else picture(folder, encoded(kind))
     assert told(argv, path.name) == ""
-    manifest, sound, accepted = Manifest.read(folder / "out"), path.read_bytes(), []
-    at = [p.channels[0].name for p in manifest].index(path.name)
-    for k, data in enumerate(mutants(sound, of_png if kind == "PNG" else of_bytes, number, f"{kind} changed")):
+    manifest, accepted = Manifest.read(folder / "out"), []
+    at = 2 if kind == "mask" else [p.channels[0].name for p in manifest].index(path.name)
+    path = manifest[at].masks[0] if kind == "mask" else path
+    for k, data in enumerate(mutants(path.read_bytes(), of_bytes if kind == "JPEG" else of_png, number, f"{kind} changed")):
         path.write_bytes(data)
         try:
             ImageCache(manifest.take([at]), (24, 32), folder / "cache" / str(k))
@@ -217,7 +218,7 @@ def changed(folder, kind: str, number: int) -> list[str]:
     return accepted
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "mask"])
 def test_with_a_digest_no_change_is_accepted(tmp_path, kind):
     assert changed(tmp_path / "set", kind, 20) == []
 

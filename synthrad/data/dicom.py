@@ -35,9 +35,9 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _VIEWS = ("PA", "AP", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM")
 _MODALITIES = ("CR", "DX", "MG", "CT", "MR", "US", "PX", "IO", "XA", "RF", "RG", "NM", "PT", "OP", "OCT", "XC", "ES", "GM", "SM")
 _WANTED = (
-    "SOPClassUID Modality PatientID PatientSex PatientAge ViewPosition BurnedInAnnotation Rows Columns SamplesPerPixel "
+    "SOPClassUID SyntheticData Modality PatientID PatientSex PatientAge ViewPosition BurnedInAnnotation Rows Columns SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames PlanarConfiguration "
-    "RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction"
+    "PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction"
 ).split()
 
 
@@ -92,7 +92,7 @@ def read_header(path: Path | str, window: str = "none") -> Facts:
 def read_dicom(path: Path | str, window: str = "none", burned_in: str = "no") -> tuple[np.ndarray, Facts]:
     """Read one grey picture.
 
-    MONOCHROME1 is inverted, so that dense is bright as in MONOCHROME2. Colour of 8 bit becomes grey by ITU-R 601 luma.
+    MONOCHROME1 is inverted, so that dense is bright as in MONOCHROME2; padding is the darkest level. Colour of 8 bit becomes grey by ITU-R 601 luma.
 
     Args:
         path: of the file.
@@ -220,6 +220,9 @@ def _facts(header: Dataset, window: str, where: str) -> Facts:
     kind = _kind(header)
     if kind != "image":
         return Facts(kind)
+    if text(header, "SyntheticData").upper() == "YES":
+        raise InputError(where, "a synthetic image (Synthetic Data is YES)", "images of patients: nets would be tested on drawn ones",
+                         "leave it out; a study takes a synthetic set by the manifest that `synthrad sample` writes")
     table = _check_kind(header, window, where)
     said = text(header, "BurnedInAnnotation").upper()
     sex, view, modality = (text(header, k).upper() for k in ("PatientSex", "ViewPosition", "Modality"))

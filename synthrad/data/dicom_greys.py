@@ -1,6 +1,6 @@
-"""From stored DICOM values to grey levels (PS3.3 C.11): Modality LUT, VOI LUT or window, MONOCHROME1.
+"""From stored DICOM values to grey levels (PS3.3 C.11): Modality LUT, VOI LUT or window, MONOCHROME1, padding.
 
-Every step maps one value to one value, so all of it is one table with an entry for each value that the stored bits can
+Padding (PixelPaddingValue, C.7.5.1.1.2) is no measurement: it gets the darkest level that the header allows, in MONOCHROME1 too. Every step maps one value to one value, so all of it is one table with an entry for each value that the stored bits can
 hold: made from the header alone, it says which grey levels a file may have before a pixel is decoded.
 """
 
@@ -30,6 +30,7 @@ class GreyTable:
         levels: [2 ** BitsStored] float64, the grey level of each code, rounded; it may lie beyond 16 bit.
         low, high: the lowest and the highest of them within 16 bit.
         shifted: whether SHIFT was added. doubtful: some level is beyond 16 bit, or rounding may have made one of two.
+        padding: [2 ** BitsStored] bool, the codes that are no measurement; None where the header names none.
     """
 
     levels: np.ndarray
@@ -37,6 +38,7 @@ class GreyTable:
     high: int
     shifted: bool = False
     doubtful: bool = False
+    padding: np.ndarray | None = None
 
     def apply(self, codes: np.ndarray, where: str) -> np.ndarray:
         """Grey levels of pixels.
@@ -60,7 +62,9 @@ class GreyTable:
     def _check(self, codes: np.ndarray, where: str) -> None:
         used = np.zeros(len(self.levels), dtype=bool)
         used[codes] = True
-        levels = self.levels[used]
+        levels = self.levels[used if self.padding is None else used & ~self.padding]
+        if not len(levels):
+            return
         if levels.min() < 0 or levels.max() > 65535:
             raise InputError(where, "grey levels beyond 16 bit after the rescale slope and intercept", "0 to 65535",
                              "take the display window: --window window")
@@ -84,23 +88,38 @@ def grey_table(header: Dataset, window: str, where: str) -> GreyTable:
     bits, inverted = int(number(header, "BitsStored", where) or 0), is_inverted(header)
     codes = np.arange(1 << bits)
     negative = codes >= (1 << bits) >> 1 if number(header, "PixelRepresentation", where) else np.zeros(len(codes), bool)
-    values, exact = _modality(header, codes - (negative << bits), where)
+    stored = codes - (negative << bits)
+    padding = _padding(header, stored, where)
+    values, exact = _modality(header, stored, where)
     if window == "window":
         shares = _voi(header, values, where)
-        return GreyTable(np.rint(255 * (1 - shares if inverted else shares)), 0, 255)
+        shares = 1 - shares if inverted else shares
+        return GreyTable(np.rint(255 * (shares if padding is None else np.where(padding, 0, shares))), 0, 255, padding=padding)
     levels = np.floor(values + 0.5)
     low, high = levels.min(), levels.max()
     shift = SHIFT if low < 0 else 0
     if inverted:
         levels = low + high - levels
     doubtful = not exact or low + shift < 0 or high + shift > 65535
+    levels = levels if padding is None else np.where(padding, low, levels)
     low, high = (int(np.clip(v + shift, 0, 65535)) for v in (low, high))
-    return GreyTable(levels + shift, low, high, shift > 0, doubtful)
+    return GreyTable(levels + shift, low, high, shift > 0, doubtful, padding)
 
 
 def is_inverted(header: Dataset) -> bool:
     """Whether the lowest value is white (MONOCHROME1)."""
     return str(header.get("PhotometricInterpretation", "")).strip().upper() == "MONOCHROME1"
+
+
+def _padding(header: Dataset, stored: np.ndarray, where: str) -> np.ndarray | None:
+    """Which stored values are padding, from PixelPaddingValue to PixelPaddingRangeLimit; None for none, or where that would be all."""
+    first, last = number(header, "PixelPaddingValue", where), number(header, "PixelPaddingRangeLimit", where)
+    if first is None:
+        return None
+    signed = bool(stored.min() < 0)
+    ends = [v - 65536 if signed and v > 32767 else v + 65536 if not signed and v < 0 else v for v in (first, first if last is None else last)]
+    found = (stored >= min(ends)) & (stored <= max(ends))
+    return found if found.any() and not found.all() else None
 
 
 def _modality(header: Dataset, stored: np.ndarray, where: str) -> tuple[np.ndarray, bool]:

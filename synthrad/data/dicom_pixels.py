@@ -1,7 +1,7 @@
 """Pixel data of DICOM files: what a header declares is compared with what the file holds before anything is decoded.
 
-Decoders are pydicom's own (uncompressed, RLE), Pillow (JPEG), pyjpegls (JPEG-LS) and openjpeg (JPEG 2000); lossless JPEG (process 14) has
-none that is both pip-installable and free of the GPL.
+Decoders are pydicom's own (uncompressed, RLE), Pillow (JPEG), pyjpegls (JPEG-LS), openjpeg (JPEG 2000) and libjpeg-turbo by imagecodecs (lossless JPEG,
+JPEG of 12 bit): those that pydicom names for the last two are under the GPL.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ CODECS = {  # transfer syntax -> (family, the plugin of pydicom that decodes it;
     "1.2.840.10008.1.2.4.80": ("JPEG-LS", "pyjpegls"),
     "1.2.840.10008.1.2.4.81": ("JPEG-LS", "pyjpegls"),
     **{f"1.2.840.10008.1.2.4.{n}": ("JPEG 2000", "") for n in (90, 91, 201, 202, 203)},
+    **{f"1.2.840.10008.1.2.4.{n}": ("lossless JPEG", "") for n in (57, 70)},
 }
-_JPEG_EXTENDED, _JPEG_LOSSLESS = "1.2.840.10008.1.2.4.51", ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _PLAIN = "decompress it first, e.g. with `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`"
 AGAIN = "copy or export the file again, or leave it out"
 
@@ -48,7 +49,8 @@ def stored_pixels(header: Dataset, where: str) -> np.ndarray:
     samples = _check_size(header, data, where)
     pixels = _decoded(header, data, where)
     shape = tuple(int(number(header, k, where) or 0) for k in ("Rows", "Columns")) + (3,) * (samples != 1)
-    if pixels.shape != shape or pixels.dtype.itemsize > (2 if samples == 1 else 1):
+    depth = pixels.dtype.itemsize
+    if pixels.shape != shape or depth > (2 if samples == 1 else 1) or 8 * depth < int(number(header, "BitsStored", where) or 0):
         raise InputError(where, "pixel data that decode to another size or depth than the header states",
                          " x ".join(map(str, shape)), AGAIN)
     return pixels
@@ -81,17 +83,15 @@ def _check_size(header: Dataset, data: bytes, where: str) -> int:
         if spare < 0 or (spare > 1 and spare >= min(rows, columns) * depth):
             raise InputError(where, f"{len(data):,} bytes of pixels", f"{size:,} for {columns} x {rows} pixels", AGAIN)
         return samples
-    stored = int(number(header, "BitsStored", where) or 0)
-    if syntax in _JPEG_LOSSLESS or (syntax == _JPEG_EXTENDED and stored > 8):
-        found = "lossless JPEG (process 14)" if syntax in _JPEG_LOSSLESS else "JPEG of 12 bit (process 4)"
-        raise InputError(where, f"{found}, whose decoders are under the GPL or not on PyPI", "another compression", _PLAIN)
     if syntax not in CODECS:
-        raise InputError(where, "a transfer syntax that is not read", "uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000", _PLAIN)
+        raise InputError(where, "a transfer syntax that is not read", "uncompressed, RLE, JPEG, lossless JPEG, JPEG-LS or JPEG 2000", _PLAIN)
     stream = _code_stream(data, where)
     if size > SMALL and size > MOST_RATIO * len(stream):
         raise InputError(where, f"{len(stream):,} bytes that would unpack to {size:,}", f"at most {MOST_RATIO} times as many", AGAIN)
     if (family := CODECS[syntax][0]) != "RLE":
-        stated = _stated_size(stream, family)
+        stated, lossless = _stated_size(stream, family)
+        if lossless != (family == "lossless JPEG") or (lossless and samples != 1):
+            raise InputError(where, f"a code stream of {'another process' if samples == 1 else 'colours'} as {family}", "one that its transfer syntax names, lossless ones of greys", _PLAIN)
         if stated != (rows, columns):
             found = "a code stream without a size" if stated is None else f"a code stream of {stated[1]} x {stated[0]} pixels"
             raise InputError(where, found, f"{columns} x {rows}, as the header says", AGAIN)
@@ -109,30 +109,34 @@ def _code_stream(data: bytes, where: str) -> bytes:
         raise InputError(where, f"compressed pixels that cannot be taken apart ({type(e).__name__})", "encapsulated pixel data", AGAIN) from None
 
 
-def _stated_size(stream: bytes, family: str) -> tuple[int, int] | None:
-    """(rows, columns) that a code stream states: decoders allocate by it and not by the header."""
+def _stated_size(stream: bytes, family: str) -> tuple[tuple[int, int] | None, bool]:
+    """(rows, columns) that a code stream states, None for none, and whether it is of JPEG's lossless process: decoders go by it and not by the header."""
     if family == "JPEG 2000":
         at = stream.find(b"\xff\x4f\xff\x51")  # start of the code stream and the SIZ marker (ISO 15444-1 A.5.1)
         if at < 0 or len(stream) < at + 24:
-            return None
+            return None, False
         right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
-        return bottom - top, right - left
+        return (bottom - top, right - left), False
     at = 2
     while len(stream) >= at + 9 and stream[at] == 0xFF:
         marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):  # a start of frame
-            return struct.unpack_from(">2H", stream, at + 5)
+            return struct.unpack_from(">2H", stream, at + 5), marker == 0xC3  # T.81 table B.1
         at += 1 if marker == 0xFF else 2 + length  # 0xFF before a marker is filling
-    return None
+    return None, False
 
 
 def _decoded(header: Dataset, data: bytes, where: str) -> np.ndarray:
     """The stored values [H, W], or [H, W, 3] RGB."""
+    from imagecodecs import jpeg8_decode
     from openjpeg import decode
     from pydicom.pixels import pixel_array
 
-    family, plugin = CODECS.get(text(header.file_meta, "TransferSyntaxUID"), ("", ""))
+    syntax = text(header.file_meta, "TransferSyntaxUID")
+    family, plugin = CODECS.get(syntax, ("", ""))
     try:
+        if family == "lossless JPEG" or (syntax == _JPEG_EXTENDED and int(number(header, "BitsStored", where) or 0) > 8):
+            return jpeg8_decode(_code_stream(data, where))
         if family != "JPEG 2000":
             return pixel_array(header, index=0, decoding_plugin=plugin)
         pixels = decode(_code_stream(data, where))  # gives RGB for YBR_RCT and YBR_ICT

@@ -24,6 +24,7 @@ from synthrad.records import Manifest
 SIDE = (128, 256)  # pixels: the longer side of an image is enlarged to about the first, shrunk to the second
 COLUMNS, PER_CLASS = 4, 8  # panels in a row of a class sheet, and in a block
 GAP, MARGIN = 6, 14  # pixels
+READ_AT = 1200  # pixels: a wider sheet is shrunk to about this on a page, so that its letters are larger
 COLOURS = ((255, 92, 92), (72, 214, 116), (92, 160, 255), (255, 206, 64), (206, 122, 255), (80, 224, 232), (255, 150, 60),
            (255, 140, 200))
 INK, PALE, PAPER = (24, 32, 40), (92, 107, 122), (255, 255, 255)
@@ -110,27 +111,32 @@ def sheet(heading: str, blocks: Sequence[Block], columns: int, layers: Mapping[s
     """
     height, width = blocks[0].panels[0].pixels.shape[:2]
     captioned = any(p.caption for b in blocks for p in b.panels)
-    row = height + GAP + (16 if captioned else 0)
+    grown = max(1.0, (2 * MARGIN + columns * (width + GAP)) / READ_AT)
+
+    def px(size: int) -> int:
+        return round(size * grown)
+
+    row = height + GAP + (px(16) if captioned else 0)
     names = [s for structures in layers.values() for s in structures]
     legend = names if len(names) <= len(COLOURS) else []
     lines = [-(-len(b.panels) // columns) for b in blocks]
     wide = 2 * MARGIN + columns * (width + GAP) - GAP
-    tall = 2 * MARGIN + 26 + (22 if legend else 0) + sum(30 * bool(b.title) + n * row for b, n in zip(blocks, lines, strict=True))
+    tall = 2 * MARGIN + px(26) + (px(22) if legend else 0) + sum(px(30) * bool(b.title) + n * row for b, n in zip(blocks, lines, strict=True))
     page = Image.new("RGB", (wide, tall), PAPER)
     pen, y = ImageDraw.Draw(page), MARGIN
-    _write(pen, (MARGIN, y), heading, 15, INK, wide - 2 * MARGIN)
-    y += 26
+    _write(pen, (MARGIN, y), heading, px(15), INK, wide - 2 * MARGIN)
+    y += px(26)
     if legend:
-        _legend(pen, y, legend, wide)
-        y += 22
+        _legend(pen, y, legend, wide, px(11))
+        y += px(22)
     for block, number in zip(blocks, lines, strict=True):
         if block.title:
-            _write(pen, (MARGIN, y + 6), block.title, 13, INK, wide - 2 * MARGIN)
-            y += 30
+            _write(pen, (MARGIN, y + px(6)), block.title, px(13), INK, wide - 2 * MARGIN)
+            y += px(30)
         for i, panel in enumerate(block.panels):
             at = (MARGIN + i % columns * (width + GAP), y + i // columns * row)
             page.paste(Image.fromarray(panel.pixels), at)
-            _write(pen, (at[0], at[1] + height + 1), panel.caption, 10, PALE, width)
+            _write(pen, (at[0], at[1] + height + 1), panel.caption, px(10), PALE, width)
         y += number * row
     return page
 
@@ -214,9 +220,9 @@ def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, 
     pen.text(at, text, fill=colour, font=font)
 
 
-def _legend(pen: ImageDraw.ImageDraw, y: int, names: Sequence[str], wide: int) -> None:
-    x = MARGIN
+def _legend(pen: ImageDraw.ImageDraw, y: int, names: Sequence[str], wide: int, size: int) -> None:
+    x, box, gap = MARGIN, round(size * 9 / 11), round(size * 14 / 11)
     for name, colour in zip(names, COLOURS, strict=False):
-        pen.rectangle((x, y + 3, x + 9, y + 12), outline=colour, width=2)
-        _write(pen, (x + 14, y), name, 11, PALE, wide - x - 14 - MARGIN)
-        x += 32 + round(_font(11).getlength(name))
+        pen.rectangle((x, y + 3, x + box, y + 3 + box), outline=colour, width=2)
+        _write(pen, (x + gap, y), name, size, PALE, wide - x - gap - MARGIN)
+        x += gap + round(size * 18 / 11) + round(_font(size).getlength(name))

@@ -1,7 +1,8 @@
 """Synthetic images as DICOM: secondary captures that say `synthetic` where the standard has a place for it, masks as DICOM SEG.
 
 PS3.3: Image Type DERIVED\\SECONDARY (C.7.6.1), Conversion Type SYN, synthetic image (C.8.6.1), Synthetic Data (0008,001C) YES
-(C.12.1, SOP Common), Burned In Annotation NO. Every UID is new and comes from the set's digest: the same set gives the same objects.
+(C.12.1, SOP Common), Burned In Annotation NO, Content Qualification RESEARCH (C.8.13.2.1.1). `synthrad prepare` refuses such
+files as images of patients. Every UID is new and comes from the set's digest: the same set gives the same objects.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def _capture(manifest: Manifest, pixels: np.ndarray, i: int, channel: str, study
     from pydicom.uid import ExplicitVRLittleEndian
 
     image, bits = Dataset(), 16 if pixels.dtype == np.uint16 else 8
+    image.SpecificCharacterSet = "ISO_IR 192"  # names of channels are the set's
     image.SOPClassUID = SECONDARY_CAPTURE
     image.SOPInstanceUID = _uid(manifest.digest, i, channel)
     image.StudyInstanceUID, image.SeriesInstanceUID = study, _uid(manifest.digest, "series", channel)
@@ -75,6 +77,7 @@ def _capture(manifest: Manifest, pixels: np.ndarray, i: int, channel: str, study
     image.Modality, image.ConversionType, image.SyntheticData = "OT", "SYN", "YES"
     image.Manufacturer, image.SecondaryCaptureDeviceManufacturer = "synthrad", "synthrad"
     image.ImageType, image.DerivationDescription = ["DERIVED", "SECONDARY"], WORDS
+    image.ContentQualification = "RESEARCH"
     image.BurnedInAnnotation, image.PatientIdentityRemoved, image.DeidentificationMethod = "NO", "YES", "no patient"
     image.PatientOrientation = ""
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -118,7 +121,7 @@ def _segment(manifest: Manifest, record: Record, image: Any, folder: Path, i: in
             manufacturer_model_name="synthrad", software_versions="0.1", device_serial_number="0", omit_empty_frames=False,
             series_description=f"SYNTHETIC {layer}"[:64],
         )
-        made.SyntheticData = "YES"
+        made.SyntheticData, made.ContentQualification = "YES", "RESEARCH"
         made.save_as(folder / f"{layer}.dcm")
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from synthrad.data.sheets import Block, Panel, panel, png, sheet
 from synthrad.dataset.against import Against
-from synthrad.dataset.integrity import Inspection, kinds
+from synthrad.dataset.integrity import LETTERS_IN, Inspection, kinds
 from synthrad.dataset.recommend import Recommendation
 from synthrad.files import write_durably
 from synthrad.manifest_table import SPLITS
@@ -48,7 +48,7 @@ def write_page(path: Path, manifest: Manifest, seen: Inspection, found: Mapping[
         found=found, advice=advice, study=study, splits=[s for s in SPLITS if found["splits"][s]["images"]],
         sheets=[as_link(png(s), "image/png") for s in _sheets(manifest, seen)],
         intensities=_link(_intensities(seen, found)), matrix=_link(_matrix(found)), areas=_link(_areas(manifest, found)),
-        doubts=kinds(seen.doubts, 40), synthetic=advice is None, others=[(a, a.counts(), _pairs(a)) for a in against],
+        doubts=kinds(seen.doubts, 40), synthetic=advice is None, masked=bool(manifest.info.layers), others=[(a, a.counts(), _pairs(a)) for a in against],
     )
     write_durably(path, text.encode())
     return path
@@ -64,7 +64,8 @@ def _sheets(manifest: Manifest, seen: Inspection) -> list[Any]:
     labels = dict(zip(manifest.info.classes, manifest.labels.T, strict=True))
     findings = [(f"{name}: {int((v == 1).sum())} images", np.flatnonzero(v == 1)) for name, v in list(labels.items())[:MOST_FINDINGS]]
     dark, spread = np.argsort(seen.means[:, 0], kind="stable"), np.argsort(seen.deviations[:, 0], kind="stable")
-    extremes = [("darkest", dark[:EACH]), ("brightest", dark[::-1][:EACH]), ("least contrast", spread[:EACH]), ("most contrast", spread[::-1][:EACH])]
+    lettered = np.array(seen.lettered, dtype=int)
+    extremes = [(f"what looks like text: {len(lettered)} of {min(LETTERS_IN, len(manifest))} looked at", lettered), ("darkest", dark[:EACH]), ("brightest", dark[::-1][:EACH]), ("least contrast", spread[:EACH]), ("most contrast", spread[::-1][:EACH])]
     made = []
     for heading, groups in (("Evenly spread over each split", splits), ("Positive findings", findings), ("The extremes: are they what you expect?", extremes)):
         blocks = [_block(manifest, title, rows) for title, rows in groups if len(rows)]
@@ -133,5 +134,8 @@ def _matrix(found: Mapping[str, Any]) -> Figure | None:
 def _areas(manifest: Manifest, found: Mapping[str, Any]) -> Figure | None:
     names = [n for n, f in found["findings"].items() if f.get("area")][:7]
     shares = {n: manifest.column(f"area:{n}") for n in names}
-    return plots.histogram({n: np.log10(a[np.nan_to_num(a) > 0]) for n, a in shares.items()}, "share of the picture that a structure covers, where it is (log10)")
+    figure = plots.histogram({n: np.log10(a[np.nan_to_num(a) > 0]) for n, a in shares.items()}, "share of the picture that a structure covers, where it is (log scale)")
+    if figure is not None:
+        figure.axes[0].xaxis.set_major_formatter(lambda exponent, _: f"{100 * 10**exponent:.2g} %")
+    return figure
 

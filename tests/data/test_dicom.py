@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_dicom import JPEG_2000, JPEG_LS, RLE, SECRET, dataset, refused, square, write
+from tiny_dicom import JPEG_2000, JPEG_LOSSLESS, JPEG_LS, RLE, SECRET, dataset, refused, square, write
 
 from synthrad.data import dicom
 from synthrad.data.dicom import Facts, check_burned_in, is_dicom, read_dicom, read_header
@@ -180,10 +180,10 @@ def test_fields_of_the_wrong_kind(tmp_path, caplog):
 
 def test_random_damage_is_one_message(tmp_path):
     rng = np.random.default_rng(0)
-    sources = [write(tmp_path / f"s{k}", square(32), bits=12, compress=c).read_bytes() for k, c in enumerate((None, RLE, JPEG_LS, JPEG_2000))]
+    sources = [write(tmp_path / f"s{k}", square(32), bits=12, compress=c).read_bytes() for k, c in enumerate((None, RLE, JPEG_LS, JPEG_2000, JPEG_LOSSLESS))]
     outcomes = {"read": 0, "refused": 0}
     for trial in range(200):
-        data = bytearray(sources[trial % 4])
+        data = bytearray(sources[trial % 5])
         for at in rng.integers(132, len(data), rng.integers(1, 6)):
             data[at] = rng.integers(256)
         path = tmp_path / "mutant"

@@ -1,7 +1,10 @@
-"""Grey levels of stored values, against values worked out by hand."""
+"""Grey levels of stored values, against values worked out by hand and against pydicom's own functions."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from tiny_dicom import dataset, lut_item
 
 from synthrad.data.dicom_greys import GreyTable, grey_table, is_inverted
@@ -118,3 +121,58 @@ def test_monochrome1_is_inverted_alone():
 def test_grey_table_keeps_8_bit_where_all_fits():
     assert GreyTable(np.arange(256.0), 0, 255).apply(np.zeros((1, 1), np.uint8), "f").dtype == np.uint8
     assert GreyTable(np.arange(256.0) + 1, 1, 256).apply(np.zeros((1, 1), np.uint8), "f").dtype == np.uint16
+
+
+WHOLE = st.integers(-300, 300)
+TAGS = st.fixed_dictionaries(
+    {"slope": st.integers(-4, 4).filter(bool), "intercept": WHOLE, "center": st.lists(WHOLE, min_size=1, max_size=3), "width": st.integers(2, 400),
+     "function": st.sampled_from([None, "LINEAR", "LINEAR_EXACT", "SIGMOID"]), "entries": st.lists(st.integers(0, 4095), min_size=2, max_size=40), "first": st.integers(0, 200)},
+)  # fmt: skip
+
+
+def every_stored(bits: int, signed: bool) -> np.ndarray:
+    """All values that so many bits hold, in the order of their codes."""
+    codes = np.arange(1 << bits)
+    return (codes - ((codes >= 1 << (bits - 1)) << bits) if signed else codes).astype(np.int16 if signed else np.uint16)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(bits=st.integers(8, 12), signed=st.booleans(), inverted=st.booleans(), tags=TAGS)
+def test_as_pydicom_has_it(bits, signed, inverted, tags):
+    """Modality LUT, the first window by each function, and a VOI LUT; pydicom leaves MONOCHROME1 to its user."""
+    kind, stored = np.int16 if signed else np.uint16, every_stored(bits, signed)
+    header = {"PhotometricInterpretation": f"MONOCHROME{1 if inverted else 2}", "RescaleSlope": tags["slope"], "RescaleIntercept": tags["intercept"],
+              "WindowCenter": tags["center"], "WindowWidth": [tags["width"]] * len(tags["center"]), "VOILUTFunction": tags["function"]}
+    made, bare = dataset(np.zeros((2, 2), kind), bits=bits, **header), table(bits=bits, kind=kind, **header)
+    values = apply_modality_lut(stored, made)
+    wanted = values.max() + values.min() - values if inverted else values
+    np.testing.assert_array_equal(bare.levels, wanted + (32768 if values.min() < 0 else 0))
+    ends = np.array([0, (1 << bits) - 1]) - (1 << (bits - 1) if signed else 0)
+    low, high = ends * tags["slope"] + tags["intercept"]  # what pydicom takes for dark and bright
+    shares = (apply_voi_lut(values, made) - low) / (high - low)
+    assert np.abs(table("window", bits, kind, **header).levels - 255 * (1 - shares if inverted else shares)).max() < 0.5 + 1e-6
+    voi = [lut_item(tags["entries"], tags["first"], bits=12)]
+    looked = apply_voi_lut(values.astype(int), dataset(np.zeros((2, 2), kind), bits=bits, **header, VOILUTSequence=voi)) / 4095
+    assert np.abs(table("window", bits, kind, **header, VOILUTSequence=voi).levels - 255 * (1 - looked if inverted else looked)).max() < 0.5 + 1e-6
+
+
+def test_padding_is_the_darkest_level():
+    made = table(PixelPaddingValue=0, PhotometricInterpretation="MONOCHROME1")
+    assert made.levels[[0, 1, 255]].tolist() == [0, 254, 0] and (made.low, made.high) == (0, 255)
+    assert table(PixelPaddingValue=250, PixelPaddingRangeLimit=255).levels[[249, 250, 255]].tolist() == [249, 0, 0]
+    assert table("window", PixelPaddingValue=255, WindowCenter=100, WindowWidth=51).levels[[254, 255]].tolist() == [255, 0]
+    both = table("window", PixelPaddingValue=0, PhotometricInterpretation="MONOCHROME1", WindowCenter=100, WindowWidth=51)
+    assert both.levels[[0, 1, 255]].tolist() == [0, 255, 0]
+    signed = table(bits=12, kind=np.int16, PixelPaddingValue=-2000)
+    assert signed.levels[(-2000) & 4095] == 32768 - 2048 == signed.low and signed.levels[(-1999) & 4095] == 32768 - 1999
+
+
+def test_padding_that_no_pixel_can_be_or_that_all_are():
+    for tags in ({"PixelPaddingValue": 4000}, {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 255}, {}):
+        assert table(**tags).padding is None and table(**tags).levels.tolist() == list(range(256))
+
+
+def test_padding_is_not_taken_for_levels_that_merge():
+    made = table(RescaleSlope=0.5, RescaleIntercept=0, PixelPaddingValue=0)
+    assert made.apply(np.array([[0, 0], [2, 4]], np.uint8), "file").tolist() == [[0, 0], [1, 2]]
+    assert made.apply(np.zeros((2, 2), np.uint8), "file").tolist() == [[0, 0], [0, 0]]

@@ -4,17 +4,30 @@ import io
 
 import numpy as np
 import pytest
+from imagecodecs import jpeg8_encode
 from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import get_frame
-from tiny_dicom import JPEG, JPEG_2000, JPEG_LS, RLE, dataset, encapsulated, refused, square, write
+from tiny_dicom import (
+    JPEG,
+    JPEG_2000,
+    JPEG_LOSSLESS,
+    JPEG_LS,
+    RLE,
+    dataset,
+    encapsulated,
+    lossless_jpeg,
+    refused,
+    square,
+    write,
+)
 
 from synthrad.data.dicom import read_dicom
 
 SYNTAX = "1.2.840.10008.1.2"
 
 
-@pytest.mark.parametrize(("syntax", "bits"), [(RLE, 8), (RLE, 12), (JPEG_LS, 8), (JPEG_LS, 12), (JPEG_2000, 8), (JPEG_2000, 16)])
+@pytest.mark.parametrize(("syntax", "bits"), [(RLE, 8), (RLE, 12), (JPEG_LS, 8), (JPEG_LS, 12), (JPEG_2000, 8), (JPEG_2000, 16), (JPEG_LOSSLESS, 8), (JPEG_LOSSLESS, 12), (JPEG_LOSSLESS, 16)])
 def test_lossless_compression(tmp_path, syntax, bits):
     pixels = square(64, bits)
     np.testing.assert_array_equal(read_dicom(write(tmp_path / "a", pixels, compress=syntax, bits=bits))[0], pixels)
@@ -47,7 +60,7 @@ def test_declared_larger_than_the_file(tmp_path):
     refused(write(tmp_path / "f", square(), bits=12, Columns=None), "Columns 0")
 
 
-@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000])
+@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000, JPEG_LOSSLESS])
 @pytest.mark.parametrize("left", [0.3, 0.9])
 def test_truncated(tmp_path, syntax, left):
     path = write(tmp_path / "a", square(64), compress=syntax, bits=12)
@@ -56,7 +69,7 @@ def test_truncated(tmp_path, syntax, left):
     refused(path, "broken or cut off")
 
 
-@pytest.mark.parametrize("syntax", [JPEG, JPEG_LS, JPEG_2000])
+@pytest.mark.parametrize("syntax", [JPEG, JPEG_LS, JPEG_2000, JPEG_LOSSLESS])
 def test_a_code_stream_that_ends_early(tmp_path, syntax):
     """Whole as a file, while the stream in it is not: decoders fill up the rest with grey."""
     path = write(tmp_path / "a", square(64, 8), compress=None if syntax == JPEG else syntax)
@@ -85,10 +98,31 @@ def test_a_bomb_of_a_few_bytes(tmp_path):
     refused(tmp_path / "a", "106 bytes that would unpack to 48,000,000")
 
 
-@pytest.mark.parametrize("syntax", ["4.57", "4.70", "4.51"])
-def test_jpeg_without_a_free_decoder(tmp_path, syntax):
-    compressed(square(), jpeg(square(bits=8)), f"{SYNTAX}.{syntax}", bits=12).save_as(tmp_path / "a")
-    refused(tmp_path / "a", "(?s)JPEG .*gdcmconv --raw")
+def test_jpeg_of_12_bit(tmp_path):
+    smooth = (np.add.outer(np.arange(40), np.arange(24)) * 60).astype(np.uint16)
+    compressed(smooth, jpeg8_encode(smooth, level=98, bitspersample=12), f"{SYNTAX}.4.51", bits=12).save_as(tmp_path / "a")
+    found, _ = read_dicom(tmp_path / "a")
+    assert found.dtype == np.uint16 and np.abs(found.astype(int) - smooth).max() <= 16
+    compressed(square(), jpeg(square(bits=8)), f"{SYNTAX}.4.51", bits=12).save_as(tmp_path / "b")
+    refused(tmp_path / "b", "another size or depth")
+
+
+@pytest.mark.parametrize("predictor", range(1, 8))
+@pytest.mark.parametrize("options", [{}, {"restart": 5}, {"shift": 2}])
+def test_lossless_jpeg_of_any_predictor(tmp_path, predictor, options):
+    """Against an encoder that follows the text (T.81 Annex H) sample by sample."""
+    pixels = square(32)
+    compressed(pixels, lossless_jpeg(pixels, 12, predictor, **options), f"{SYNTAX}.4.57", bits=12).save_as(tmp_path / "a")
+    np.testing.assert_array_equal(read_dicom(tmp_path / "a")[0], pixels >> options.get("shift", 0) << options.get("shift", 0))
+
+
+def test_lossless_jpeg_of_signed_values_and_of_another_process(tmp_path):
+    stored = np.random.default_rng(0).integers(-2048, 2047, (16, 24)).astype(np.int16)
+    np.testing.assert_array_equal(read_dicom(write(tmp_path / "b", stored, compress=JPEG_LOSSLESS, bits=12))[0], stored.astype(int) + 32768)
+    compressed(square(32), jpeg(square(32, 8)), JPEG_LOSSLESS, bits=12).save_as(tmp_path / "c")
+    refused(tmp_path / "c", "(?s)another process as lossless JPEG.*gdcmconv --raw")
+    compressed(square(32, 8), lossless_jpeg(square(32, 8), 8), JPEG).save_as(tmp_path / "d")
+    refused(tmp_path / "d", "another process as JPEG")
 
 
 def test_other_transfer_syntaxes(tmp_path):

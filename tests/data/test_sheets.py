@@ -95,3 +95,17 @@ def test_an_animation_plays_for_ever(suffix):
     if suffix == ".gif":  # contours keep their colour: greys and colours have a palette of their own
         contour = (frames[2] == COLOURS[0]).all(-1)
         assert contour.any() and (shown[contour] == COLOURS[0]).all()
+
+
+def letters(page: Image.Image) -> int:
+    """Height of the heading, in pixels."""
+    inked = (np.asarray(page.convert("L")) < 128).any(1)
+    top = int(inked.argmax())
+    return int((~inked[top:]).argmax())
+
+
+def test_letters_of_a_wide_sheet_grow_with_it():
+    panel = Panel(np.full((40, 250, 3), 255, np.uint8), "row 2")
+    one, four = (sheet("HEADING", [Block("train", [panel] * n)], n, {"m": ("lung",)}) for n in (1, 9))
+    assert four.width > 2200 and letters(four) >= 1.7 * letters(one)
+    assert four.height - one.height >= 50  # lines have room for them

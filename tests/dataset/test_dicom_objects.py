@@ -32,6 +32,29 @@ def test_pixels_and_attributes(exported):
     assert len(uids) == len(made)
 
 
+def test_every_object_says_that_it_is_synthetic_and_belongs_to_its_image(exported):
+    made, out = exported
+    objects = {p: pydicom.dcmread(p) for p in sorted(out.rglob("*.dcm"))}
+    assert len({o.SOPInstanceUID for o in objects.values()}) == len(objects) == 2 * len(made)
+    assert {o.StudyInstanceUID for o in objects.values()} == {next(iter(objects.values())).StudyInstanceUID}
+    assert len({(o.SOPClassUID, o.SeriesInstanceUID) for o in objects.values()}) == 2
+    for path, found in objects.items():
+        image = objects[path.parent / "image.dcm"]
+        assert (found.SyntheticData, found.ContentQualification) == ("YES", "RESEARCH") and list(found.ImageType)[0] == "DERIVED"
+        assert found.PatientID == image.PatientID == f"SYNTHETIC-{path.parent.name}" and found.PatientBirthDate == "" and "SYNTHETIC" in found.SeriesDescription
+        if found is not image:
+            assert found.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4" and found.FrameOfReferenceUID == image.FrameOfReferenceUID
+            assert found.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
+        else:
+            assert "SYNTHETIC" in found.DerivationDescription and (found.PatientIdentityRemoved, found.Modality) == ("YES", "OT")
+
+
+def test_what_was_drawn_is_not_read_as_a_patient(exported, tmp_path, capsys):
+    _, out = exported
+    assert main(["prepare", "dicom", str(out), str(tmp_path / "again"), "--window", "window"]) == 2
+    assert "a synthetic image (Synthetic Data is YES)" in capsys.readouterr().err and not (tmp_path / "again" / "dataset.yaml").exists()
+
+
 def test_segments(exported):
     made, out = exported
     for i, record in enumerate(made):

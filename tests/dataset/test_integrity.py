@@ -1,12 +1,18 @@
 """Every file opened: what differs from the manifest is a fault, what a person should look at a doubt."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tiny_set import make
 
 from synthrad.dataset.integrity import inspect, kinds
+from synthrad.files import file_digest
 from synthrad.records import Manifest
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
 
 
 @pytest.fixture
@@ -64,6 +70,24 @@ def test_flat_pictures_and_contradictions_are_doubts(tmp_path):
     doubts = "\n".join(inspect(named).doubts)
     assert "row 5, channel image: every pixel has the value 7" in doubts
     assert "row 3, label root is 0, and" in doubts and "row 7, label root" not in doubts
+
+
+def test_text_in_the_pixels_is_a_doubt_with_its_rows(tmp_path):
+    from dataclasses import replace
+
+    from test_burned_in import FONTS, smooth
+
+    made, rows = make(tmp_path / "set", rows=6), []
+    for i in range(6):
+        picture = Image.fromarray(smooth(seed=i))
+        if i in (1, 4):
+            ImageDraw.Draw(picture).text((40, 100), "DOE^JOHN 1970-01-31", fill=255, font=ImageFont.truetype(str(FONTS[0]), 16))
+        picture.save(tmp_path / f"set/images/{i}.png")
+        rows.append(file_digest(tmp_path / f"set/images/{i}.png"))
+    table = made.with_columns({"digest": np.array(rows, dtype=object)}).table.drop(columns=["mask:tooth", "area:tooth/crown", "area:tooth/root"])
+    seen = inspect(Manifest(table.assign(mask_digest=""), replace(made.info, layers={})))
+    assert seen.faults == [] and seen.lettered == [1, 4]
+    assert [d[:45] for d in seen.doubts] == ["row 3, what looks like text in the pixels: a ", "row 6, what looks like text in the pixels: a "] and len(kinds(seen.doubts, 9)) == 1
 
 
 def test_lines_of_one_kind_are_one():

@@ -1,6 +1,6 @@
 """Gate: mutated DICOM files, a DICOMDIR and links that lead out, and 30 identifiers in headers and private tags.
 
-Plain, RLE and JPEG 2000. Short forms of what is judged: tests/data/test_dicom.py; how: tests/test_hostile_files.py.
+Plain, RLE, JPEG 2000, JPEG-LS and lossless JPEG. Short forms of what is judged: tests/data/test_dicom.py; how: tests/test_hostile_files.py.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from test_hostile_paths import Watch, hostile, links, world
 from synthrad.records import Manifest
 
 pytestmark = [pytest.mark.gate, forks, pytest.mark.filterwarnings("ignore::UserWarning")]
-SYNTAXES = {"plain": None, "RLE": tiny_dicom.RLE, "JPEG 2000": tiny_dicom.JPEG_2000}
+SYNTAXES = {"plain": None, "RLE": tiny_dicom.RLE, "JPEG 2000": tiny_dicom.JPEG_2000, "JPEG-LS": tiny_dicom.JPEG_LS, "lossless JPEG": tiny_dicom.JPEG_LOSSLESS}
 NUMBER = 70  # of each
 
 

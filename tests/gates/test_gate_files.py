@@ -16,6 +16,6 @@ def test_mutants(tmp_path, tally, kind):
     tally("Mutated files", NUMBER[kind], tried(kind, tmp_path / "set", NUMBER[kind]))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "mask"])
 def test_changes_behind_a_digest(tmp_path, tally, kind):
     tally("Changed pictures of a set with digests", 500, changed(tmp_path / "set", kind, 500))

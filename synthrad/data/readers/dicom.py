@@ -1,8 +1,8 @@
 """Any tree of DICOM files: each picture a row, patients by PatientID.
 
 Files are found by what they hold, with or without an ending. Reports, presentation states, segmentations and a DICOMDIR are
-counted and left out; the tree is walked, so no path that a DICOMDIR names is ever opened. Pictures of several frames, lossless
-JPEG and pixels that may hold text are refused, see data/dicom.py.
+counted and left out; the tree is walked, so no path that a DICOMDIR names is ever opened. Pictures of several frames and pixels
+that may hold text are refused, see data/dicom.py.
 """
 
 from __future__ import annotations
