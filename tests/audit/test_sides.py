@@ -150,6 +150,7 @@ def test_what_the_lineage_does_not_say_is_told(sets):
     (lambda drawn, real: (drawn.take([]), real), "a set without images"),
     (lambda drawn, real: (drawn + real.take([0]), real), "real images in the set"),
     (lambda drawn, real: (altered(drawn, {"resize": "squeeze"}), real), "resize of"),
+    (lambda drawn, real: (Manifest(drawn.table.rename(columns={"channel:image": "channel:T1"}), replace(drawn.info, channels=("T1",))), real), "channels of"),
     (lambda drawn, real: (drawn, real.where(split="train")), "no real images in the split 'test'"),
     (lambda drawn, real: (drawn, real.take(np.flatnonzero(real.column("split") != "train"))), "training patients that this set has never seen"),
     (lambda drawn, real: (told(drawn), real.take(np.flatnonzero(real.column("split") != "train"))), "no real images in the split 'train'"),
