@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,16 +65,16 @@ def _groups(rows: Sequence[Likeness]) -> list[str]:
         if "all" in mine:
             lines.append(f"{'  ' + name:<{wide}}{'':>5}   not tested: {mine['all'].reason}")
             continue
-        cells = [f"{_number(r.value, r.low, r.high)} ({_short(r.null)}){'*' if r.apart else ' '}" for r in (mine[m] for m in GROUPED)]
+        cells = [f"{_number(r.value, r.low, r.high)} ({_number(r.null, None, None)}){'*' if r.apart else ' '}" for r in (mine[m] for m in GROUPED)]
         lines.append(f"{'  ' + name:<{wide}}{mine['kid'].images:>5}" + "".join(f"{c:>34}" for c in cells))
     return lines
 
 
 def _number(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
+    if value is None or math.isnan(value):
         return "undefined"
     return _short(value) + ("" if low is None or high is None else f" [{_short(low)}, {_short(high)}]")
 
 
 def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

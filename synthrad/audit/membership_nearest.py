@@ -42,8 +42,10 @@ def edges(images: Tensor) -> Tensor:
     n, channels, height, width = images.shape
     scale = CELLS / min(height, width)
     grid = (round(height * scale), round(width * scale))
-    return torch.cat([_edges(part.flatten(0, 1)[:, None].float(), grid).view(len(part), -1) for part in images.split(CHUNK)]) if n else \
-        images.new_zeros(0, channels * DIRECTIONS * grid[0] * grid[1])
+    if not n:
+        return torch.zeros(0, channels * DIRECTIONS * grid[0] * grid[1])
+    found = [_edges(part.flatten(0, 1)[:, None].float(), grid).view(len(part), -1) for part in images.split(CHUNK)]
+    return torch.cat([F.normalize(rows, eps=LEAST) for rows in found])  # over all channels: one by one they would add up to lengths above 1
 
 
 def _edges(planes: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -56,8 +58,7 @@ def _edges(planes: Tensor, grid: tuple[int, int]) -> Tensor:
     share = turn - below
     first = F.one_hot(below[:, 0].long() % DIRECTIONS, DIRECTIONS).permute(0, 3, 1, 2)
     second = F.one_hot((below[:, 0].long() + 1) % DIRECTIONS, DIRECTIONS).permute(0, 3, 1, 2)
-    found = F.adaptive_avg_pool2d(strength * ((1 - share) * first + share * second), grid)
-    return F.normalize(found.flatten(1), eps=LEAST)
+    return F.adaptive_avg_pool2d(strength * ((1 - share) * first + share * second), grid).flatten(1)
 
 
 class NearestSpace:

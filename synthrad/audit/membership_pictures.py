@@ -32,12 +32,13 @@ def read_pictures(rows: Manifest, spec: Mapping[str, Any], where: str) -> Pictur
     at = [list(info.layers).index(x) for x in spec["layers"]]
     images = np.stack([cache.scaled(i) for i in progress(range(len(rows)), desc="reading for the generator", unit="image")])
     masks = np.stack([cache.masks(i)[at] for i in range(len(rows))]).astype(np.int64)
-    table = complete(with_prompts(rows.table.drop(columns=[TEXT], errors="ignore"), spec, info, where), info)
+    known = rows.table.drop(columns=[TEXT], errors="ignore")
+    for c in (f"label:{c}" for c in spec.get("untaught", ())):
+        known[c] = np.nan
+    for c in (f"label:{c}" for c in spec.get("absent", ())):  # a finding that no training image had: there is no way to tell it, in words neither
+        known[c] = known[c].mask(known[c] == 1)
+    table = complete(with_prompts(known, spec, info, where), info)
     labels = table[[f"label:{c}" for c in info.classes]].to_numpy(dtype=float)
-    labels[:, [c in spec.get("untaught", ()) for c in info.classes]] = np.nan
-    for k, c in enumerate(info.classes):
-        if c in spec.get("absent", ()):  # a finding that no training image had: there is no way to tell it
-            labels[labels[:, k] == 1, k] = np.nan
     told = [{a: v if v in values else "" for a, values in spec["attributes"].items() for v in [str(r[f"attribute:{a}"])]} for _, r in table.iterrows()]
     one_hot = np.array([[float(row[a] == v) for a, values in spec["attributes"].items() for v in values] for row in told])
     tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x))  # noqa: E731

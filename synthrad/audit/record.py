@@ -41,7 +41,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     record = read_facts(Path(path))
     if not record:
         raise InputError(str(path), "no record of an audit", f"the {RECORD} that `synthrad audit` writes")
-    if not hmac.compare_digest(str(record.get("mac")), _mac(record)):
+    if record.get("mac") != _mac(record):
         raise InputError(str(path), "a record that was changed since it was written, or that was made under another project's key",
                          "the file as `synthrad audit` wrote it", "audit the set again, in this project")
     if record.get("format") != VERSION:
@@ -52,7 +52,8 @@ def read_record(path: Path | str) -> dict[str, Any]:
 def accepted_reasons(path: Path | str) -> dict[str, str]:
     """Rungs that did not pass and were accepted at the gate of this audit, with the reason that was written; {} without a gate."""
     record, gate = read_facts(Path(path)), read_facts(Path(path).with_name(GATE))
-    return dict(gate.get("accepted", {})) if gate and gate.get("identity") == record.get("identity") else {}
+    accepted = gate.get("accepted")
+    return dict(accepted) if isinstance(accepted, dict) and gate.get("identity") == record.get("identity") else {}
 
 
 def looks(drawn: Manifest, seed: int, trials: int) -> int:
@@ -70,7 +71,7 @@ def looks(drawn: Manifest, seed: int, trials: int) -> int:
     if mine not in known:
         write_durably(path, "\n".join([*lines, json.dumps(mine)]).encode() + b"\n")
     same = [k for k in [*known, mine] if isinstance(k, dict) and k.get("maker") == maker and (maker or k.get("set") == drawn.digest)]
-    return len({(k["set"], k.get("seed"), k.get("trials")) for k in same})
+    return len({json.dumps([k.get(x) for x in ("set", "seed", "trials")]) for k in same})
 
 
 def _mac(record: Mapping[str, Any]) -> str:

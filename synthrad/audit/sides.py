@@ -104,9 +104,10 @@ def read_sides(drawn: Manifest, real: Manifest) -> Sides:
         masks = real_masks = None
     rest = real.take(np.flatnonzero(((split == "val") | (split == "audit")) & (real.column("source") == "real")))
     rest = rest.take(np.flatnonzero(strangers(drawn.info.lineage, rest)))
+    _check_files(rest, "--real")
     other = _read(rest, size, {}, "reading other real images")[0] if len(rest) else None
     return Sides(synthetic, images, masks, real_masks, with_masks, kept, rows, drawn, other, rest, said,
-                 _witnesses(drawn.info.lineage, real, size, layers))
+                 _witnesses(rest, size, layers))
 
 
 def strangers(lineage: Lineage, rows: Manifest) -> np.ndarray:
@@ -118,14 +119,10 @@ def strangers(lineage: Lineage, rows: Manifest) -> np.ndarray:
     return np.array([p in known and d not in seen for p, d in zip(people, digests, strict=True)], bool)
 
 
-def _witnesses(lineage: Lineage, real: Manifest, size: tuple[int, int], layers: dict) -> Witnesses | None:
-    """The split audit, less who had a part in the set."""
-    rows = real.where(split="audit", source="real")
-    rows = rows.take(np.flatnonzero(strangers(lineage, rows)))
-    if not len(rows):
-        return None
-    _check_files(rows, "--real")
-    return Witnesses(rows, *_read(rows, size, layers, "reading images of the split audit"))
+def _witnesses(strange: Manifest, size: tuple[int, int], layers: dict) -> Witnesses | None:
+    """Of those who had no part in the set, the split audit."""
+    rows = strange.where(split="audit")
+    return Witnesses(rows, *_read(rows, size, layers, "reading images of the split audit")) if len(rows) else None
 
 
 def seen_subjects(lineage: Lineage, real: Manifest) -> np.ndarray:

@@ -57,7 +57,10 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str
 
 
 def escaped(text: str) -> str:
-    """Text without the marks of Markdown and HTML."""
-    for sign in "\\`*_|[]":
-        text = text.replace(sign, f"\\{sign}") if sign != "|" else text.replace("|", "&#124;")
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    """Text on one line, without the marks of Markdown and HTML."""
+    text = " ".join(text.split())
+    for sign in "\\`*_[]":
+        text = text.replace(sign, f"\\{sign}")
+    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;")):
+        text = text.replace(sign, entity)
+    return text

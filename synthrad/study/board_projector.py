@@ -76,7 +76,7 @@ def _labels(manifest: Manifest) -> list[list[str]]:
     for row in manifest.labels:
         known = {c: "unknown" if np.isnan(v) else "yes" if v == 1 else "no" for c, v in zip(manifest.info.classes, row, strict=True)}
         found = ", ".join(c for c, v in known.items() if v == "yes")
-        table.append([found or ("no finding" if "no" in known.values() else "unknown"), *list(known.values())[:MOST_CLASSES]])
+        table.append([found or ("no finding" if set(known.values()) == {"no"} else "unknown"), *list(known.values())[:MOST_CLASSES]])
     return table
 
 

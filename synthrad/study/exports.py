@@ -67,7 +67,7 @@ def write_files(run: Path, drawings: Sequence[Drawing], tables: Mapping[str, Tab
         files |= {f"{TABLES}/{t.name}.csv": t.csv().encode(), f"{TABLES}/{t.name}.tex": t.latex().encode()}
     for folder in (FIGURES, TABLES):
         for old in (run / folder).glob("*"):
-            if f"{folder}/{old.name}" not in files and old.suffix in (".svg", ".csv", ".tex"):
+            if f"{folder}/{old.name}" not in files and old.suffix in (".svg", ".csv", ".tex") and not old.is_dir():
                 old.unlink()
     return [_write(run / name, data) for name, data in files.items()]
 

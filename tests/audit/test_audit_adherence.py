@@ -13,12 +13,6 @@ from synthrad.audit.judges import Classifier, Segmenter, Target
 from synthrad.audit.sides import Sides, Witnesses
 
 
-def test_targets_of_attributes_and_labels():
-    rows = manifest(range(3), **{"label:x": [1.0, np.nan, 0.0], "attribute:view": ["PA", "", "AP"]})
-    assert list(np.nan_to_num(Target("label", "x", "label:x").of(rows), nan=9)) == [1, 9, 0]
-    assert list(np.nan_to_num(Target("attribute", "view=AP", "attribute:view", "AP").of(rows), nan=9)) == [0, 9, 1]
-
-
 @pytest.fixture(scope="module")
 def shown():
     """A label that is a bright square, with its mask; 30 audit, 30 test and 60 synthetic images."""

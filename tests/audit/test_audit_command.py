@@ -9,7 +9,6 @@ import pytest
 
 from synthrad.__main__ import main
 from synthrad.audit import copying
-from synthrad.audit.sides import banner, seen_subjects
 from synthrad.data.phantom import write_phantoms
 from synthrad.data.phantom_dialled import draw_dialled
 from synthrad.lineage import Fitted, Lineage, hash_subjects, key_id, project_key
@@ -143,18 +142,6 @@ def test_files_that_changed_and_a_record_in_the_set_are_refused(tmp_path, capsys
     shutil.copy(Manifest.read("real")[0].channels[0], Manifest.read(path)[5].channels[0])
     assert main(["audit", path, "--real", "real", "--out", "out/odd"]) == 2 and "has changed" in capsys.readouterr().err
     assert main(["audit", "good", "--real", "real", "--out", "good/audit"]) == 2 and "keep it apart" in capsys.readouterr().err
-
-
-def test_what_the_lineage_does_not_say_closes_the_gate():
-    real = Manifest.read("real")
-    train = real.where(split="train").column("subject")
-    hashes = lambda subjects: hash_subjects(real.info.id, subjects, project_key())  # noqa: E731
-    made = lambda subjects: Lineage((Fitted("generator", "b" * 64, trained_on=subjects, key_id=key_id(project_key())),))  # noqa: E731
-    assert banner(made(hashes(train)), real) == ""
-    assert "names nobody" in banner(Lineage(), real) and "names nobody" in banner(made(frozenset()), real)
-    assert "is declared" in banner(Lineage((Fitted("generator", "", "declared"),)), real)
-    assert "1 patients who were trained on" in banner(made(hashes([*train, "another"])), real)
-    assert seen_subjects(made(hashes(train[:3])), real).sum() == sum(s in set(train[:3]) for s in real.column("subject"))
 
 
 @pytest.mark.parametrize(("argv", "words"), [

@@ -4,19 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from synthrad.audit.leaks import plant
 from synthrad.audit.membership import Patients, attack
-from synthrad.audit.membership_nearest import NearestSpace, edges, nearest_rung
 from synthrad.audit.rungs import Rung, judge
-from synthrad.audit.sides import Sides
-from synthrad.data.phantom import draw_phantom
 from synthrad.statistics.exchangeability import Exchange
-
-
-def phantoms(first, number):
-    return torch.from_numpy(np.stack([draw_phantom(4, first + k, (32, 48)).image for k in range(number)])).float()[:, None] / 127.5 - 1
 
 
 def test_an_attack_is_judged_by_patient_and_within_strata():
@@ -45,42 +36,6 @@ def test_planted_patients_are_seen_where_they_stand_out_and_not_where_they_do_no
     patients = Patients(np.arange(120), np.arange(120) < 80)
     scores, ones = rng.normal(size=120), np.ones(25, int)
     assert patients.planted(scores, rng.normal(3, 1, 25), ones, 0.01, 0) and not patients.planted(scores, rng.normal(0, 1, 25), ones, 0.01, 0)
-
-
-def test_edges_keep_what_lies_where_and_not_how_bright_it_is():
-    images = phantoms(0, 6)
-    found = edges(images)
-    assert torch.allclose(found.square().sum(1), torch.ones(6), atol=1e-4)
-    assert torch.allclose(edges(images * 0.5 - 0.2), found, atol=1e-3)
-    assert ((found @ edges(plant("blurred", images, images, 0)).T).argmax(1) == torch.arange(6)).all()
-    line = torch.full((1, 1, 32, 32), -1.0)
-    line[..., 16:] = 1  # an edge that rises to the right
-    assert torch.allclose(edges(line), edges(line.flip(-1)), atol=1e-5) and edges(line) @ edges(line.transpose(2, 3)).T < 0.1
-
-
-def sides_of(drawn, members=40, others=30, calibrated=True):
-    real = phantoms(0, members + others)
-    split = np.repeat(["train", "test"], [members, others])
-
-    class Rows:
-        def column(self, name):
-            return np.array([f"s{i}" for i in range(len(split))]) if name == "subject" else split
-
-    return Sides(drawn, real, None, None, np.arange(0), np.arange(0), Rows(), None, phantoms(5000, 40) if calibrated else None, None, "")
-
-
-def test_the_nearest_rung_sees_poor_copies_and_calibrating_helps():
-    fresh, real = phantoms(1000, 50), phantoms(0, 40)
-    clean = nearest_rung(sides_of(fresh), rungs=4, trials=10)
-    assert clean.auc[1] < 0.5 < clean.auc[2] and clean.p > 0.05 and set(clean.claims) <= set(clean.power)
-    leaky = nearest_rung(sides_of(torch.cat([fresh, plant("elastic", real[:20], fresh, 0)])), rungs=4, trials=10)
-    assert leaky.p < 0.01 and leaky.auc[0] > clean.auc[0] and judge([leaky])[0].verdict == "fail"
-    plain = nearest_rung(sides_of(fresh, calibrated=False), rungs=4, trials=10)
-    assert "not calibrated" in plain.reason and "not calibrated" not in clean.reason
-    assert clean.power["blurred"][5] >= plain.power["blurred"][5]
-    assert nearest_rung(sides_of(fresh, members=10), rungs=4).p is None
-    space = NearestSpace(fresh, real, None, 0)
-    assert (space.best()[0] <= space.planted("exact", np.arange(3))[0][0]).all()  # nothing is nearer than itself
 
 
 def test_a_verdict_says_how_patients_were_planted():

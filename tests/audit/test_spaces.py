@@ -1,4 +1,4 @@
-"""Spaces by name and by config, what they keep on disk, and the net of the task."""
+"""Spaces by name and by config, and what they keep on disk."""
 
 from pathlib import Path
 
@@ -8,14 +8,11 @@ import timm
 import torch
 import yaml
 
-from synthrad.audit.spaces import FORMULAS, Formulas, keep, load_space, read_kept, rows_of
-from synthrad.audit.task_net import TaskFeatures, TaskNet
-from synthrad.dataset_info import DatasetInfo
+from synthrad.audit.spaces import FORMULAS, Formulas, load_space, rows_of
+from synthrad.audit.task_net import TaskNet
 from synthrad.errors import InputError
-from synthrad.manifest_table import empty_columns
 from synthrad.metrics.features import radiomics
 from synthrad.nets.feature_nets import TimmFeatures
-from synthrad.records import Manifest
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "features").glob("*.yaml"))
 IMAGES = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -111,43 +108,3 @@ class Broken(Formulas):
 def test_rows_that_are_not_finite_are_refused():
     with pytest.raises(InputError, match="or NaN"):
         rows_of(Broken("radiomics"), IMAGES)
-
-
-# ---- the net of the task
-
-
-def squares(n, subjects, split="audit", labels=True):
-    """Pictures with and without a bright square, and a label that says so."""
-    info = DatasetInfo(name="s", id="s", classes=("square", "never"), layers={}, attributes=(), roots={"here": "."})
-    c = empty_columns(info, n)
-    rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.normal(-0.5, 0.2, (n, 1, 32, 32)).clip(-1, 1).astype(np.float32))
-    has = np.arange(n) % 2 == 0
-    images[torch.from_numpy(has), :, 8:20, 8:20] = 0.8
-    c["subject"][:] = [f"p{i % subjects}" for i in range(n)]
-    c["split"][:], c["source"][:] = split, "real"
-    c["label:square"][:] = has if labels else np.nan
-    c["label:never"][:] = 0
-    return Manifest(__import__("pandas").DataFrame(c), info), images
-
-
-def test_the_task_net_learns_from_the_audit_split_and_is_kept(tmp_path):
-    rows, images = squares(48, 24)
-    space = TaskNet(steps=20, batch_size=8).fit(rows, images, read_kept, keep, tmp_path)
-    assert isinstance(space, TaskFeatures) and "square; 24 audit patients" in space.name
-    features = rows_of(space, images)
-    with_it, without = features[::2], features[1::2]
-    apart = np.linalg.norm(with_it.mean(0) - without.mean(0)) / np.mean([with_it.std(0).mean(), without.std(0).mean()])
-    fresh = TaskFeatures(TaskNet(steps=1).fit(rows, images, read_kept, keep, None).net, "x", 1, [])
-    assert features.shape == (48, 512) and apart > 3
-    again = TaskNet(steps=20, batch_size=8).fit(rows, images, lambda p: read_kept(p), lambda *a: pytest.fail("fitted again"), tmp_path)
-    assert np.array_equal(rows_of(again, images), features) and again.identity == space.identity
-    assert not np.allclose(rows_of(fresh, images), features)
-    moved = TaskNet(steps=1).fit(rows, images.flip(-1), read_kept, keep, None)
-    assert moved.identity != TaskNet(steps=1).fit(rows, images, read_kept, keep, None).identity
-
-
-@pytest.mark.parametrize(("given", "words"), [((40, 19), "needs 20 audit patients, has 19"), ((40, 20, "val"), "needs 20 audit patients, has 0"),
-                                              ((40, 24, "audit", False), "needs a label that 5 audit patients have")])
-def test_too_little_to_learn_from_is_said(given, words):
-    assert words in TaskNet().fit(*squares(*given), read_kept, keep, None)

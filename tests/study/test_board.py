@@ -5,7 +5,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from google.protobuf import text_format
 from PIL import Image
@@ -14,20 +13,16 @@ from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from synthrad.audit.rungs import Rung
-from synthrad.cases import CASE_COLUMNS, read_cases, write_cases
-from synthrad.measurements import Measurement
 from synthrad.study.audits import SetAudit
 from synthrad.study.board import write_board
-from synthrad.study.board_events import NAME, markdown_table
-from synthrad.study.board_fits import FINAL, write_fits
-from synthrad.study.board_projector import CONFIG, MOST, write_projector
-from synthrad.study.board_texts import audit_text
+from synthrad.study.board_events import NAME
+from synthrad.study.board_fits import FINAL
+from synthrad.study.board_projector import CONFIG
 from synthrad.study.comparisons import compare
 from synthrad.study.report import ReportFacts
 from synthrad.study.tensorboard import write_study_scalars
 from synthrad.study.verdicts import Endpoint
-from tests.study.fake_run import NET, SEEDS, TASK, read_fake_run, write_fake_run, write_images
+from tests.study.fake_run import NET, SEEDS, TASK, read_fake_run, write_fake_run
 
 END = Endpoint(TASK, NET, "dice", layer="abnormality")
 
@@ -86,15 +81,6 @@ def test_texts_hold_the_verdicts_and_the_audit(fake):
     assert texts["audit/gan"].endswith("    synthrad audit it_now")
 
 
-def test_an_audit_is_a_table_of_rungs():
-    rung = Rung("copies", 0.01, reason="3 of 5 | <b>", adjusted=0.02, verdict="fail")
-    record = {"rungs": [rung.to_dict()], "banner": "", "set_digest": "x"}
-    text = audit_text(SetAudit("gan", 1, "", record=record))
-    assert text.startswith("The set gan, draw 1 FAILED its audit (copies).")
-    assert "| copies | fail | 0.020 |" in text and "3 of 5 &#124; &lt;b&gt; |" in text
-    assert markdown_table(("a_b", "c"), [("1", "2")]) == "| a\\_b | c |\n| --- | --- |\n| 1 | 2 |"
-
-
 def test_points_have_a_thumbnail_and_labels(fake):
     folder = fake.run / "tensorboard"
     (shown,) = text_format.Parse((folder / CONFIG).read_text(), ProjectorConfig()).embeddings
@@ -117,16 +103,6 @@ def test_points_have_a_thumbnail_and_labels(fake):
     assert points[18] == pytest.approx(points[0], abs=1e-3)  # the first synthetic image is a copy of the first real one
 
 
-def test_few_points_of_large_sets_and_none_of_small_images(tmp_path):
-    rows = write_images(tmp_path / "set", 4, "real", 0)
-    many = rows.take(np.zeros(MOST + 5, int))
-    assert write_projector(tmp_path / "a", {"one": many, "two": rows}, {}, (16, 16)) == ""
-    assert len((tmp_path / "a/projector/metadata.tsv").read_text().splitlines()) == 1 + 150 + 4
-    assert write_projector(tmp_path / "b", {"one": rows}, {}, (8, 16)) == "projector: needs images of 16 pixels a side, has 8 × 16"
-    assert write_projector(tmp_path / "b", {"one": rows.take([0])}, {}, (16, 16)) == "projector: needs 2 real training images, has 1"
-    assert not (tmp_path / "b").exists()
-
-
 def test_twice_the_same_bytes_and_nothing_stale(fake):
     names = [f"*/*/*/seed*/{NAME}", f"tensorboard/{NAME}", f"tensorboard/{CONFIG}", "tensorboard/projector/*"]
     before = {p: p.read_bytes() for n in names for p in fake.run.glob(n)}
@@ -143,38 +119,3 @@ def test_final_metrics_are_no_training_curve(fake):
     folder = write_study_scalars(fake.run, [])
     assert not [t for t in read(folder).Tags()["scalars"] if FINAL in t]
     write_board(fake.run, fake.facts, fake.study, fake.real, ["gan"])
-
-
-def classified(home, positive: int):
-    """20 subjects, `positive` of them with the finding; scores that tell them apart, but for one."""
-    target = np.arange(20) < positive
-    probability = np.where(target, 0.9, 0.1)
-    probability[19] = 0.95
-    base = dict(kind="classification", task="labels", net="n", arm="real_only", seed=0, external="", layer="", class_name="caries",
-                tp=-1, fp=-1, fn=-1, tn=-1, threshold=0.5)  # fmt: skip
-    table = pd.DataFrame([{**base, "image": f"i{k}", "subject": f"s{k}", "probability": p, "target": float(t)}
-                          for k, (p, t) in enumerate(zip(probability, target, strict=True))])[list(CASE_COLUMNS)]  # fmt: skip
-    write_cases(home / "cases.parquet", table)
-    (home / "fit.json").write_text("{}")
-    assert len(read_cases([home / "cases.parquet"])) == 20
-
-
-@pytest.mark.parametrize("positive", [8, 2])
-def test_precision_and_recall_of_a_class(tmp_path, positive):
-    home = tmp_path / "labels/n/real_only/seed0"
-    home.mkdir(parents=True)
-    classified(home, positive)
-    fits = [{"task": "labels", "net": "n", "arm": "real_only", "seed": 0, "steps": 7, "best_step": 7}]
-    rows = [Measurement("auroc", 0.8, task="labels", net="n", arm="real_only", seed=0, class_name=c) for c in ("caries", "macro")]
-    notes = write_fits(tmp_path, fits, [], rows, Endpoint("labels", "n", "auroc"), {"labels": 5})
-    events = read(home)
-    assert [t for t in events.Tags()["scalars"]] == [f"{FINAL}auroc"]  # a class that is the only one is the mean
-    if positive == 2:
-        assert notes == ["labels, caries: needs 5 test subjects with and without it, has 2 and 18"]
-        assert "precision and recall/caries" not in events.Tags()["tensors"]
-        return
-    (event,) = events.Tensors("precision and recall/caries")
-    assert notes == [] and event.step == 7
-    curve = np.array(event.tensor_proto.float_val).reshape(6, -1)  # tp, fp, tn, fn, precision, recall over thresholds
-    at_half = curve[:, curve.shape[1] // 2]
-    assert at_half == pytest.approx([8, 1, 11, 0, 8 / 9, 1])

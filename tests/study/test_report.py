@@ -114,6 +114,17 @@ def page(facts) -> Page:
     return Page(render(facts))
 
 
+@pytest.fixture(scope="module")
+def html(quick) -> str:
+    return render(quick)
+
+
+@pytest.fixture(scope="module")
+def stamped(quick) -> str:
+    """Of a mechanics run."""
+    return render(replace(quick, mechanics=True))
+
+
 def test_the_verdict_in_words_comes_first(page, facts):
     words = page.words
     places = [words.index(s) for s in ("Verdict", "What was asked", "Arms and their controls",
@@ -131,12 +142,12 @@ def test_both_controls_stand_beside_each_arm(page):
     assert "drives no verdict" in page.words
 
 
-def test_written_whole_to_the_run_folder(tmp_path, quick):
+def test_written_whole_to_the_run_folder(tmp_path, quick, html):
     path = write_report(tmp_path, quick)
     assert path == tmp_path / "report.html"
     assert path.read_text().rstrip().endswith("</html>")
     assert [p.name for p in tmp_path.iterdir() if "report" in p.name] == ["report.html"]
-    assert path.read_text() == render(quick)  # the same facts give the same bytes
+    assert path.read_text() == html  # the same facts give the same bytes
 
 
 def test_a_report_without_pictures_has_every_figure_and_no_pixel(tmp_path, facts):
@@ -162,16 +173,15 @@ def _decoded(address):
     return base64.b64decode(body).decode() if head.endswith("base64") else unquote(body)
 
 
-def test_nothing_is_fetched(page, quick):
-    assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", render(quick)))
+def test_nothing_is_fetched(page, html):
+    assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", html))
     inside = re.compile(r"data:(image/(png|svg\+xml)|text/csv|application/x-tex);base64,|#\w+$|(figures|tables)/\w+\.(svg|csv|tex)$")
     assert page.addresses and all(inside.match(a) for a in page.addresses)
     assert not {t for t, _ in page.tags} & {"link", "iframe", "object"}
     assert all(a["src"].startswith("data:") for t, a in page.tags if t == "img")  # a picture never needs the folder beside the page
 
 
-def test_only_the_script_of_the_page_may_run(page, quick):
-    html = render(quick)
+def test_only_the_script_of_the_page_may_run(page, html):
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
     policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
     seal = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -210,17 +220,16 @@ def test_files_of_a_mechanics_run_hold_no_p(tmp_path, quick):
     assert text.splitlines()[0] == "arm,reference,difference,low,high,verdict,seeds,subjects" and "gain" not in text
 
 
-def test_mechanics_is_stamped_and_has_no_p(quick):
-    html = render(replace(quick, mechanics=True))
-    words = Page(html).words
+def test_mechanics_is_stamped_and_has_no_p(stamped):
+    words = Page(stamped).words
     assert "MECHANICS" in words
     assert not re.search(r"\bp\s*[=<]|Holm p|drives no verdict|detectable|power", words)
-    assert 'class="verdict gain"' not in html
+    assert 'class="verdict gain"' not in stamped
 
 
-def test_harm_is_said_to_be_uncorrected(quick):
-    assert "not corrected for the number of arms" in Page(render(quick)).words
-    assert "6 to 8.5 %" not in Page(render(replace(quick, mechanics=True))).words
+def test_harm_is_said_to_be_uncorrected(html, stamped):
+    assert "not corrected for the number of arms" in Page(html).words
+    assert "6 to 8.5 %" not in Page(stamped).words
 
 
 def test_the_exploratory_table_has_a_column_a_fact(page):
@@ -232,13 +241,13 @@ def test_undefined_metrics_show_their_counts(page):
     assert "Undefined in every arm: periapical: Dice (0 of 40 test subjects have it)." in page.words
 
 
-def test_the_study_is_told_in_one_sentence_before_the_cards(page, quick):
+def test_the_study_is_told_in_one_sentence_before_the_cards(page, stamped):
     line = "Adding synthetic images helped in 1 of 3 arms (matched), and did harm in 1 (balanced): matched by at least Dice +0.0"
     safe, not_tested = "Safe to share? Not audited.", "Not tested Images of another hospital; another network; another split"
     assert page.words.index("Verdict") < page.words.index(line) < page.words.index("Adding 80 synthetic rows helped")
     places = [page.words.replace("share?Not", "share? Not").replace("testedImages", "tested Images").index(x) for x in (line, safe, not_tested, "Adding 80")]
     assert places == sorted(places)
-    assert "3 arms with synthetic images ran" in Page(render(replace(quick, mechanics=True))).words
+    assert "3 arms with synthetic images ran" in Page(stamped).words
 
 
 def test_only_the_rows_of_the_endpoint_are_open(quick):
@@ -286,29 +295,27 @@ def test_banner_is_shown_before_the_verdicts(quick):
     assert words.index("Verdict") < words.index(line) < words.index("What was asked")
 
 
-def test_a_reference_that_longer_training_improves_gives_no_verdict(made, quick):
-    longer = explored(arm="real_only_longer", class_name="macro")
-    html = render(replace(quick, comparisons=compared(read_fake_run(made[0]), longer=longer)))
-    assert not re.search("detectable|% power", Page(html).words)  # not judged, so nothing to detect
-    assert "UNDERTRAINED. Twice the steps change real_only by Dice +0.060" in Page(html).words
-    assert 'class="verdict gain"' not in html
-    assert "UNDERTRAINED" not in render(quick)
-    enough = compared(read_fake_run(made[0]), longer=replace(longer, difference=0.001, low=-0.001, high=0.003))
+def test_a_reference_that_longer_training_improves_gives_no_verdict(made, quick, html):
+    read, longer = read_fake_run(made[0]), explored(arm="real_only_longer", class_name="macro")
+    short = render(replace(quick, comparisons=compared(read, longer=longer)))
+    assert not re.search("detectable|% power", Page(short).words)  # not judged, so nothing to detect
+    assert "UNDERTRAINED. Twice the steps change real_only by Dice +0.060" in Page(short).words
+    assert 'class="verdict gain"' not in short
+    assert "UNDERTRAINED" not in html
+    enough = compared(read, longer=replace(longer, difference=0.001, low=-0.001, high=0.003))
     assert "+0.001 [-0.001, 0.003]: less than the smallest relevant" in Page(render(replace(quick, comparisons=enough))).words
-    wide = compared(read_fake_run(made[0]), longer=replace(longer, difference=0.001, low=-0.1, high=0.1))
+    wide = compared(read, longer=replace(longer, difference=0.001, low=-0.1, high=0.1))
     assert "does not rule out" in Page(render(replace(quick, comparisons=wide))).words
     assert views.training_length(replace(wide, floor="no arm segments anything")) == ""
 
 
-def test_what_stands_beside_the_verdicts_is_shown_and_a_widened_gap_is_a_note(quick, tmp_path):
+def test_what_stands_beside_the_verdicts_is_shown_and_a_widened_gap_is_a_note(quick, html, tmp_path):
     evidence = evidence_of_segmentation("segmentation", "dice")
-    whole = replace(quick, evidence=evidence)
-    said = Page(render(whole)).words
+    said = Page(write_report(tmp_path, replace(quick, evidence=evidence)).read_text()).words
     assert said.index(evidence.subgroups.flagged[0][:40]) < said.index("Beside the verdicts") < said.index("Gaps between subgroups before and after fusion")
     assert evidence.powers[0].words in said and "Train real, test synthetic" in said
-    write_report(tmp_path, whole)
     assert {"gaps.csv", "gaps.tex", "subgroup_values.csv", "beside.csv", "accepted.csv"} <= {p.name for p in (tmp_path / "tables").iterdir()}
-    assert "Beside the verdicts" not in render(quick)
+    assert "Beside the verdicts" not in html
 
 
 def test_a_bare_study_still_renders(quick):
