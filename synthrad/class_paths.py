@@ -48,6 +48,19 @@ def build(spec: Any, where: str, ours: Mapping[str, type], command: str, value: 
         raise InputError(f"{where}: init_args", str(e)[:300], f"values of {', '.join(known)}") from e
 
 
+def arguments_of(kind: type) -> list[str]:
+    """Names of the arguments of a class; ** stands for those of the class that it extends."""
+    names: list[str] = []
+    for owner in kind.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        own = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        names += [p.name for p in own if p.kind != p.VAR_KEYWORD and p.name not in names]
+        if not any(p.kind == p.VAR_KEYWORD for p in own):
+            break
+    return names
+
+
 def _hints(kind: type) -> dict[str, Any]:
     """Types of the arguments of a class; {} where they cannot be told (a name that is imported for type checkers alone)."""
     try:

@@ -36,7 +36,7 @@ from synthrad.callbacks.metrics_file import ResumedCSVLogger
 from synthrad.callbacks.precision import check_precision
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
-from synthrad.class_paths import allowed_packages
+from synthrad.class_paths import allowed_packages, arguments_of
 from synthrad.documents import check_yaml, read_yaml
 from synthrad.errors import InputError, RunError, near
 from synthrad.locking import locked
@@ -154,11 +154,8 @@ def _trainer_keys() -> list[str]:
 
 
 def _arguments_of(class_path: str) -> list[str]:
-    import inspect
-
     module, name = class_path.rsplit(".", 1)
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    return [n for n in parameters if n != "self"]
+    return arguments_of(getattr(importlib.import_module(module), name))
 
 
 def facts_of(manifest: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthrad.errors import InputError, near
-from synthrad.nets.loading import HUB_ID, fit_channels, load_plain, not_in_cache
+from synthrad.nets.loading import cached, fit_channels, load_plain, unless_null
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNUSED = ("pooler", "mask_token", "position_ids")  # parts that files may lack: no net here reads them
@@ -40,7 +40,7 @@ def load_model(kind: str | Mapping[str, str], weights: str | None, settings: Map
     Raises:
         InputError: says what was looked for, or names the layers whose shapes differ or that the file lacks.
     """
-    weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+    weights = unless_null(weights)
     path = None if weights is None else source_of(weights, f"{key}.weights")
     folder = None if path is None else path if path.is_dir() else path.parent
     cls, config = _class_and_config(kind, _said(folder, "config.json", f"{key}.weights {weights}"), settings or {}, key)
@@ -65,15 +65,8 @@ def source_of(weights: str, key: str) -> Path:
     path = Path(weights).expanduser()
     if path.exists():
         return path
-    if path.suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors") or not HUB_ID.match(weights):
-        raise InputError(key, f"no file or folder {str(path.absolute())!r}", "null, a folder with config.json and model.safetensors, a weights file, or a hub "
-                         "id owner/name", f"put it there or set {key} to null (random weights)")
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(weights, "config.json")
-    if not isinstance(cached, str):
-        raise not_in_cache(weights, key, "config.json and model.safetensors")
-    return Path(cached).parent
+    return cached(weights, key, ["config.json"], "config.json and model.safetensors",
+                  "null, a folder with config.json and model.safetensors, a weights file, or a hub id owner/name").parent
 
 
 def _said(folder: Path | None, name: str, where: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_masks_of_a_box_are_those_of_the_library(folders, kind):
     import transformers
 
     published = getattr(transformers, KINDS[kind][1]).from_pretrained(folders[kind], local_files_only=True).eval()
-    net = SamNet(folders[kind], in_channels=3, out_channels=2).eval()
+    net = SamNet(weights=folders[kind], in_channels=3, out_channels=2).eval()
     x = torch.rand(1, 3, 64, 64) * 2 - 1
     boxes = torch.tensor([[[4.0, 8.0, 40.0, 50.0], [0.0, 3.0, 20.0, 60.0]]])
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_masks_of_a_box_are_those_of_the_library(folders, kind):
 @pytest.mark.parametrize("prompt", ["learned", "box"])
 def test_logits_at_any_size_and_gradients_where_they_belong(folders, kind, prompt):
     for tuning in ("frozen", "lora", "full"):
-        net = SamNet(folders[kind], prompt=prompt, tuning=tuning, rank=2, in_channels=1, out_channels=5)
+        net = SamNet(weights=folders[kind], prompt=prompt, tuning=tuning, rank=2, in_channels=1, out_channels=5)
         for size in ((64, 64), (40, 72)):
             assert net.eval()(torch.rand(2, 1, *size)).shape == (2, 5, *size)
         found = net.train()(torch.rand(2, 1, 32, 64))
@@ -83,7 +83,7 @@ def test_logits_at_any_size_and_gradients_where_they_belong(folders, kind, promp
 
 @pytest.mark.parametrize(("prompt", "tokens"), [("learned", 2), ("box", 1)])
 def test_channels_have_masks_of_their_own_also_in_one_box(folders, prompt, tokens):
-    net = SamNet(folders["sam"], prompt=prompt, out_channels=3).eval()
+    net = SamNet(weights=folders["sam"], prompt=prompt, out_channels=3).eval()
     if prompt == "box":
         torch.nn.init.zeros_(net.coarse.weight), torch.nn.init.zeros_(net.coarse.bias)
     masks = net(torch.rand(1, 1, 64, 64))
@@ -104,15 +104,15 @@ def test_a_video_model_gives_its_image_part(tmp_path):
     Sam2VideoModel(Sam2VideoConfig(**HIERA, memory_attention_hidden_size=16, memory_attention_feed_forward_hidden_size=16, memory_encoder_hidden_size=16,
                                    memory_encoder_output_channels=8, memory_fuser_embed_dim=16, memory_attention_num_layers=1,
                                    memory_fuser_intermediate_dim=16, image_size=64)).save_pretrained(tmp_path)
-    assert SamNet(str(tmp_path)).eval()(torch.rand(1, 1, 64, 64)).shape == (1, 2, 64, 64)
+    assert SamNet(weights=str(tmp_path)).eval()(torch.rand(1, 1, 64, 64)).shape == (1, 2, 64, 64)
 
 
 def test_clear_errors(folders):
     with pytest.raises(InputError, match="no model_type; expected sam or sam_hq"):
         SamNet()
     with pytest.raises(InputError, match="learned or box"):
-        SamNet(folders["sam"], prompt="points")
+        SamNet("points", weights=folders["sam"])
     with pytest.raises(InputError, match=r"attn\.proj\.bias: file \(16,\), net \(32,\)"):
-        SamNet(folders["sam"], {"vision_config": {"hidden_size": 32}})
+        SamNet(weights=folders["sam"], settings={"vision_config": {"hidden_size": 32}})
     with pytest.raises(InputError, match="model_type 'bert'"):
         SamNet(settings={"model_type": "bert"})

@@ -26,7 +26,7 @@ def test_head_and_encoder_are_those_of_the_file_but_for_the_last_layer(folders):
     from transformers import SegformerForSemanticSegmentation
 
     published = SegformerForSemanticSegmentation.from_pretrained(folders / "fitted", local_files_only=True)
-    net = SegformerNet(str(folders / "fitted"), in_channels=3, out_channels=5)
+    net = SegformerNet(weights=str(folders / "fitted"), in_channels=3, out_channels=5)
     mine, theirs = net.net.state_dict(), published.state_dict()
     same = {k for k in theirs if k in mine and mine[k].shape == theirs[k].shape and torch.equal(mine[k], theirs[k])}
     changed = {k.rpartition(".")[0] for k in set(theirs) - same}
@@ -37,7 +37,7 @@ def test_head_and_encoder_are_those_of_the_file_but_for_the_last_layer(folders):
 @pytest.mark.parametrize("name", ["fitted", "encoder"])
 def test_logits_at_any_size_and_gradients_where_they_belong(folders, name):
     for tuning in ("frozen", "lora", "full"):
-        net = SegformerNet(str(folders / name), tuning=tuning, rank=2, out_channels=5)
+        net = SegformerNet(weights=str(folders / name), tuning=tuning, rank=2, out_channels=5)
         for size in ((64, 64), (40, 72)):
             assert net.eval()(torch.rand(2, 1, *size)).shape == (2, 5, *size)
         net.train()(torch.rand(2, 1, 64, 64)).square().sum().backward()
