@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from synthrad.errors import InputError
 from synthrad.nets.deep_supervision import Supervised
 from synthrad.nets.dense_heads import enlarged
+from synthrad.nets.loading import load_plain
 from synthrad.nets.pretrained_net import PretrainedNet
-from synthrad.nets.transformers_loading import load_model, resized_positions
+from synthrad.nets.sam_original import is_original, renamed, settings_of
+from synthrad.nets.transformers_loading import Pixels, load_model, merged, resized_positions, source_of
 from synthrad.nets.tuning import Tuning
 
 Prompt = Literal["learned", "box"]
@@ -32,12 +34,14 @@ class SamNet(PretrainedNet):
     a filled rectangle is the rectangle; places count by the channel's softmax over all channels, and no gradient passes through the box. Beside it stands a
     learned token that says which channel it is: structures in one box, and the background, would be drawn alike else.
 
-    Weights in the hub: facebook/sam-vit-base, wanglab/medsam-vit-base, syscv-community/sam-hq-vit-base, facebook/sam2.1-hiera-tiny. Published ones saw pictures of
-    1024 px: scale 4 for those of 256 px. Without weights the settings name the model: {model_type: sam, vision_config: {...}, ...}.
+    Weights in the hub: facebook/sam-vit-base, wanglab/medsam-vit-base, syscv-community/sam-hq-vit-base, facebook/sam2.1-hiera-tiny; of SAM, MedSAM and SAM-HQ also the
+    authors' own files, such as medsam_vit_b.pth. Published ones saw pictures of 1024 px: scale 4 for those of 256 px. Without weights the settings name the model: {model_type: sam, vision_config: {...}, ...}.
 
     Args:
         prompt: learned or box.
         tuning: of the image encoder: frozen, lora = low-rank changes of its attention, full.
+        pixels: that the weights were trained on: standardised, as SAM's, or plain = from 0 to 1, as MedSAM's (bowang-lab/MedSAM, MedSAM_Inference.py); null = as
+            preprocessor_config.json beside the weights says, standardised where there is none.
         coarse_weight: of the coarse prediction's loss beside the masks', with boxes.
         out_channels: logits, over all layers; linked from the data.
     """
@@ -48,6 +52,7 @@ class SamNet(PretrainedNet):
         self,
         prompt: Prompt = "learned",
         tuning: Tuning = "frozen",
+        pixels: Pixels | None = None,
         coarse_weight: float = 0.4,
         out_channels: int = 2,
         **options: Any,
@@ -55,7 +60,9 @@ class SamNet(PretrainedNet):
         super().__init__(tuning=tuning, **options)
         if prompt not in ("learned", "box"):
             raise InputError("model.net.prompt", repr(prompt), "learned or box")
-        self.net = load_model(CLASSES, self.weights, self.settings, self.in_channels)
+        if pixels not in (None, "standardised", "plain"):
+            raise InputError("model.net.pixels", repr(pixels), "null, standardised or plain")
+        self.net = self._loaded(pixels)
         self.kind = {"SamModel": "sam", "SamHQModel": "sam_hq", "Sam2Model": "sam2"}[type(self.net).__name__]
         self.coarse_weight = coarse_weight
         self._freeze()
@@ -64,6 +71,15 @@ class SamNet(PretrainedNet):
         whole = self._of_boxes(torch.tensor([0.0, 0.0, 1.0, 1.0]).view(1, 1, 4)).detach()
         start = whole if prompt == "learned" else whole.mean(2, keepdim=True)
         self.prompts = nn.Parameter(start + whole.std() * torch.randn(1, out_channels, start.shape[2], width))
+
+    def _loaded(self, pixels: Pixels | None) -> nn.Module:
+        """The library's model, of its own files or of the authors'."""
+        path = None if self.weights is None else source_of(self.weights, "model.net.weights")
+        state = load_plain(path) if path is not None and path.is_file() else None
+        if state is None or not is_original(state):
+            return load_model(CLASSES, self.weights, self.settings, self.in_channels, pixels=pixels)
+        said = merged(settings_of(state, f"model.net.weights {self.weights}"), self.settings or {})
+        return load_model(CLASSES, self.weights, said, self.in_channels, state=renamed(state), pixels=pixels)
 
     def _freeze(self) -> None:
         """All but the image encoder (as it is tuned) and those parts of the mask decoder that single masks pass."""

@@ -1,8 +1,6 @@
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from tiny_sam import KINDS, SAM2, make_sam
 
 from synthrad.errors import InputError
 from synthrad.nets import SamNet
@@ -10,40 +8,10 @@ from synthrad.nets.deep_supervision import Supervised
 from synthrad.nets.sam_net import boxes_of
 from synthrad.nets.tuning import trainable
 
-PLAIN = {
-    "vision_config": {"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "mlp_dim": 32,
-                      "num_pos_feats": 8, "window_size": 2, "global_attn_indexes": [1]},
-    "prompt_encoder_config": {"hidden_size": 16, "image_size": 64, "image_embedding_size": 4},
-    "mask_decoder_config": {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
-}
-HQ = {**PLAIN, "mask_decoder_config": {**PLAIN["mask_decoder_config"], "vit_dim": 16}}
-HIERA = {
-    "vision_config": {
-        "backbone_config": {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "embed_dim_per_stage": [8, 16, 32, 64], "blocks_per_stage": [1, 1, 3, 1],
-                            "num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 2, 2, 2], "global_attention_blocks": [3],
-                            "image_size": [64, 64]},
-        "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16, "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},
-    "prompt_encoder_config": {"hidden_size": 16, "image_size": 64},
-    "mask_decoder_config": PLAIN["mask_decoder_config"],
-}
-KINDS = {"sam": ("SamConfig", "SamModel", PLAIN), "sam_hq": ("SamHQConfig", "SamHQModel", HQ), "sam2": ("Sam2Config", "Sam2Model", HIERA)}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Small models of the published classes as the hub has them."""
-    import transformers
-
-    out = {}
-    torch.manual_seed(0)
-    for kind, (config, model, settings) in KINDS.items():
-        out[kind] = str(tmp_path_factory.mktemp("hub") / kind)
-        net = getattr(transformers, model)(getattr(transformers, config)(**settings))
-        for p in net.parameters():  # embeddings of places start at 0, which would hide how they are read
-            torch.nn.init.normal_(p, std=0.2)
-        net.save_pretrained(out[kind])
-        Path(out[kind], "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
-    return out
+    return {kind: make_sam(tmp_path_factory.mktemp("hub"), kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -101,7 +69,7 @@ def test_a_box_of_a_filled_rectangle_is_the_rectangle():
 def test_a_video_model_gives_its_image_part(tmp_path):
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
-    Sam2VideoModel(Sam2VideoConfig(**HIERA, memory_attention_hidden_size=16, memory_attention_feed_forward_hidden_size=16, memory_encoder_hidden_size=16,
+    Sam2VideoModel(Sam2VideoConfig(**SAM2, memory_attention_hidden_size=16, memory_attention_feed_forward_hidden_size=16, memory_encoder_hidden_size=16,
                                    memory_encoder_output_channels=8, memory_fuser_embed_dim=16, memory_attention_num_layers=1,
                                    memory_fuser_intermediate_dim=16, image_size=64)).save_pretrained(tmp_path)
     assert SamNet(weights=str(tmp_path)).eval()(torch.rand(1, 1, 64, 64)).shape == (1, 2, 64, 64)
