@@ -10,7 +10,7 @@ from torch import Tensor, cat, nn
 
 from synthrad.errors import InputError
 from synthrad.nets.loading import load_plain, locate, unless_null
-from synthrad.nets.timm_net import any_size, check_name, load_timm
+from synthrad.nets.timm_net import any_size, check_name, load_timm, patch_of
 from synthrad.nets.transformers_loading import fit_input, load_model
 
 Pool = Literal["cls", "mean", "cls_mean"]
@@ -46,8 +46,7 @@ class TimmBackbone(nn.Module):
             self.net = any_size(name, in_chans=channels, num_classes=0)
         else:
             self.net = _loaded(name, load_plain(locate(weights, "model.net.weights")), channels, f"model.net.weights {weights}")
-        self.name, patch = name, getattr(getattr(self.net, "patch_embed", None), "patch_size", 1)
-        self.patch = int(patch[0] if isinstance(patch, tuple | list) else patch)
+        self.name, self.patch = name, patch_of(self.net)
         self.width, self.before = int(self.net.num_features), int(getattr(self.net, "num_prefix_tokens", 0))
         self.with_class = bool(getattr(self.net, "has_class_token", False))
 

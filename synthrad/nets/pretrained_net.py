@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
-from synthrad.nets.dense_heads import enlarged
+from synthrad.nets.dense_heads import whole_patches
 from synthrad.nets.loading import unless_null
 from synthrad.nets.tuning import Tuning, tune
 
@@ -60,4 +59,4 @@ class PretrainedNet(nn.Module):
 
     def shown(self, image: Tensor, step: int = 1) -> Tensor:
         """A picture [B, C, H, W] enlarged by `scale`, and further to sides that are whole multiples of `step`, bilinear."""
-        return enlarged(image, [step * max(1, math.ceil(self.scale * side / step - 1e-6)) for side in image.shape[-2:]])
+        return whole_patches(image, step, self.scale)

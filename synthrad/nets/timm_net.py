@@ -7,11 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from synthrad.errors import InputError, near
+from synthrad.nets.dense_heads import whole_patches
 from synthrad.nets.loading import load_into, load_plain, locate, unless_null
 
 
 class TimmNet(nn.Module):
-    """A classifier: image [B, C, H, W] to logits [B, num_classes]; transformers interpolate their embeddings of places to whole patches.
+    """A classifier: image [B, C, H, W] to logits [B, num_classes], of any size.
+
+    Transformers see whole patches of an enlarged picture, and interpolate their embeddings of places.
 
     Args:
         name: a timm model, such as resnet18, convnext_tiny or vit_tiny_patch16_224.
@@ -36,10 +39,17 @@ class TimmNet(nn.Module):
         self.net = any_size(name, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate)
         if state is not None:
             load_timm(self.net, state, f"model.net.weights {weights}")
+        self.patch = patch_of(self.net)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, num_classes] of an image [B, C, H, W]."""
-        return self.net(image)
+        return self.net(whole_patches(image, self.patch))
+
+
+def patch_of(net: nn.Module) -> int:
+    """The side of a transformer's patches; 1 of other nets."""
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", 1)
+    return int(patch[0] if isinstance(patch, tuple | list) else patch)
 
 
 def check_name(name: str) -> None:

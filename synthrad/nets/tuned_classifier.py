@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from synthrad.errors import InputError
-from synthrad.nets import pretrained_net
+from synthrad.nets import dense_heads
 from synthrad.nets.attentive_probe import AttentiveProbe
 from synthrad.nets.backbones import Pool, backbone_of
 from synthrad.nets.pretrained_net import PretrainedNet
@@ -81,7 +81,7 @@ class TunedClassifier(PretrainedNet):
 
 def identity_of(backbone: nn.Module, settings: list[Any]) -> str:
     """SHA-256 of a frozen backbone's weights, structure and settings, and of the code and the versions of what computes with them."""
-    code = [inspect.getsource(module) for module in (sys.modules[type(backbone).__module__], pretrained_net)]
+    code = [inspect.getsource(module) for module in (sys.modules[type(backbone).__module__], dense_heads)]
     libraries = [version(p) for p in ("torch", "timm", "transformers")]
     found = hashlib.sha256(repr([code, str(backbone), str(getattr(getattr(backbone, "net", None), "config", "")), settings, libraries]).encode())
     for key, value in sorted(backbone.state_dict().items()):
