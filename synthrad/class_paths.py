@@ -48,6 +48,19 @@ def build(spec: Any, where: str, ours: Mapping[str, type], command: str, value: 
         raise InputError(f"{where}: init_args", str(e)[:300], f"values of {', '.join(known)}") from e
 
 
+def arguments_of(kind: type) -> dict[str, Any]:
+    """Names of the arguments of a class and their defaults (`inspect.Parameter.empty` for none); ** stands for those of the class that it extends."""
+    found: dict[str, Any] = {}
+    for owner in kind.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        own = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        found |= {p.name: p.default for p in own if p.kind != p.VAR_KEYWORD and p.name not in found}
+        if not any(p.kind == p.VAR_KEYWORD for p in own):
+            break
+    return found
+
+
 def _hints(kind: type) -> dict[str, Any]:
     """Types of the arguments of a class; {} where they cannot be told (a name that is imported for type checkers alone)."""
     try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from synthrad.class_paths import arguments_of
 from synthrad.config_names import ALLOWED, KINDS, known_classes
 from synthrad.errors import InputError, near
 
@@ -59,13 +59,12 @@ def _configs() -> list[str]:
 
 
 def _trainer_keys() -> list[str]:
-    return [f"trainer.{n}" for n in inspect.signature(Trainer.__init__).parameters if n != "self"] + ["seed_everything", "ckpt_path"]
+    return [f"trainer.{n}" for n in arguments_of(Trainer)] + ["seed_everything", "ckpt_path"]
 
 
-def _arguments_of(class_path: str) -> list[str]:
+def _arguments_of(class_path: str) -> Iterable[str]:
     module, name = class_path.rsplit(".", 1)
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    return [n for n in parameters if n != "self"]
+    return arguments_of(getattr(importlib.import_module(module), name))
 
 
 def our_own(error: BaseException) -> BaseException:

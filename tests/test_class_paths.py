@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from synthrad.class_paths import allowed_packages, build
+from synthrad.class_paths import allowed_packages, arguments_of, build
 from synthrad.errors import InputError
 
 
@@ -17,8 +17,23 @@ class Box:
 OURS = {"shop.Box": Box}
 
 
+class Crate(Box):
+    def __init__(self, lid=True, width=2, **rest):
+        super().__init__(width=width, **rest)
+
+
+class Drawer(Crate):
+    pass
+
+
 def made(spec, **more):
     return build(spec, "shop.yaml", OURS, "buy", **more)
+
+
+def test_stars_stand_for_the_arguments_of_the_class_that_is_extended():
+    assert list(arguments_of(Drawer)) == list(arguments_of(Crate)) == ["lid", "width", "inner"]
+    assert list(arguments_of(Box)) == ["width", "inner"]
+    assert arguments_of(Crate)["width"] == arguments_of(Drawer)["width"] == 2 and arguments_of(Crate)["lid"] is True
 
 
 def test_arguments_and_what_becomes_of_them():

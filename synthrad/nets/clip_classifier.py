@@ -11,66 +11,58 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthrad.errors import InputError
+from synthrad.nets.pretrained_net import PretrainedNet
 from synthrad.nets.text import check_lengths
 from synthrad.nets.transformers_loading import load_model, source_of
-from synthrad.nets.tuned_classifier import identity_of, whole_patches
-from synthrad.nets.tuning import tune
+from synthrad.nets.tuned_classifier import identity_of
 
-KINDS = ("clip", "siglip", "siglip2")
+KINDS = ("clip", "siglip")  # published SigLIP 2 of a fixed size is of model_type siglip; those of any size take patches, not pictures
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 READ = ("input_ids", "attention_mask")
 
 
-class ClipClassifier(nn.Module):
+class ClipClassifier(PretrainedNet):
     """A classifier: image [B, C, H, W] in [-1, 1] to logits [B, K] = scale (cos(image, present) - cos(image, absent)) + bias, of any size.
 
     The sigmoid of such a logit is the share of the first of two prompts in CLIP's softmax over both (Tiu et al. 2022, CheXzero). Embeddings of
     several templates are averaged at length 1 (Radford et al. 2021, section 3.1.4). The text encoder reads the prompts once, when the net is made.
 
+    The folder of the weights (openai/clip-vit-base-patch32) holds its tokenizer, too; null weights are refused.
+
     Args:
-        weights: a folder in the hub's format with its tokenizer, or a hub id in the local cache (openai/clip-vit-base-patch32).
         templates: prompts of a finding that is present, {} for its name.
         negatives: of one that is absent; [] = none, the logit is scale cos(image, present) + bias, as SigLIP is trained; null = "no {}", of SigLIP [].
         words: class -> what prompts call it; null = its name, _ as a space.
         tuning: zero_shot = nothing learns; frozen = embeddings of prompts, scale and bias; lora = low-rank changes of the image encoder's attention, too;
             full = all of the image encoder, too.
-        rank: of the low-rank changes.
-        scale: of the picture before its patches; the encoder's places are interpolated.
-        in_channels: image channels; linked from the data.
         classes: names of the K findings; linked from the data.
     """
 
     def __init__(
         self,
-        weights: str | None = None,
         templates: Sequence[str] = ("{}",),
         negatives: Sequence[str] | None = None,
         words: dict[str, str] | None = None,
         tuning: Literal["zero_shot", "frozen", "lora", "full"] = "zero_shot",
-        rank: int = 8,
-        scale: float = 1.0,
-        in_channels: int = 1,
         classes: Sequence[str] | None = None,
+        **options: Any,
     ):
-        super().__init__()
-        if weights in (None, "None", "null", ""):
+        super().__init__(tuning=tuning, **options)
+        if self.weights is None:
             raise InputError("model.net.weights", "null", "a folder in the hub's format, with its tokenizer, or a hub id in the local cache: prompts mean nothing to "
                              "random weights", "run `hf download openai/clip-vit-base-patch32 --local-dir FOLDER` where there is a network (read its licence)")
         if tuning not in ("zero_shot", "frozen", "lora", "full"):
             raise InputError("model.net.tuning", repr(tuning), "zero_shot, frozen, lora or full")
-        if not scale > 0:
-            raise InputError("model.net.scale", str(scale), "above 0", "1 shows pictures as they are")
-        model = load_model("AutoModel", weights, None, in_channels)
+        model = load_model("AutoModel", self.weights, self.settings, self.in_channels)
         kind = model.config.model_type
         if kind not in KINDS:
             raise InputError("model.net.weights", f"a model of model_type {kind}", f"one of {', '.join(KINDS)}", "use TunedClassifier for models of images alone")
         if negatives is None:
             negatives = ["no {}"] if kind == "clip" else []
         names = _names(list(classes or []), words or {})
-        tokenizer = _tokenizer(source_of(weights, "model.net.weights"))
+        tokenizer = _tokenizer(source_of(self.weights, "model.net.weights"))
         self.backbone = ImageTower(model)
-        self.tuning, self.scale = tuning, float(scale)
-        tune(self.backbone, "frozen" if tuning == "zero_shot" else tuning, rank)
+        self._tune("frozen" if tuning == "zero_shot" else tuning)
         learns = tuning != "zero_shot"
         self.present = nn.Parameter(prompt_embeddings(model, tokenizer, templates, names, "templates"), requires_grad=learns)
         self.absent = nn.Parameter(prompt_embeddings(model, tokenizer, negatives, names, "negatives"), requires_grad=learns) if negatives else None
@@ -79,26 +71,14 @@ class ClipClassifier(nn.Module):
         self.bias = nn.Parameter(torch.full((len(names),), shift), requires_grad=learns)
 
     @property
-    def frozen(self) -> bool:
-        """Whether what `encode` gives stays the same throughout a fit."""
-        return self.tuning in ("zero_shot", "frozen")
-
-    @property
     def identity(self) -> str:
         """SHA-256 of what decides the features of an image: equal ones give equal features."""
         return identity_of(self.backbone, [self.scale])
 
-    def train(self, mode: bool = True) -> ClipClassifier:
-        """A frozen encoder stays in evaluation."""
-        super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
-        return self
-
     def encode(self, image: Tensor) -> Tensor:
         """The embedding [B, D] of an image [B, C, H, W]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.backbone(whole_patches(image, self.backbone.patch, self.scale))
+            return self.backbone(self.shown(image, self.backbone.patch))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, K] of an image [B, C, H, W], or of what `encode` gave for it."""

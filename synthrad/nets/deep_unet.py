@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from synthrad.errors import InputError
 from synthrad.nets.deep_supervision import Supervised
-from synthrad.nets.loading import load_into, load_plain, locate
+from synthrad.nets.loading import load_into, load_plain, locate, unless_null
 
 
 class DeepUnet(nn.Module):
@@ -42,7 +42,7 @@ class DeepUnet(nn.Module):
         out_channels: int = 2,
     ):
         super().__init__()
-        weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+        weights = unless_null(weights)
         if depth < 2:
             raise InputError("model.net.depth", str(depth), "at least 2 levels")
         if not 0 <= supervised_levels <= depth - 2:

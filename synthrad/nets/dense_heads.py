@@ -6,6 +6,7 @@ normalize a pooled picture by.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,11 @@ POOLED = (1, 2, 3, 6)  # sides of UPerNet's pooled pictures
 def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
     """[B, C, h, w] on another grid, bilinear; unchanged on its own."""
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def whole_patches(image: Tensor, patch: int, scale: float = 1.0) -> Tensor:
+    """A picture [B, C, H, W] enlarged by `scale`, and further to sides that are whole multiples of `patch`, bilinear."""
+    return enlarged(image, [patch * max(1, math.ceil(scale * side / patch - 1e-6)) for side in image.shape[-2:]])
 
 
 def convolved(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,42 +14,57 @@ from synthrad.errors import InputError
 
 WRAPPERS = ("_orig_mod.", "module.", "model.", "net.")  # torch.compile, DDP, other people's modules, our tasks
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 HUB_FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 
 
+def unless_null(text: str | None) -> str | None:
+    """The text; None where it is how a command line spells null."""
+    return None if text in ("None", "null", "") else text
+
+
 def locate(weights: str, key: str) -> Path:
-    """The file of a local path or of a hub id that is in the local cache already; nothing is ever downloaded.
+    """The file of a local path (or in a local folder) or of a hub id that is in the local cache already; nothing is ever downloaded.
 
     Args:
-        weights: a path, or `owner/name` of the Hugging Face hub.
+        weights: a file, a folder that holds one under the hub's names, or `owner/name` of the Hugging Face hub.
         key: the config key to name in an error.
 
     Raises:
-        InputError: neither a file nor a cached hub repository.
+        InputError: none of these.
     """
     path = Path(weights).expanduser()
+    if path.is_dir():
+        if (found := next((path / name for name in HUB_FILES if (path / name).is_file()), None)) is None:
+            raise InputError(key, f"folder {str(path.absolute())!r} without weights", f"one of {', '.join(HUB_FILES)} in it", "name the file itself")
+        return found
     if path.is_file():
         return path
-    looks_local = path.suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors") or not HUB_ID.match(weights)
-    if looks_local:
-        raise InputError(key, f"no file {str(path.absolute())!r}", "null, a weights file, or a hub id owner/name",
-                         f"put the file there or set {key} to null (random weights)")
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in HUB_FILES:
-        cached = try_to_load_from_cache(weights, name)
-        if isinstance(cached, str):
-            return Path(cached)
-    raise not_in_cache(weights, key, f"one of {', '.join(HUB_FILES)}")
+    return cached(weights, key, HUB_FILES, f"one of {', '.join(HUB_FILES)}", "null, a weights file, a folder with one, or a hub id owner/name")
 
 
-def not_in_cache(hub_id: str, key: str, wanted: str) -> InputError:
-    """The error of a hub id whose files are not here; wanted: the files."""
-    from huggingface_hub import constants
+def cached(weights: str, key: str, names: Sequence[str], wanted: str, expected: str) -> Path:
+    """The first of some files of a hub id in the local cache.
 
-    return InputError(key, f"hub id {hub_id!r}, which is not in the cache {constants.HF_HUB_CACHE}", f"{wanted} of https://huggingface.co/{hub_id}",
-                      f"read its licence there (some have to be accepted first), run `hf download {hub_id} --local-dir FOLDER` where there is a network and "
-                      f"set {key} to FOLDER or the file in it, or to null (random weights)")
+    Args:
+        weights: what is no local path. names: of the files. wanted: the files, in words. expected: what the key takes.
+
+    Raises:
+        InputError: no hub id, or one whose files are not here: how to fetch it, its licence, and the key to set.
+    """
+    path = Path(weights).expanduser()
+    if path.suffix in SUFFIXES or not HUB_ID.match(weights):
+        raise InputError(key, f"no file or folder {str(path.absolute())!r}", expected, f"put it there or set {key} to null (random weights)")
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(weights, name)
+        if isinstance(found, str):
+            return Path(found)
+    raise InputError(key, f"hub id {weights!r}, which is not in the cache {constants.HF_HUB_CACHE} (nor a path from {Path.cwd()})",
+                     f"{wanted} of https://huggingface.co/{weights}",
+                     f"read its licence there (some have to be accepted first), run `hf download {weights} --local-dir FOLDER` where there is a network and "
+                     f"set {key} to FOLDER or the file in it, or to null (random weights)")
 
 
 def load_plain(checkpoint: Path | str) -> dict[str, Tensor]:
@@ -113,8 +128,8 @@ def fit_channels(weight: Tensor, channels: int) -> Tensor:
 def load_into(net: nn.Module, state: Mapping[str, Tensor], where: str, part: str = "encoder") -> list[str]:
     """Load weights into a net or, where only they fit, into its `part`.
 
-    The first convolution is adapted to the net's channels; a head of another number of classes keeps its fresh
-    weights. Everything else must fit.
+    Convolutions that take the picture are adapted to the net's channels (the first one, and those beside it that differ in just the same numbers of
+    channels); a head of another number of classes keeps its fresh weights. Everything else must fit.
 
     Returns:
         Names of the tensors that kept their fresh weights (the head).
@@ -132,12 +147,13 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], where: str, part: str
         raise InputError(where, f"weights of another net: {len(shared)} of {len(own)} names fit; first names "
                          f"{list(state)[:3]}", f"names such as {list(own)[:3]}", "name the architecture that they were trained with")
     first = next((k for k in own if own[k].ndim == 4), None)
+    of_picture = None if state.get(first) is None or state[first].ndim != 4 else (own[first].shape[1], state[first].shape[1])
     heads = {k for k in own if re.search(r"(^|\.)(segmentation_head|head|fc|classifier|last_linear)\.", k)}
     usable, wrong = {}, []
     for k in shared:
         mine, theirs = own[k], state[k]
-        same_but_channels = mine.ndim == 4 and theirs.ndim == 4 and mine.shape[0] == theirs.shape[0]
-        if k == first and same_but_channels and mine.shape[2:] == theirs.shape[2:] and mine.shape != theirs.shape:
+        if mine.ndim == theirs.ndim == 4 and mine.shape[0] == theirs.shape[0] and mine.shape[2:] == theirs.shape[2:] \
+                and mine.shape[1] != theirs.shape[1] and (mine.shape[1], theirs.shape[1]) == of_picture:
             theirs = fit_channels(theirs, mine.shape[1])
         if mine.shape == theirs.shape:
             usable[k] = theirs

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from synthrad.errors import InputError, near
 from synthrad.nets.deep_supervision import Supervised
-from synthrad.nets.loading import load_into, load_plain, locate
+from synthrad.nets.loading import load_into, load_plain, locate, unless_null
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "UNet": {"channels": [32, 64, 128, 256, 512], "strides": [2, 2, 2, 2], "num_res_units": 2},
@@ -43,7 +43,7 @@ class MonaiNet(nn.Module):
         super().__init__()
         from monai.networks import nets
 
-        weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+        weights = unless_null(weights)
         if name not in DEFAULTS:
             raise InputError("model.net.name", repr(name), f"one of {', '.join(DEFAULTS)}", near(name, DEFAULTS))
         kind, options = getattr(nets, name), {**DEFAULTS[name], **(options or {})}

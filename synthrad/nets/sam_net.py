@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from synthrad.errors import InputError
 from synthrad.nets.deep_supervision import Supervised
 from synthrad.nets.dense_heads import enlarged
-from synthrad.nets.transformers_loading import load_model, resized_positions
-from synthrad.nets.tuning import Tuning, tune
+from synthrad.nets.loading import load_plain
+from synthrad.nets.pretrained_net import PretrainedNet
+from synthrad.nets.sam_original import is_original, renamed, settings_of
+from synthrad.nets.transformers_loading import Pixels, load_model, merged, resized_positions, source_of
+from synthrad.nets.tuning import Tuning
 
 Prompt = Literal["learned", "box"]
 CLASSES = {"sam": "SamModel", "sam_hq": "SamHQModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
 STEP = {"sam": 16, "sam_hq": 16, "sam2": 32}  # SAM2 halves the picture five times
 
 
-class SamNet(nn.Module):
+class SamNet(PretrainedNet):
     """A segmentation net: image [B, C, H, W] in [-1, 1] to logits [B, out_channels, H, W], of any size.
 
     Every output channel has its own prompt and gets the one mask that the mask decoder draws for it; layers exclude structures as everywhere, by the
@@ -31,51 +34,57 @@ class SamNet(nn.Module):
     a filled rectangle is the rectangle; places count by the channel's softmax over all channels, and no gradient passes through the box. Beside it stands a
     learned token that says which channel it is: structures in one box, and the background, would be drawn alike else.
 
+    Weights in the hub: facebook/sam-vit-base, wanglab/medsam-vit-base, syscv-community/sam-hq-vit-base, facebook/sam2.1-hiera-tiny; of SAM, MedSAM and SAM-HQ also the
+    authors' own files, such as medsam_vit_b.pth. Published ones saw pictures of 1024 px: scale 4 for those of 256 px. Without weights the settings name the model: {model_type: sam, vision_config: {...}, ...}.
+
     Args:
-        weights: null (random), a folder in the hub's format, or a hub id that is in the local cache (facebook/sam-vit-base, wanglab/medsam-vit-base,
-            syscv-community/sam-hq-vit-base, facebook/sam2.1-hiera-tiny).
-        settings: of the transformers model where weights are null: {model_type: sam, vision_config: {...}, ...}.
         prompt: learned or box.
         tuning: of the image encoder: frozen, lora = low-rank changes of its attention, full.
-        rank: of the low-rank changes.
-        scale: of the picture before its patches. Published weights saw pictures of 1024 px: 4 for those of 256 px.
+        pixels: that the weights were trained on: standardised, as SAM's, or plain = from 0 to 1, as MedSAM's (bowang-lab/MedSAM, MedSAM_Inference.py); null = as
+            preprocessor_config.json beside the weights says, standardised where there is none.
         coarse_weight: of the coarse prediction's loss beside the masks', with boxes.
-        in_channels: image channels; linked from the data.
         out_channels: logits, over all layers; linked from the data.
     """
 
+    BACKBONE = "net.vision_encoder"
+
     def __init__(
         self,
-        weights: str | None = None,
-        settings: dict[str, Any] | None = None,
         prompt: Prompt = "learned",
         tuning: Tuning = "frozen",
-        rank: int = 8,
-        scale: float = 1.0,
+        pixels: Pixels | None = None,
         coarse_weight: float = 0.4,
-        in_channels: int = 1,
         out_channels: int = 2,
+        **options: Any,
     ):
-        super().__init__()
-        weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+        super().__init__(tuning=tuning, **options)
         if prompt not in ("learned", "box"):
             raise InputError("model.net.prompt", repr(prompt), "learned or box")
-        if not scale > 0:
-            raise InputError("model.net.scale", str(scale), "above 0", "1 shows pictures as they are")
-        self.net = load_model(CLASSES, weights, settings, in_channels)
+        if pixels not in (None, "standardised", "plain"):
+            raise InputError("model.net.pixels", repr(pixels), "null, standardised or plain")
+        self.net = self._loaded(pixels)
         self.kind = {"SamModel": "sam", "SamHQModel": "sam_hq", "Sam2Model": "sam2"}[type(self.net).__name__]
-        self.scale, self.tuning, self.coarse_weight = scale, tuning, coarse_weight
-        self._freeze(rank, weights is not None)
+        self.coarse_weight = coarse_weight
+        self._freeze()
         width = self.net.mask_decoder.hidden_size
         self.coarse = nn.Conv2d(width, out_channels, 1) if prompt == "box" else None
         whole = self._of_boxes(torch.tensor([0.0, 0.0, 1.0, 1.0]).view(1, 1, 4)).detach()
         start = whole if prompt == "learned" else whole.mean(2, keepdim=True)
         self.prompts = nn.Parameter(start + whole.std() * torch.randn(1, out_channels, start.shape[2], width))
 
-    def _freeze(self, rank: int, pretrained: bool) -> None:
+    def _loaded(self, pixels: Pixels | None) -> nn.Module:
+        """The library's model, of its own files or of the authors'."""
+        path = None if self.weights is None else source_of(self.weights, "model.net.weights")
+        state = load_plain(path) if path is not None and path.is_file() else None
+        if state is None or not is_original(state):
+            return load_model(CLASSES, self.weights, self.settings, self.in_channels, pixels=pixels)
+        said = merged(settings_of(state, f"model.net.weights {self.weights}"), self.settings or {})
+        return load_model(CLASSES, self.weights, said, self.in_channels, state=renamed(state), pixels=pixels)
+
+    def _freeze(self) -> None:
         """All but the image encoder (as it is tuned) and those parts of the mask decoder that single masks pass."""
         self.net.requires_grad_(False)
-        tune(self.net.vision_encoder, self.tuning, rank, pretrained)
+        self._tune()
         decoder = self.net.mask_decoder
         decoder.requires_grad_(True)
         decoder.iou_prediction_head.requires_grad_(False)
@@ -85,18 +94,9 @@ class SamNet(nn.Module):
             decoder.pred_obj_score_head.requires_grad_(False)
             decoder.dynamic_multimask_via_stability = False  # in evaluation the mask that was trained
 
-    def train(self, mode: bool = True) -> SamNet:
-        """A frozen image encoder stays in evaluation."""
-        super().train(mode)
-        if self.tuning == "frozen":
-            self.net.vision_encoder.eval()
-        return self
-
     def forward(self, image: Tensor) -> Tensor | Supervised:
         """Logits [B, out_channels, H, W] of an image [B, C, H, W]; with boxes, in training, the coarse ones too."""
-        step = STEP[self.kind]
-        whole = [step * max(1, math.ceil(self.scale * side / step - 1e-6)) for side in image.shape[-2:]]
-        places, further = self._encoded(enlarged(image, whole))
+        places, further = self._encoded(self.shown(image, STEP[self.kind]))
         coarse = None if self.coarse is None else self.coarse(places)
         prompts = self.prompts.expand(len(image), -1, -1, -1)
         if coarse is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from synthrad.errors import InputError, near
-from synthrad.nets.loading import load_into, load_plain, locate
+from synthrad.nets.loading import load_into, load_plain, locate, unless_null
 
 
 class SmpNet(nn.Module):
@@ -14,7 +14,7 @@ class SmpNet(nn.Module):
     Args:
         arch: architecture of segmentation_models_pytorch, such as Unet, UnetPlusPlus, FPN, Segformer.
         encoder: encoder name, such as resnet18 or tu-convnext_tiny.
-        weights: null (random), a weights file (of the whole net or of its encoder), a hub id, or a pretrained
+        weights: null (random), a weights file (of the whole net or of its encoder) or a folder with one, a hub id, or a pretrained
             name of the encoder (imagenet) that is in the local hub cache.
         in_channels: image channels; linked from the data.
         out_channels: logits, over all layers; linked from the data.
@@ -31,7 +31,7 @@ class SmpNet(nn.Module):
         super().__init__()
         import segmentation_models_pytorch as smp  # 3 s: only where a config names it
 
-        weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+        weights = unless_null(weights)
         known = {k.lower() for k in smp.MODEL_ARCHITECTURES_MAPPING}
         if arch.lower() not in known:
             raise InputError("model.net.arch", repr(arch), f"one of {', '.join(sorted(known))}", near(arch, known))

@@ -7,15 +7,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from synthrad.errors import InputError, near
-from synthrad.nets.loading import load_into, load_plain, locate
+from synthrad.nets.dense_heads import whole_patches
+from synthrad.nets.loading import load_into, load_plain, locate, unless_null
 
 
 class TimmNet(nn.Module):
-    """A classifier: image [B, C, H, W] to logits [B, num_classes]; transformers interpolate their embeddings of places to whole patches.
+    """A classifier: image [B, C, H, W] to logits [B, num_classes], of any size.
+
+    Transformers see whole patches of an enlarged picture, and interpolate their embeddings of places.
 
     Args:
         name: a timm model, such as resnet18, convnext_tiny or vit_tiny_patch16_224.
-        weights: null (random), a weights file, or a hub id that is in the local hub cache (timm/resnet18.a1_in1k).
+        weights: null (random), a weights file or a folder with one, or a hub id that is in the local cache (timm/resnet18.a1_in1k).
         in_channels: image channels; linked from the data.
         num_classes: logits; linked from the data.
         drop_rate: dropout before the head, 0 to 1.
@@ -30,19 +33,35 @@ class TimmNet(nn.Module):
         drop_rate: float = 0.0,
     ):
         super().__init__()
-        import timm  # 2 s: only where a config names it
-
-        weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
-        if not timm.is_model(name):
-            raise InputError("model.net.name", repr(name), "a timm model (timm.list_models())", near(name, timm.list_models()))
+        weights = unless_null(weights)
+        check_name(name)
         state = load_plain(locate(weights, "model.net.weights")) if weights is not None else None
         self.net = any_size(name, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate)
         if state is not None:
-            load_into(self.net, state, f"model.net.weights {weights}")
+            load_timm(self.net, state, f"model.net.weights {weights}")
+        self.patch = patch_of(self.net)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, num_classes] of an image [B, C, H, W]."""
-        return self.net(image)
+        return self.net(whole_patches(image, self.patch))
+
+
+def patch_of(net: nn.Module) -> int:
+    """The side of a transformer's patches; 1 of other nets."""
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", 1)
+    return int(patch[0] if isinstance(patch, tuple | list) else patch)
+
+
+def check_name(name: str) -> None:
+    """Refuse a net that timm does not have.
+
+    Raises:
+        InputError: the name, and which one may have been meant.
+    """
+    import timm  # 2 s: only where a config names it
+
+    if not timm.is_model(name):
+        raise InputError("model.net.name", repr(name), "a timm model (timm.list_models())", near(name, timm.list_models()))
 
 
 def any_size(name: str, **given: Any) -> nn.Module:
@@ -56,3 +75,18 @@ def any_size(name: str, **given: Any) -> nn.Module:
             if not more:
                 raise
     raise AssertionError("the last attempt has no option")
+
+
+def load_timm(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """As `loading.load_into`; embeddings of places of another grid are resampled to the net's, bicubic.
+
+    Raises:
+        InputError: names the layers whose shapes differ, or says that no name fits.
+    """
+    table = getattr(net, "pos_embed", None)
+    if isinstance(table, Tensor) and hasattr(net, "num_prefix_tokens") and "pos_embed" in state and state["pos_embed"].shape != table.shape:
+        from timm.layers import resample_abs_pos_embed
+
+        before = 0 if getattr(net, "no_embed_class", False) else net.num_prefix_tokens
+        state = {**state, "pos_embed": resample_abs_pos_embed(state["pos_embed"], list(net.patch_embed.grid_size), num_prefix_tokens=before)}
+    load_into(net, state, where)

@@ -11,22 +11,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthrad.errors import InputError, near
-from synthrad.nets.loading import HUB_ID, fit_channels, load_plain, not_in_cache
+from synthrad.nets.loading import cached, fit_channels, load_plain, unless_null
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Pixels = Literal["standardised", "plain"]  # as mean 0 and deviation 1 by colour; from 0 to 1
 UNUSED = ("pooler", "mask_token", "position_ids")  # parts that files may lack: no net here reads them
 NAMES_SHOWN = 5
 
 
 def load_model(kind: str | Mapping[str, str], weights: str | None, settings: Mapping[str, Any] | None, channels: int, key: str = "model.net",
-               fresh: Sequence[str] = ()) -> nn.Module:
+               fresh: Sequence[str] = (), state: dict[str, Tensor] | None = None, pixels: Pixels | None = None) -> nn.Module:
     """A model of the transformers library that takes pictures [B, channels, H, W] in [-1, 1].
 
     Args:
@@ -36,20 +37,22 @@ def load_model(kind: str | Mapping[str, str], weights: str | None, settings: Map
         settings: of the model's config (nested as config.json is), over those of the folder; all there is where weights are null or a file alone.
         key: of the net in the config, for errors: its weights are `key`.weights.
         fresh: patterns (re.search) of names that may lack weights, or have those of other shapes, and are random then; all others must have them.
+        state: what the file of weights holds, by the library's names, where another program wrote it: each tensor must belong to the model.
+        pixels: that the weights were trained on; None = as preprocessor_config.json says, standardised where there is none.
 
     Raises:
         InputError: says what was looked for, or names the layers whose shapes differ or that the file lacks.
     """
-    weights = None if weights in ("None", "null", "") else weights  # how command lines spell null
+    weights = unless_null(weights)
     path = None if weights is None else source_of(weights, f"{key}.weights")
     folder = None if path is None else path if path.is_dir() else path.parent
     cls, config = _class_and_config(kind, _said(folder, "config.json", f"{key}.weights {weights}"), settings or {}, key)
     if path is None:
         config = _with_channels(config, channels)
         return cls(config)
-    net = _with_weights(cls, config, path, f"{key}.weights {weights}", (*UNUSED, *fresh))
+    net = _with_weights(cls, config, path, f"{key}.weights {weights}", (*UNUSED, *fresh), state)
     said = _said(folder, "preprocessor_config.json", f"{key}.weights {weights}")
-    plain = not said.get("do_normalize", True)
+    plain = not said.get("do_normalize", True) if pixels is None else pixels == "plain"
     mean = [0.0] * 3 if plain else said.get("image_mean", IMAGENET_MEAN)
     sd = [1.0] * 3 if plain else said.get("image_std", IMAGENET_SD)
     fit_input(net, channels, mean, sd, before=_channels_of(config))
@@ -65,15 +68,8 @@ def source_of(weights: str, key: str) -> Path:
     path = Path(weights).expanduser()
     if path.exists():
         return path
-    if path.suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors") or not HUB_ID.match(weights):
-        raise InputError(key, f"no file or folder {str(path.absolute())!r}", "null, a folder with config.json and model.safetensors, a weights file, or a hub "
-                         "id owner/name", f"put it there or set {key} to null (random weights)")
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(weights, "config.json")
-    if not isinstance(cached, str):
-        raise not_in_cache(weights, key, "config.json and model.safetensors")
-    return Path(cached).parent
+    return cached(weights, key, ["config.json"], "config.json and model.safetensors",
+                  "null, a folder with config.json and model.safetensors, a weights file, or a hub id owner/name").parent
 
 
 def _said(folder: Path | None, name: str, where: str) -> dict[str, Any]:
@@ -93,9 +89,9 @@ def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], se
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
-    merged = _merged(said, settings)
+    given = merged(said, settings)
     if not isinstance(kind, str):
-        if (model_type := merged.pop("model_type", None)) not in kind:
+        if (model_type := given.pop("model_type", None)) not in kind:
             raise InputError(f"{key}.settings", "no model_type" if model_type is None else f"model_type {model_type!r}",
                              f"{' or '.join(kind)}, in the settings or in config.json beside the weights")
         kind = kind[model_type]
@@ -103,7 +99,7 @@ def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], se
         cls = getattr(transformers, kind)
         config = cls.config_class
     else:
-        model_type = merged.get("model_type")
+        model_type = given.get("model_type")
         if model_type not in CONFIG_MAPPING_NAMES:
             raise InputError(f"{key}.settings", "no model_type" if model_type is None else f"model_type {model_type!r}",
                              "a model_type of the transformers library, in the settings or in config.json beside the weights",
@@ -113,15 +109,16 @@ def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], se
         if cls is None or isinstance(cls, tuple):
             raise InputError(f"{key}.settings", f"model_type {model_type!r}", "one that has one plain model", "choose another")
     try:
-        return cls, config.from_dict(merged)
+        return cls, config.from_dict(given)
     except Exception as e:  # the library raises many kinds
         raise InputError(f"{key}.settings", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}", f"settings of {config.__name__}") from e
 
 
-def _merged(said: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def merged(said: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over those that are said, also inside of parts."""
     out = dict(said)
     for k, v in settings.items():
-        out[k] = _merged(out.get(k) or {}, v) if isinstance(v, Mapping) else v
+        out[k] = merged(out.get(k) or {}, v) if isinstance(v, Mapping) else v
     return out
 
 
@@ -143,9 +140,9 @@ def _with_channels(config: Any, channels: int) -> Any:
     return config
 
 
-def _with_weights(cls: type, config: Any, path: Path, where: str, fresh: Sequence[str]) -> nn.Module:
+def _with_weights(cls: type, config: Any, path: Path, where: str, fresh: Sequence[str], state: dict[str, Tensor] | None) -> nn.Module:
     """A model with the weights of a folder or file: every name that is not fresh, in the shapes of the config."""
-    given: dict[str, Any] = {"state_dict": load_plain(path)} if path.is_file() else {}
+    given: dict[str, Any] = {"state_dict": load_plain(path) if state is None else state} if path.is_file() else {}
     try:
         with _quiet():
             net, info = cls.from_pretrained(None if given else path, config=config, output_loading_info=True, local_files_only=True, dtype=torch.float32,
@@ -159,6 +156,9 @@ def _with_weights(cls: type, config: Any, path: Path, where: str, fresh: Sequenc
         shown = "; ".join(sorted(wrong)[:NAMES_SHOWN]) + (f"; missing {lost[:NAMES_SHOWN]}" if lost else "")
         raise InputError(where, f"{len(wrong)} shapes that differ and {len(lost)} names missing: {shown}", f"the weights of this {cls.__name__}",
                          "give the config.json that belongs to them, or the settings that they were trained with")
+    if state is not None and (strange := sorted(info["unexpected_keys"])):
+        raise InputError(where, f"{len(strange)} names that are none of {cls.__name__}: {strange[:NAMES_SHOWN]}", f"the weights of {cls.__name__} alone",
+                         "adapters and other additions of a checkpoint cannot be left out in silence: give one without them")
     return net
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from synthrad.class_paths import arguments_of
 from synthrad.measurements import Measurement
 from synthrad.metrics.segmentation import MACRO
 from synthrad.study.contamination import NO_WEIGHTS
@@ -27,8 +27,7 @@ def weights_of(net: Net) -> str:
 
     given = net.init_args.get("weights")
     begins = "random" if given in NO_WEIGHTS else str(given) if not str(given).startswith((".", "/", "~")) else PurePath(str(given)).name
-    takes = inspect.signature(getattr(synthrad.nets, net.class_path.rsplit(".", 1)[-1])).parameters
-    tuning = net.init_args.get("tuning", takes["tuning"].default if "tuning" in takes else "full")
+    tuning = {"tuning": "full", **arguments_of(getattr(synthrad.nets, net.class_path.rsplit(".", 1)[-1])), **net.init_args}["tuning"]
     return begins if tuning == "full" else f"{begins}, {tuning}"
 
 

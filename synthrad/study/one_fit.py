@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synthrad.class_paths import arguments_of
 from synthrad.errors import InputError, near
 from synthrad.study.description import Study, Task
 from synthrad.study.planning import PlannedArm
@@ -22,7 +22,7 @@ def build_net(task: Task, name: str, channels: int, outputs: int, classes: Seque
         raise InputError(f"{where}.class_path", repr(spec.class_path), f"one of {', '.join(nets.__all__)}", near(class_name, nets.__all__))
     kind = getattr(nets, class_name)
     counts = {"in_channels": channels, "out_channels": outputs, "num_classes": outputs, "classes": list(classes)}
-    takes = list(inspect.signature(kind.__init__).parameters)[1:]
+    takes = arguments_of(kind)
     if told := sorted(set(spec.init_args) & set(counts)):
         raise InputError(f"{where}.init_args", str(told), "no such key: these numbers come from the data", "leave it out")
     known = [k for k in takes if k not in counts]

@@ -23,7 +23,7 @@ def siglip(tmp_path_factory):
 
 @torch.no_grad()
 def test_zero_shot_is_the_librarys_softmax_over_two_prompts(clip):
-    net = ClipClassifier(clip, classes=CLASSES, words={"edema": "fluid"}, templates=["a {}"], negatives=["no {}"]).eval()
+    net = ClipClassifier(weights=clip, classes=CLASSES, words={"edema": "fluid"}, templates=["a {}"], negatives=["no {}"]).eval()
     grey = torch.rand(2, 1, 32, 32) * 2 - 1
     model, tokenizer = CLIPModel.from_pretrained(clip).eval(), AutoTokenizer.from_pretrained(clip)
     for k, word in enumerate(("fluid", "left mass")):
@@ -34,7 +34,7 @@ def test_zero_shot_is_the_librarys_softmax_over_two_prompts(clip):
 
 @torch.no_grad()
 def test_siglip_without_negatives_is_the_librarys_sigmoid(siglip):
-    net = ClipClassifier(siglip, classes=CLASSES).eval()
+    net = ClipClassifier(weights=siglip, classes=CLASSES).eval()
     grey = torch.rand(2, 1, 32, 32) * 2 - 1
     tokenizer = AutoTokenizer.from_pretrained(siglip)
     given = tokenizer(["edema", "left mass"], return_tensors="pt", padding="max_length", max_length=32)
@@ -43,14 +43,14 @@ def test_siglip_without_negatives_is_the_librarys_sigmoid(siglip):
 
 
 def test_templates_are_averaged_at_length_one(clip):
-    one, two, both = (ClipClassifier(clip, classes=CLASSES, templates=t, negatives=[]).present for t in (["a {}"], ["the {}"], ["a {}", "the {}"]))
+    one, two, both = (ClipClassifier(weights=clip, classes=CLASSES, templates=t, negatives=[]).present for t in (["a {}"], ["the {}"], ["a {}", "the {}"]))
     assert torch.allclose(both, torch.nn.functional.normalize(one + two), atol=1e-6) and torch.allclose(both.norm(dim=1), torch.ones(2))
 
 
 def test_what_learns_starts_from_the_prompts(clip):
-    grey, plain = torch.rand(3, 1, 40, 48), ClipClassifier(clip, classes=CLASSES).eval()
+    grey, plain = torch.rand(3, 1, 40, 48), ClipClassifier(weights=clip, classes=CLASSES).eval()
     for tuning in ("frozen", "lora", "full"):
-        net = ClipClassifier(clip, classes=CLASSES, tuning=tuning, rank=2).train()
+        net = ClipClassifier(weights=clip, classes=CLASSES, tuning=tuning, rank=2).train()
         assert torch.allclose(net(grey), plain(grey), atol=1e-5)  # any size, too
         net(grey).sum().backward()
         assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
@@ -64,15 +64,15 @@ def test_refusals(clip, tmp_path):
     with pytest.raises(InputError, match="prompts mean nothing"):
         ClipClassifier(classes=CLASSES)
     with pytest.raises(InputError, match=r"model\.net\.templates"):
-        ClipClassifier(clip, classes=CLASSES, templates=["a finding"])
+        ClipClassifier(weights=clip, classes=CLASSES, templates=["a finding"])
     with pytest.raises(InputError, match=r"model\.net\.words"):
-        ClipClassifier(clip, classes=CLASSES, words={"oedema": "x"})
+        ClipClassifier(weights=clip, classes=CLASSES, words={"oedema": "x"})
     with pytest.raises(InputError, match="too long"):
-        ClipClassifier(clip, classes=["a" * 60])
+        ClipClassifier(weights=clip, classes=["a" * 60])
     with pytest.raises(InputError, match="zero_shot, frozen, lora or full"):
-        ClipClassifier(clip, classes=CLASSES, tuning="some")
+        ClipClassifier(weights=clip, classes=CLASSES, tuning="some")
     make_clip(tmp_path / "bare")
     for file in (tmp_path / "bare").glob("*token*"):
         file.unlink()
     with pytest.raises(InputError, match="without a tokenizer"):
-        ClipClassifier(str(tmp_path / "bare"), classes=CLASSES)
+        ClipClassifier(weights=str(tmp_path / "bare"), classes=CLASSES)

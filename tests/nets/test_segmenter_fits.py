@@ -3,28 +3,20 @@
 import json
 
 import pytest
+from tiny_sam import SAM, SAM2
 from tiny_set import make
 
 from synthrad.__main__ import main
 from synthrad.cases import read_cases
 
 VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "mlp_ratio": 2, "image_size": 28, "patch_size": 14}
-SAM_PARTS = {"prompt_encoder_config": {"hidden_size": 16, "image_size": 64, "image_embedding_size": 4},
-             "mask_decoder_config": {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}}
-SAM = {"model_type": "sam", **SAM_PARTS, "vision_config": {"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-       "image_size": 64, "mlp_dim": 32, "num_pos_feats": 8, "window_size": 2, "global_attn_indexes": [1]}}
-SAM2 = {"model_type": "sam2", "prompt_encoder_config": {"hidden_size": 16, "image_size": 64}, "mask_decoder_config": SAM_PARTS["mask_decoder_config"],
-        "vision_config": {"backbone_config": {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "embed_dim_per_stage": [8, 16, 32, 64],
-                          "blocks_per_stage": [1, 1, 3, 1], "num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 2, 2, 2],
-                          "global_attention_blocks": [3], "image_size": [64, 64]},
-                          "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16}}
 SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 2], "window_size": 4, "image_size": 32}
 SEGFORMER = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 2], "decoder_hidden_size": 16}
 NETS = {
     "dpt": ("VitSegmenter", {"settings": VIT, "head": "dpt", "channels": 8, "tuning": "full"}),
     "lora": ("VitSegmenter", {"settings": VIT, "head": "linear", "tuning": "lora"}),
-    "sam": ("SamNet", {"settings": SAM, "tuning": "full", "scale": 2}),
-    "sam2": ("SamNet", {"settings": SAM2, "tuning": "full", "prompt": "box"}),
+    "sam": ("SamNet", {"settings": {"model_type": "sam", **SAM}, "tuning": "full", "scale": 2}),
+    "sam2": ("SamNet", {"settings": {"model_type": "sam2", **SAM2}, "tuning": "full", "prompt": "box"}),
     "swin": ("SwinUperNet", {"settings": SWIN, "channels": 8}),
     "segformer": ("SegformerNet", {"settings": SEGFORMER}),
     "unet": ("DeepUnet", {"depth": 3, "filters": 4, "supervised_levels": 1}),

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 def test_maps_are_those_of_the_library(folder):
     from transformers import SwinModel
 
-    net = SwinUperNet(folder, channels=8, in_channels=3).eval()
+    net = SwinUperNet(weights=folder, channels=8, in_channels=3).eval()
     published = SwinModel.from_pretrained(folder, local_files_only=True).eval()
     x = torch.rand(1, 3, 64, 64) * 2 - 1
     mean, sd = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -32,18 +32,11 @@ def test_maps_are_those_of_the_library(folder):
     assert torch.allclose(mine, theirs, atol=1e-4)
 
 
-def test_logits_at_any_size_and_gradients_where_they_belong(folder):
-    for tuning in ("frozen", "lora", "full"):
-        net = SwinUperNet(folder, tuning=tuning, rank=2, channels=8, drop_path=0.0, out_channels=5)
-        for size in ((64, 64), (40, 72)):
-            assert net.eval()(torch.rand(2, 1, *size)).shape == (2, 5, *size)
-        found = net.train()(torch.rand(2, 1, 64, 64))
-        assert isinstance(found, Supervised) and found.weights == [1.0, 0.4] and all(x.shape == (2, 5, 64, 64) for x in found.logits)
-        sum(x.square().sum() for x in found.logits).backward()
-        learning = {n for n, p in net.named_parameters() if p.requires_grad}
-        assert learning == {n for n, p in net.named_parameters() if p.grad is not None}
-        inside = {n for n in learning if n.startswith("backbone.swin.")}
-        assert all("lora_" in n for n in inside) if tuning == "lora" else bool(inside) == (tuning == "full")
+def test_the_auxiliary_head_answers_in_training_alone(folder):
+    net = SwinUperNet(weights=folder, channels=8, drop_path=0.0, out_channels=5)
+    found = net.train()(torch.rand(2, 1, 64, 64))
+    assert isinstance(found, Supervised) and found.weights == [1.0, 0.4] and all(x.shape == (2, 5, 64, 64) for x in found.logits)
+    assert net.eval()(torch.rand(1, 1, 40, 72)).shape == (1, 5, 40, 72)
 
 
 def test_random_weights_are_of_swin_base_and_one_head_can_do(folder):
@@ -54,4 +47,4 @@ def test_random_weights_are_of_swin_base_and_one_head_can_do(folder):
         base = SwinUperNet()
     assert 86e6 < sum(p.numel() for p in base.backbone.parameters()) < 88e6  # Swin-Base as published, 88 M with its classifier
     with pytest.raises(InputError, match=r"file \(8,\), net \(16,\)"):
-        SwinUperNet(folder, {"embed_dim": 16})
+        SwinUperNet(weights=folder, settings={"embed_dim": 16})

@@ -123,7 +123,7 @@ def test_zero_shot_is_validated_and_tested_without_a_step(sets):
 
     folder = make_clip(sets / "clip")
     data = FusionDataModule(str(sets / "real"), size=(32, 32), batch_size=4, steps=5)
-    task = ClassificationTask(ClipClassifier(str(folder), classes=data.classes), list(data.classes))
+    task = ClassificationTask(ClipClassifier(weights=str(folder), classes=data.classes), list(data.classes))
     facts = fit_and_test(task, data, sets / "run", 5, 5, 0, {"task": "t", "net": "n", "arm": "a"}, "one")
     assert facts["steps"] == facts["best_step"] == 0 and facts["score_val"] is not None
     cases = read_cases([sets / "run" / "cases.parquet"])
