@@ -81,9 +81,11 @@ def run(argv: list[str]) -> int:
     if args.verb == "replicate":
         return _replicate(args.study, args.number, args.out or args.study.parent, args.data)
     from synthrad.study.description import load_study
+    from synthrad.study.settling import settled, told
 
-    study = load_study(args.study)
-    folder = (args.runs / study.name).resolve()
+    asked = load_study(args.study)
+    folder = (args.runs / asked.name).resolve()
+    study = settled(asked, folder, on_cluster=getattr(args, "profile", None) is not None)
     if args.verb == "status":
         return _status(study, args.study, folder)
     if args.verb == "board":
@@ -91,12 +93,14 @@ def run(argv: list[str]) -> int:
     if args.verb == "report":
         return _report(study, args.study, folder, not args.without_pictures)
     if args.dry_run:
+        print("".join(f"{line}\n" for line in told(asked, study)), end="")
         return _dry_run(study, args.study)
     profile = _profile(args.profile)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", f"study {study.name}") as lock:
         _wait_for_orphans(folder, profile)
         plan = _write_graph(study, args.study, folder)
+        print("".join(f"{line}\n" for line in told(asked, study)), end="")
         _print_plan(plan)
         place = _place(folder, study, profile) or ["--configfile", str(folder / "graph.json"), "--cores", str(args.cores)]
         return _snakemake(folder, [*place, *(["--keep-going"] if args.keep_going else [])], lock, on_cluster=profile is not None)

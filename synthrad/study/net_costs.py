@@ -12,7 +12,7 @@ from synthrad.study.description import REFERENCE
 from synthrad.study.tables import Table
 
 SCORES = ("dice", "auroc")  # of either kind of task
-COLUMNS = ("task", "net", "metric", "score", "parameters", "of them trained", "GFLOP an image", "seconds a fit", "peak memory, MB")
+COLUMNS = ("task", "net", "metric", "score", "parameters", "of them trained", "GFLOP an image", "seconds a fit", "peak memory, MB", "precision")
 
 
 def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurement]) -> Table:
@@ -34,7 +34,7 @@ def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurem
         score = statistics.mean(m.value for m in scores) if scores else None
         flops, memory = _middle(own, "flops"), _middle(own, "memory_bytes")
         rows.append((task, net, scores[0].metric if scores else "", score, own[0]["parameters"], own[0].get("trained"), None if flops is None else flops / 1e9,
-                     _middle(own, "seconds"), None if memory is None else memory / 1e6))
+                     _middle(own, "seconds"), None if memory is None else memory / 1e6, own[0].get("precision")))
     return Table("nets", "Nets: what each costs, and what it reaches on real images alone", COLUMNS, rows)
 
 
