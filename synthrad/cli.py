@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import importlib
 import logging
 import re
 import warnings
@@ -29,7 +30,7 @@ from synthrad.callbacks import (
     newest_valid,
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
-from synthrad.callbacks.precision import check_precision
+from synthrad.callbacks.precision import check_precision, paying_precision
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
@@ -43,6 +44,20 @@ from synthrad.run_log import kept
 
 COMMANDS = ("fit", "validate", "test", "predict")
 LOG = "fit.log"  # in the folder of a fit: all that it said, over resumes
+
+
+def refuse_generator(subcommand: str, class_path: str, checkpoint: Any) -> None:
+    """Refuse to validate, test or predict with what draws pictures.
+
+    Raises:
+        InputError: says which command draws and which ones judge what is drawn.
+    """
+    module, _, name = class_path.rpartition(".")
+    if not module or not hasattr(getattr(importlib.import_module(module), name, None), "sample"):
+        return
+    raise InputError(f"synthrad {subcommand}: model", f"{name}, a generator", "a task: SegmentationTask or ClassificationTask",
+                     f"draw from it with `synthrad sample --checkpoint {checkpoint or 'CKPT'} --out OUT ...`; `synthrad score OUT` and `synthrad audit OUT` judge what it drew, "
+                     "and a fit with the callbacks Fidelity and Adherence watches it learn")
 
 
 class SynthradCLI(LightningCLI):
@@ -66,6 +81,8 @@ class SynthradCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.asked is not None:  # a checkpoint gives the state; what the model is, flags and configs say
             config["model"] = self.asked
+        if self.subcommand != "fit":
+            refuse_generator(self.subcommand, (config.get("model") or {}).get("class_path", ""), config.get("ckpt_path"))
         data, model = config.get("data"), config.get("model")
         manifest = (data.get("init_args") or {}).get("manifest") if data else None
         if model is not None and manifest:
@@ -76,17 +93,40 @@ class SynthradCLI(LightningCLI):
             own["steps"] = steps
         if own is not None and "seed" in own and own["seed"] is None:
             own["seed"] = int(config.get("seed_everything") or 0)
-        # the folder and what only says where or how to run are not part of what is computed
+        self._settle_precision(config, model)
+        self.identity = self._identity_of(config)
+        if config.trainer.get("default_root_dir") is None:
+            config.trainer["default_root_dir"] = self._folder_of(model)
+
+    def _identity_of(self, config: Any) -> str:
+        """Hash of what is computed: the folder and what only says where or how to run are no part of it."""
+        data = config.get("data")
+        own = data.get("init_args") if data else None
         kept = {k: v for k, v in config.as_dict().items() if k not in ("ckpt_path", "config", "weights_only")}
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in ("default_root_dir", "logger")}
         if own is not None:
             plain = {k: v for k, v in config.data.as_dict()["init_args"].items() if k != "num_workers"}
             kept["data"] = {**kept["data"], "init_args": plain}
             kept["digests"] = digests_of(own)  # the same path may hold another split tomorrow
-        self.identity = hashlib.sha256(yaml.safe_dump(plain_tree(kept)).encode()).hexdigest()[:16]
-        if config.trainer.get("default_root_dir") is None:
-            name = str(model.get("class_path", "model")).split(".")[-1] if model else "model"
-            config.trainer["default_root_dir"] = f"runs/{self.subcommand}/{name}-{self.identity[:8]}"
+        kept["model"] = _with_weights_read(kept.get("model"))
+        return hashlib.sha256(yaml.safe_dump(plain_tree(kept)).encode()).hexdigest()[:16]
+
+    def _folder_of(self, model: Any) -> str:
+        name = str(model.get("class_path", "model")).split(".")[-1] if model else "model"
+        return f"runs/{self.subcommand}/{name}-{self.identity[:8]}"
+
+    def _settle_precision(self, config: Any, model: Any) -> None:
+        """For a fit of a task that names none: the precision in which its folder holds it already, else what pays here."""
+        if self.subcommand != "fit" or config.trainer.get("precision") is not None or not str((model or {}).get("class_path")).startswith("synthrad.tasks."):
+            return
+        chosen = paying_precision(str(config.trainer.get("accelerator") or "auto"))
+        for precision in dict.fromkeys([None if chosen == "32-true" else chosen, None, "bf16-mixed"]):  # None: as fits named it before, 32-true
+            config.trainer["precision"] = precision
+            self.identity = self._identity_of(config)
+            mark = Path(config.trainer.get("default_root_dir") or self._folder_of(model)) / "identity"
+            if mark.is_file() and mark.read_text() == self.identity:
+                return
+        config.trainer["precision"] = None if chosen == "32-true" else chosen
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer with our callbacks beside those of the config."""
@@ -123,6 +163,8 @@ class SynthradCLI(LightningCLI):
             if ckpt_path is not None:
                 self._check_checkpoint(ckpt_path)
             write_durably(root / "identity", self.identity.encode())
+            if self.trainer.is_global_zero:
+                print(f"synthrad fit: precision {self.trainer.precision}", flush=True)
             with told_of_other_weights(ckpt_path):
                 self.trainer.fit(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         print(f"synthrad fit: finished; checkpoints in {root / 'checkpoints'}", flush=True)
@@ -176,6 +218,7 @@ class SynthradCLI(LightningCLI):
             write_cases(out, model.cases.assign(**columns, seed=int(seed)))
             print(f"synthrad test: wrote {out}", flush=True)
 
+
     def _check_checkpoint(self, path: Path | str) -> None:
         """Refuse to resume from a checkpoint that says it is of another dataset."""
         data = self.config[self.subcommand].get("data")
@@ -191,6 +234,17 @@ class SynthradCLI(LightningCLI):
             raise InputError(f"ckpt_path {path}", f"a checkpoint of another dataset ({key} {seen[key]})",
                              f"{key} {here[key]}, as data.manifest {manifest} has it",
                              "give the manifest that it was trained on, or leave --ckpt_path out to start in a new folder")
+
+
+def _with_weights_read(model: Any) -> Any:
+    """A model's arguments with the digest of its net's weights in the place of their path: the same path may hold others tomorrow."""
+    net = ((model or {}).get("init_args") or {}).get("net")
+    if not isinstance(net, dict) or not (net.get("init_args") or {}).get("weights"):
+        return model
+    from synthrad.nets.weight_files import with_digests  # all nets: only where one names weights
+
+    read = {**net, "init_args": with_digests(net["init_args"])}
+    return {**model, "init_args": {**model["init_args"], "net": read}}
 
 
 NOISE = re.compile(r"try installing \[lit|`weights_only` was not set")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from checking_cli import CheckingCLI
+from tiny_generator import fitted
 from tiny_set import make
 
 from synthrad import cli
@@ -87,3 +88,18 @@ def test_a_reader_that_has_gone_is_no_error():
     made = subprocess.run([sys.executable, "-m", "synthrad", "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert made.returncode == 0 and made.stderr == ""
+
+
+def test_a_generator_is_drawn_from_and_not_tested(tmp_path, capfd):
+    real, checkpoint = fitted(tmp_path)
+    data = ["--data=GenerationDataModule", f"--data.manifest={real}", "--data.size=[16,16]", f"--trainer.default_root_dir={tmp_path / 'out'}"]
+    config = ["-c", str(tmp_path / "whole" / "config.yaml")]
+    capfd.readouterr()
+    for verb in ("test", "validate", "predict"):
+        named = ["--model=StyleGAN2", *data]
+        for args in (config, [*config, f"--ckpt_path={checkpoint}"], named):
+            assert main([verb, *args]) == 2, (verb, args)
+            said = capfd.readouterr().err
+            assert f"synthrad {verb}: model: found StyleGAN2, a generator; expected a task" in said and "Traceback" not in said
+            assert f"synthrad sample --checkpoint {checkpoint if args[-1].startswith('--ckpt') else 'CKPT'}" in said
+    assert not (tmp_path / "out").exists()

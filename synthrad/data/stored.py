@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ from synthrad.data.cache import to_unit_range
 
 if TYPE_CHECKING:
     import torch
+
+BLOCKING = ("cpu", "mps")  # devices to which a copy that does not wait may be read before it is there, as Lightning has it
 
 
 @dataclass
@@ -32,6 +34,14 @@ class StoredBatch:
     attributes: torch.Tensor
     low: float = 0.0
     high: float = 255.0
+
+    def to(self, device: torch.device | str) -> StoredBatch:
+        """The batch on a device; Lightning asks for it, and would walk through every field of a batch without this."""
+        import torch
+
+        later = torch.device(device).type not in BLOCKING
+        moved = {n: getattr(self, n).to(device, non_blocking=later) for n in ("image", "masks", "labels", "index", "attributes")}
+        return replace(self, **moved)
 
     def case(self) -> Case:
         """The batch on the device where it is; bit for bit what ImageCache.scaled gives of each image."""

@@ -81,10 +81,12 @@ def run(argv: list[str]) -> int:
         return _pool(args.runs, args.out)
     if args.verb == "replicate":
         return _replicate(args.study, args.number, args.out or args.study.parent, args.data)
+    from synthrad.study.settling import settled, told
     from synthrad.study.study_file import load_study
 
-    study = load_study(args.study)
-    folder = (args.runs / study.name).resolve()
+    asked = load_study(args.study)
+    folder = (args.runs / asked.name).resolve()
+    study = settled(asked, folder, on_cluster=getattr(args, "profile", None) is not None)
     if args.verb == "status":
         return _status(study, args.study, folder)
     if args.verb == "board":
@@ -94,12 +96,14 @@ def run(argv: list[str]) -> int:
     if args.verb in outside_command.VERBS:
         return _outside(args, study, folder)
     if args.dry_run:
+        print("".join(f"{line}\n" for line in told(asked, study)), end="")
         return _dry_run(study, args.study)
     profile = _profile(args.profile)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", f"study {study.name}") as lock:
         _wait_for_orphans(folder, profile)
         plan = _write_graph(study, args.study, folder)
+        print("".join(f"{line}\n" for line in told(asked, study)), end="")
         _compare_sets(study, args.study, folder)
         _print_plan(plan)
         place = _place(folder, study, profile) or ["--configfile", str(folder / "graph.json"), "--cores", str(args.cores)]

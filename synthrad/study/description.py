@@ -173,7 +173,8 @@ class Task(Part):
     Args:
         fewest_positive: test subjects with, and without, a finding that a class needs for a classification metric; a class
             with fewer is trained on and reported undefined.
-        precision: as Lightning's Trainer takes it; every arm of the task alike.
+        precision: as Lightning's Trainer takes it; every arm of the task alike. auto: what pays on the machine that runs the study, settled when it begins, see
+            `synthrad.study.settling`.
         size: of what the nets see; None = the study's. Masks are judged at the study's size whatever this is, so that tasks
             of several sizes can be compared.
         loss, loss_options: of a classification, as its task takes them (`synthrad.tasks.ClassificationTask`): cross_entropy, focal, asymmetric,
@@ -189,7 +190,7 @@ class Task(Part):
     nets: dict[str, Net]
     steps: int = Field(ge=1)
     batch_size: int = Field(16, ge=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     learning_rate: float = Field(1e-3, gt=0)
     validations: int = Field(10, ge=1)
     fewest_positive: int = Field(FEWEST_POSITIVE, ge=1)

@@ -70,7 +70,7 @@ def fit_and_test(
         keep_checkpoint: keep the best weights after the test.
 
     Returns:
-        The content of fit.json: steps, best_step, seconds, score_val, parameters (trained: those that learn), flops (of the net, one picture), memory_bytes (peak
+        The content of fit.json: steps, best_step, seconds, score_val, precision, parameters (trained: those that learn), flops (of the net, one picture), memory_bytes (peak
         of the GPU, on a CPU of the process), identity.
 
     Raises:
@@ -176,6 +176,7 @@ def _fit(
         "best_step": keeper.best_step if best is not None else steps,
         "seconds": fitted - start,
         "score_val": keeper.best_score,
+        "precision": trainer.precision,
         "parameters": sum(p.numel() for p in task.parameters()),
         "trained": trainable(task),
         **_machine_costs(task, datamodule, trainer.strategy.root_device.type == "cuda"),
@@ -205,4 +206,4 @@ def _machine_costs(task: LightningModule, datamodule: LightningDataModule, gpu: 
     """flops and memory_bytes of fit.json; the memory is that of the fit and its test, read before anything else is computed."""
     memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     size = getattr(datamodule, "size", None)
-    return {"flops": size and forward_flops(task.net, torch.zeros(1, datamodule.num_channels, *size, device=task.device)), "memory_bytes": int(memory)}
+    return {"flops": size and forward_flops(task.net, torch.zeros(1, datamodule.num_channels, *size, device=task.device, dtype=task.dtype)), "memory_bytes": int(memory)}

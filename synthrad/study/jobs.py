@@ -27,6 +27,7 @@ from synthrad.study.description import Source, Study
 from synthrad.study.logs import logged
 from synthrad.study.planning import Plan, fuse_arm, make_plan, planned_fits, steps_of, strategy_of
 from synthrad.study.pools import checkpoint_of, pools_of
+from synthrad.study.settling import settled
 from synthrad.study.study_file import load_study
 
 PILOT = 128  # images that estimate the accept rate of a filter
@@ -37,7 +38,7 @@ def open_run(folder: Path) -> tuple[Study, Manifest, Plan, dict[str, Any]]:
     """Study, real manifest, plan and graph of a run folder; the working folder becomes the one the study was started in."""
     graph = json.loads((folder / "graph.json").read_text())
     os.chdir(graph["working_folder"])
-    study = load_study(folder / "study.yaml")
+    study = settled(load_study(folder / "study.yaml"), folder)
     manifest = Manifest.read(study.manifest)
     return study, manifest, make_plan(study, manifest.where(split="train", source="real")), graph
 

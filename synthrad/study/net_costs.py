@@ -15,7 +15,7 @@ from synthrad.study.description import REFERENCE, Net
 from synthrad.study.tables import Table
 
 SCORES = ("dice", "auroc")  # of either kind of task
-COLUMNS = ("task", "net", "weights", "metric", "score", "parameters", "of them trained", "GFLOP an image", "seconds a fit", "peak memory, MB")
+COLUMNS = ("task", "net", "weights", "metric", "score", "parameters", "of them trained", "GFLOP an image", "seconds a fit", "peak memory, MB", "precision")
 
 
 def weights_of(net: Net) -> str:
@@ -55,7 +55,7 @@ def net_costs(fits: Sequence[Mapping[str, Any]], measurements: Sequence[Measurem
         score = statistics.mean(m.value for m in scores) if scores else None
         flops, memory = _middle(own, "flops"), _middle(own, "memory_bytes")
         rows.append((task, net, weights, scores[0].metric if scores else "", score, first.get("parameters"), first.get("trained"),
-                     None if flops is None else flops / 1e9, _middle(own, "seconds"), None if memory is None else memory / 1e6))
+                     None if flops is None else flops / 1e9, _middle(own, "seconds"), None if memory is None else memory / 1e6, first.get("precision")))
     return Table("nets", "Nets: what each costs, and what it reaches on real images alone", COLUMNS, rows)
 
 

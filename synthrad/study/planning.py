@@ -201,7 +201,7 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
         if task.size not in (None, study.size):
             spec["size"] = task.size
         out["fit"][key] = digest_of(RESULTS_VERSION, digest, out["pool"].get(arm.source, ""), arm.strategy, like, arm.role,
-                                    study.cells, study.size, study.budget, spec, task.nets[net_name].decides(), externals,
+                                    study.cells, study.size, study.budget, spec, _net(task, net_name), externals,
                                     *([how] if (how := _how(study, arm.source, arm.strategy)) != "strong" else []))
     return out
 
@@ -209,6 +209,16 @@ def identities(study: Study, plan: Plan, manifest: Manifest) -> dict[str, dict[s
 def checkpoints_named(config: Any, overrides: Sequence[str], keys: Sequence[str]) -> list[Path]:
     """Paths that the given keys of a config, or of the flags added to it, name; they need not be there."""
     return [Path(p) for p in re.findall(rf"\b(?:{'|'.join(keys)})['\"]?\s*[:=]\s*['\"]?([^'\",\s}}]+)", f"{config!r} {' '.join(overrides)}")]
+
+
+def _net(task: Task, name: str) -> dict[str, Any]:
+    """What a net says that decides a fit: its weights by what they hold, not by where they lie."""
+    said = task.nets[name].decides()
+    if said["init_args"].get("weights") is None:
+        return said
+    from synthrad.nets.weight_files import with_digests  # torch: only where weights are named
+
+    return {**said, "init_args": with_digests(said["init_args"])}
 
 
 def _started_from(config: Any, overrides: Sequence[str]) -> list[str]:

@@ -113,6 +113,7 @@ class ClassificationTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Find the classes in the data; weigh them where asked."""
+        training.check_precision(self.trainer.precision)
         data = self.trainer.datamodule
         if getattr(self.net, "frozen", False) and hasattr(data, "serve_features") and self.trainer.precision in KEEPS_WEIGHTS:
             self._served = FrozenNet(self.net, self.trainer.strategy.root_device)
@@ -190,7 +191,7 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: Case, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         loss = training.check_finite(self.loss(self(batch.image), batch.labels[:, self._place], together=True), self.global_step)
-        self.log("train/loss", loss, batch_size=len(batch.image))
+        training.log_loss(self, loss, len(batch.image))
         return loss
 
     def on_validation_epoch_start(self) -> None:

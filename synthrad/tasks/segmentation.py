@@ -85,6 +85,7 @@ class SegmentationTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Find the layers in the data."""
+        training.check_precision(self.trainer.precision)
         have: Mapping[str, Sequence[str]] | None = getattr(self.trainer.datamodule, "layers", None)
         if have is None:
             return
@@ -113,7 +114,7 @@ class SegmentationTask(LightningModule):
         losses = [weight * self.loss(self._of_layers(logits), masks_at(batch.masks, logits.shape[-2:]), together=True)
                   for logits, weight in zip(found.logits, found.weights, strict=True)]
         loss = training.check_finite(torch.stack(losses).sum(), self.global_step)
-        self.log("train/loss", loss, batch_size=len(batch.image))
+        training.log_loss(self, loss, len(batch.image))
         return loss
 
     def _count(self, batch: Case, logits: Sequence[Tensor]) -> list[Tensor]:

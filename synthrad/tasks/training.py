@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from synthrad.errors import RunError
+from synthrad.errors import InputError, RunError
 from synthrad.nets.deep_supervision import Supervised, supervised
 from synthrad.nets.losses import at_least_float
 from synthrad.nets.parameter_groups import parameter_groups
@@ -57,6 +57,20 @@ def all_logits(net: nn.Module, image: Tensor) -> Supervised:
     return Supervised([at_least_float(x) for x in found.logits], found.weights)
 
 
+def check_precision(precision: str) -> None:
+    """Refuse weights of fewer than 32 bits: a step of AdamW is smaller than what bfloat16 tells apart, and thresholds and counts of rows would be rounded, too.
+
+    Args:
+        precision: as Trainer.precision names it.
+
+    Raises:
+        InputError: bf16-true, 16-true or another one whose weights are no float32 or float64.
+    """
+    if precision not in ("32-true", "64-true", "bf16-mixed", "16-mixed"):
+        raise InputError("trainer.precision", precision, "32-true or 64-true, or bf16-mixed or 16-mixed, which keep the weights in float32",
+                         "use bf16-mixed for less time and memory")
+
+
 def check_finite(loss: Tensor, step: int) -> Tensor:
     """The loss, if it is a number.
 
@@ -66,6 +80,12 @@ def check_finite(loss: Tensor, step: int) -> Tensor:
     if not torch.isfinite(loss):
         raise RunError(f"the loss is {float(loss)} at step {step}: lower the learning rate (model.lr) or look at the data")
     return loss
+
+
+def log_loss(task: LightningModule, loss: Tensor, images: int) -> None:
+    """Log train/loss at the steps that the loggers write, of which they keep that step's value alone: what is logged in between would cost and be dropped."""
+    if (task.global_step + 1) % task.trainer.log_every_n_steps == 0:
+        task.log("train/loss", loss, batch_size=images)
 
 
 def remember(task: LightningModule) -> None:

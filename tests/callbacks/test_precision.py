@@ -4,7 +4,8 @@ from tiny_generator import fit_command
 from tiny_set import make
 
 from synthrad.__main__ import main
-from synthrad.callbacks.precision import check_precision
+from synthrad.callbacks.precision import check_precision, paying_precision
+from synthrad.cli import SynthradCLI, parse
 from synthrad.errors import InputError
 
 
@@ -24,3 +25,55 @@ def test_what_a_cpu_has(asked):
     check_precision(asked, trainer)
     with pytest.raises(InputError, match="found 16 on a cpu"):
         check_precision(16, trainer)
+
+
+@pytest.mark.parametrize(("cuda", "has", "accelerator", "chosen"), [
+    (True, True, "auto", "bf16-mixed"), (True, False, "gpu", "32-true"), (True, True, "cpu", "32-true"), (False, False, "auto", "32-true")])
+def test_what_pays_on_a_gpu(monkeypatch, cuda, has, accelerator, chosen):
+    on_cpu(monkeypatch, False, False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: has or including_emulation)
+    assert paying_precision(accelerator) == chosen
+
+
+@pytest.mark.parametrize(("avx512_bf16", "amx", "chosen"), [(True, False, "bf16-mixed"), (False, True, "bf16-mixed"), (False, False, "32-true")])
+def test_what_pays_on_a_cpu(monkeypatch, avx512_bf16, amx, chosen):
+    on_cpu(monkeypatch, avx512_bf16, amx)
+    assert paying_precision("cpu") == chosen
+
+
+def on_cpu(monkeypatch, avx512_bf16, amx):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+
+
+TASK = ["--model=SegmentationTask", "--model.net=SmpNet", "--data=FusionDataModule", "--data.size=[32,32]", "--data.batch_size=2", "--trainer.max_steps=1",
+        "--trainer.accelerator=cpu", "--trainer.limit_val_batches=0"]
+
+
+def test_a_fit_takes_what_pays_and_its_folder_keeps_it(tmp_path, monkeypatch):
+    make(tmp_path / "real")
+    command = ["fit", *TASK, f"--data.manifest={tmp_path / 'real'}"]
+    settled = lambda run, *more: precision_of([*command, f"--trainer.default_root_dir={tmp_path / run}", *more])  # noqa: E731
+    monkeypatch.setattr("synthrad.cli.paying_precision", lambda accelerator: "32-true")
+    assert main([*command, f"--trainer.default_root_dir={tmp_path / 'before'}"]) == 0  # as fits that named none were, before
+    assert settled("new") is None
+    monkeypatch.setattr("synthrad.cli.paying_precision", lambda accelerator: "bf16-mixed")
+    assert (settled("before"), settled("new"), settled("new", "--trainer.precision=64-true")) == (None, "bf16-mixed", "64-true")
+    assert main([*command, f"--trainer.default_root_dir={tmp_path / 'low'}"]) == 0
+    assert "precision: bf16-mixed" in (tmp_path / "low" / "config.yaml").read_text()
+    monkeypatch.setattr("synthrad.cli.paying_precision", lambda accelerator: "32-true")
+    assert settled("low") == "bf16-mixed"  # it goes on elsewhere
+
+
+def precision_of(command):
+    class Settling(SynthradCLI):
+        def instantiate_classes(self):
+            """Make nothing."""
+
+        def _run_subcommand(self, subcommand):
+            """Run nothing."""
+
+    return parse(command, Settling).config["fit"].trainer.precision

@@ -16,6 +16,7 @@ from synthrad.study import crossed
 from synthrad.study.crossed import CASES, MARK, Level, answer, identity_of, sample_of, table
 from synthrad.study.one_fit import fit_seed
 from synthrad.study.planning import make_plan, strategy_of
+from synthrad.study.settling import settled
 from synthrad.study.study_file import load_study
 from synthrad.study.verdicts import Endpoint
 
@@ -32,7 +33,7 @@ def fitted(tmp_path_factory):
         real = write_phantoms(folder / "real", 48, (32, 64), 0, fractions=(0.4, 0.2, 0.1, 0.3))
         good = draw_dialled(real, folder / "good", 40, "good", 1)
         (folder / "tiny.yaml").write_text(yaml.safe_dump({**STUDY, "seeds": 2}))
-        study = load_study(folder / "tiny.yaml")
+        study = settled(load_study(folder / "tiny.yaml"))
         plan = make_plan(study, real.where(split="train", source="real"))
         for seed in range(2):
             fit_seed(study, "findings", "resnet18", plan["real_only"], strategy_of(study, plan["real_only"]), None, 4, seed, folder / KEY / f"seed{seed}", "id")

@@ -6,7 +6,7 @@ from synthrad.study.net_costs import net_costs, weights_of
 
 
 def test_a_row_a_net_with_the_references_score_and_median_cost():
-    fits = [{"task": "t", "net": net, "arm": arm, "seed": s, "seconds": 10.0 * (s + 1), "parameters": 100, "trained": 7, "weights": "random", "flops": 3e9, "memory_bytes": 2e6}
+    fits = [{"task": "t", "net": net, "arm": arm, "seed": s, "seconds": 10.0 * (s + 1), "parameters": 100, "trained": 7, "weights": "random", "flops": 3e9, "memory_bytes": 2e6, "precision": "bf16-mixed"}
             for net in ("cnn", "vit") for arm in ("real_only", "matched") for s in range(3)]
     fits += [{"task": "t", "net": "old", "arm": "real_only", "seed": 0, "seconds": 5.0, "parameters": 100}, {"task": "t", "net": "none", "arm": "matched", "seconds": 1.0}]
     scores = [Measurement("auroc", 0.6 + 0.1 * s, task="t", net="cnn", arm="real_only", seed=s, class_name="macro") for s in range(3)]
@@ -15,8 +15,8 @@ def test_a_row_a_net_with_the_references_score_and_median_cost():
                Measurement("auroc", 0.2, task="t", net="cnn", arm="real_only", seed=0, class_name="macro", subgroup="site")]
     rows = {row[1]: row for row in net_costs(fits, scores).rows}
     assert rows.keys() == {"cnn", "vit", "old"} and rows["cnn"][2] == "random" and rows["old"][2] is None
-    assert rows["cnn"][3:4] + rows["cnn"][5:] == ("auroc", 100, 7, 3.0, 20.0, 2.0) and abs(rows["cnn"][4] - 0.7) < 1e-9
-    assert rows["vit"][3:5] == ("", None) and rows["old"][5:] == (100, None, None, 5.0, None)
+    assert rows["cnn"][3:4] + rows["cnn"][5:] == ("auroc", 100, 7, 3.0, 20.0, 2.0, "bf16-mixed") and abs(rows["cnn"][4] - 0.7) < 1e-9
+    assert rows["vit"][3:5] == ("", None) and rows["old"][5:] == (100, None, None, 5.0, None, None)
 
 
 @pytest.mark.parametrize(("class_path", "given", "words"), [

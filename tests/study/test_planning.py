@@ -77,6 +77,21 @@ def test_identity_follows_what_decides_the_result_and_nothing_else(real):
         assert other[key + arm] != base[key + arm]
 
 
+def test_weights_of_a_net_decide_by_what_they_hold(real, tmp_path):
+    def of(weights):
+        task = STUDY["tasks"]["findings"]
+        nets = {"resnet18": {**task["nets"]["resnet18"], "init_args": {"name": "resnet18", **({} if weights is None else {"weights": weights})}}}
+        changed = study(tasks={**STUDY["tasks"], "findings": {**task, "nets": nets}})
+        return identities(changed, make_plan(changed, real.where(split="train")), real)["fit"]["findings/resnet18/real_only"]
+
+    file = tmp_path / "net.pth"
+    file.write_bytes(b"one")
+    before, random = of(str(file)), of(None)
+    assert of(str(file.rename(tmp_path / "elsewhere.pth"))) == before != random
+    (tmp_path / "elsewhere.pth").write_bytes(b"two")
+    assert of(str(tmp_path / "elsewhere.pth")) not in (before, random)
+
+
 def test_a_study_that_gives_verdicts_trains_the_reference_for_twice_the_steps_too(real):
     plan = make_plan(study(), real.where(split="train"))
     key = f"findings/resnet18/{LONGER}"

@@ -1,5 +1,6 @@
 import math
 
+import pandas as pd
 import pytest
 import torch
 from tiny_set import make
@@ -182,3 +183,34 @@ def test_losses_for_rare_findings_count_the_training_rows_and_are_refused_by_nam
         ClassificationTask(OnlyBias(), ["a", "b"], loss="class_balanced", loss_options={"beta": 1.0})
     with pytest.raises(InputError, match="model.pos_weight"):
         ClassificationTask(OnlyBias(), ["a", "b"], loss="focal", pos_weight="balanced")
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true", "bf16-true", "16-true"])
+def test_every_precision_is_fitted_and_tested_or_refused(tmp_path, kind, precision):
+    make(tmp_path / "real")
+    data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=2)
+    task = SegmentationTask(nn.Conv2d(1, 3, 1), {"tooth": ["crown", "root"]}) if kind == "segmentation" else ClassificationTask(
+        nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 2)), list(data.classes))
+    fit = lambda: fit_and_test(task, data, tmp_path / "run", 2, 2, 0, {}, "one", precision=precision, accelerator="cpu")  # noqa: E731
+    if precision in ("bf16-true", "16-true"):
+        with pytest.raises(InputError, match=f"(?s)trainer.precision: found {precision}; expected .*Repair: use bf16-mixed"):
+            fit()
+        return
+    facts = fit()
+    assert facts["precision"] == precision and facts["score_val"] is not None
+    cases = read_cases([tmp_path / "run" / "cases.parquet"])
+    assert len(cases) and cases["probability" if kind == "classification" else "tp"].notna().all()
+    assert {p.dtype for p in task.parameters()} == {torch.float64 if precision == "64-true" else torch.float32}
+
+
+def test_the_loss_is_logged_at_the_steps_that_are_written_and_at_no_other(tmp_path, monkeypatch):
+    make(tmp_path / "real")
+    data = FusionDataModule(str(tmp_path / "real"), size=(32, 32), batch_size=4, steps=100)
+    task = SegmentationTask(nn.Conv2d(1, 3, 1), {"tooth": ["crown", "root"]})
+    said, plain = [], task.log
+    monkeypatch.setattr(task, "log", lambda name, *a, **k: (said.append((name, task.global_step)), plain(name, *a, **k)))
+    fit_and_test(task, data, tmp_path / "run", 100, 100, 0, {}, "one")
+    assert [step for name, step in said if name == "train/loss"] == list(range(4, 100, 5))
+    lines = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert list(lines["step"][lines["train/loss"].notna()]) == list(range(4, 100, 5))
