@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from synthrad.errors import RunError
 from synthrad.locking import locked
 from synthrad.measurements import read_measurements
 from synthrad.records import Manifest
-from synthrad.study import command, failures, fitting, jobs
+from synthrad.study import command, failures, fitting, jobs, other_sets
 from synthrad.study.study_file import load_study
 from synthrad.tasks import ClassificationTask
 
@@ -184,6 +185,8 @@ def test_an_external_set_is_reported_and_never_selected_on(lab, tmp_path, monkey
             Manifest(table, other.info).write(home / "other")
         path = write_study(lab[0], "outside", external={"other_site": str(home / "other")})
         run = open_graph(path, home / "runs")
+        if kind == "as it is":  # what `study run` finds before its first job
+            (run / other_sets.FILE).write_text(json.dumps({"findings": [asdict(other_sets.Finding("external.other_site", "unknown", "nobody knows"))]}))
         for argv in (["pool", "made"], ["arms"], ["fit", FIT], ["fit", "find/tiny/real_only"], ["report"]):
             assert job(run, *argv) == 0
         table = read_cases([run / f / f"seed{s}" / "cases.parquet" for f in (FIT, "find/tiny/real_only") for s in range(2)])
@@ -192,7 +195,8 @@ def test_an_external_set_is_reported_and_never_selected_on(lab, tmp_path, monkey
         assert away["image"].nunique() == 4 and set(away["arm"]) == {"only", "real_only"}  # its test split alone
         chosen = [json.loads((run / f / "seed1" / "fit.json").read_text()) for f in (FIT, "find/tiny/real_only")]
         facts[kind] = [(c["best_step"], c["score_val"]) for c in chosen], table[table["external"] == ""], away
-        assert "other_site" in (run / "report.html").read_text()
+        page = (run / "report.html").read_text()
+        assert "other_site" in page and ("by pixels unknown: nobody knows" in page) == (kind == "as it is") == ("begun by an older version" not in page)
         measured = read_measurements(run / "measurements.jsonl")
         assert {m.subgroup for m in measured} == {"", "external:other_site"}
     same, turned = facts.values()
