@@ -328,7 +328,7 @@ def test_the_report_shows_it_as_another_net_until_the_study_changes(lab, capsys)
     assert study("report", "tiny.yaml") == 0
     html, run = (lab / "runs/tiny/report.html").read_text(), lab / "runs/tiny"
     assert "was trained outside synthrad (v2, fold 0): matched (seed 0, 1), real_only (seed 0, 1)" in html
-    assert "draw, nnunet (outside)" in html and "find, nnunet (outside)" in html and "Nets trained outside" in html and "not imported for the same seeds: matched" in html
+    assert "draw, nnunet (outside)" in html and "find, nnunet (outside)" in html and "Nets trained outside" in html and "trained outside is not known" in html and "not imported for the same seeds: matched" in html
     metrics, explored, nets = (pd.read_csv(run / f"tables/{name}.csv") for name in ("metrics", "exploratory", "nets"))
     assert set(metrics["net"]) == {"unet", "tiny", "nnunet (outside)"}
     mine = metrics[(metrics["net"] == "nnunet (outside)") & (metrics["task"] == "draw") & (metrics["metric"] == "Dice") & (metrics["class"] == "macro")]
