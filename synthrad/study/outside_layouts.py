@@ -84,11 +84,12 @@ class OutsideArm:
     def names(self, rows: Manifest, prefix: str) -> list[str]:
         """A name for each held-out row: its place, and 10 digits that only this project's key, this arm, seed and image give.
 
-        Nobody reads a patient from it, and predictions for another arm, seed or image are told by it.
+        Nobody reads a patient from it, and predictions for another arm, seed or image are told by it. No `_0000` is in it: many a script takes a channel
+        off a file's name by removing just that.
         """
         about, key = f"case of {self.identity} seed {self.seed}", project_key()
         tags = {d: min(hash_values(rows.info.id, about, [d], key))[:10] for d in set(rows.column("digest"))}
-        return [f"{prefix}_{i + 1:05d}_{tags[d]}" for i, d in enumerate(rows.column("digest"))]
+        return [f"{prefix}{i + 1:05d}-{tags[d]}" for i, d in enumerate(rows.column("digest"))]
 
 
 def outside_arm(study: Study, manifest: Manifest, plan: Plan, task: str, arm: str, seed: int) -> OutsideArm:
@@ -171,7 +172,7 @@ def outside_cases(rows: OutsideArm) -> Iterator[OutsideCase]:
     place = {k: list(data.layers).index(k) for k in rows.layers(data.real)}, {c: data.classes.index(c) for c in rows.classes(data.real)}
 
     def every() -> Iterator[OutsideCase]:
-        names, pictures = [f"train_{i + 1:05d}" for i in range(len(train))], train.pictures()
+        names, pictures = [f"train{i + 1:05d}" for i in range(len(train))], train.pictures()
         first = dict(zip(reversed(pictures), reversed(names), strict=True))
         for i, name in enumerate(names):
             copied = "" if first[pictures[i]] == name else first[pictures[i]]
@@ -321,7 +322,7 @@ def _told_of_datasets(names: Mapping[str, str], splits: Mapping[str, Mapping[str
         kept = {split: len(found) for split, found in splits[layer].items()}
         left = asked - sum(kept.values())
         lines.append(f"  layer {layer}: {name}, {kept['train']} train + {kept['val']} val" + (f"; {left} without a known mask left out" if left else ""))
-    return [*lines, "  train fold 0, the study's split: nnU-Net makes a random one for any other fold, with copies of one image on both sides"]
+    return [*lines, "  train fold 0, the study's split: for any other fold nnU-Net draws one at random, with one patient's images on both sides"]
 
 
 def _write_facts(rows: OutsideArm, out: Path, cases: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> None:

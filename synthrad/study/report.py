@@ -223,6 +223,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "training_length": views.training_length(facts.comparisons),
         "costs": views.cost_rows(facts.costs),
         "net_costs": net_costs([*facts.fits, *facts.outside], facts.measurements),
+        "outside": bool(facts.outside),
         "total_time": views.duration(sum(facts.costs.values())),
         "data": facts.data,
         "flow": draw_flow(facts.flow) if facts.flow else "",

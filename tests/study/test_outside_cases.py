@@ -175,7 +175,7 @@ def add(home):
 
 
 SPOILT = {
-    "missing": (lambda home: first(home).unlink(), ("7 of 8", "test_00001_", "predict the missing cases")),
+    "missing": (lambda home: first(home).unlink(), ("7 of 8", "test00001-", "predict the missing cases")),
     "extra": (add, ("1 label picture of no test case (patient7)", "take them out")),
     "size": (resize, ("32 x 33 pixels", "32 x 32, as exported")),
     "label": (repaint, ("the label 255", "0 background, 1 crown, 2 root")),
@@ -229,7 +229,7 @@ def test_external_sets_are_predicted_whole_or_not_at_all(lab, kept, capsys):
     assert study("export", "far_study.yaml", "--arm", "real_only", "--to", "folder", "--out", "exports-far") == 0
     (lab / "drawn").mkdir()
     table = [r for r in rows_of("exports-far/cases.csv") if r["split"] == "test"]
-    assert {r["external"] for r in table} == {"", "far"} and all(("_far_" in r["case"]) == (r["external"] == "far") for r in table)
+    assert {r["external"] for r in table} == {"", "far"} and all(r["case"].startswith("test_far") == (r["external"] == "far") for r in table)
     for row in table:
         Image.fromarray(np.zeros((32, 32), np.uint8)).save(lab / f"drawn/{row['case']}.png")
 
@@ -239,7 +239,7 @@ def test_external_sets_are_predicted_whole_or_not_at_all(lab, kept, capsys):
     assert call() == 0
     found = pd.read_parquet("runs/far_study/outside/draw/other/real_only/seed0/cases.parquet")
     assert set(found["external"]) == {"", "far"} and (found["fn"] > 0).any()
-    far = sorted((lab / "drawn").glob("test_far_*.png"))
+    far = sorted((lab / "drawn").glob("test_far*.png"))
     far[0].unlink()
     assert call("--again") == 2 and f"{len(far) - 1} of {len(far)}" in capsys.readouterr().err
     for path in far[1:]:
@@ -328,7 +328,7 @@ def test_the_report_shows_it_as_another_net_until_the_study_changes(lab, capsys)
     assert study("report", "tiny.yaml") == 0
     html, run = (lab / "runs/tiny/report.html").read_text(), lab / "runs/tiny"
     assert "was trained outside synthrad (v2, fold 0): matched (seed 0, 1), real_only (seed 0, 1)" in html
-    assert "draw, nnunet (outside)" in html and "find, nnunet (outside)" in html and "Nets trained outside" in html and "not imported for the same seeds: matched" in html
+    assert "draw, nnunet (outside)" in html and "find, nnunet (outside)" in html and "Nets trained outside" in html and "trained outside is not known" in html and "not imported for the same seeds: matched" in html
     metrics, explored, nets = (pd.read_csv(run / f"tables/{name}.csv") for name in ("metrics", "exploratory", "nets"))
     assert set(metrics["net"]) == {"unet", "tiny", "nnunet (outside)"}
     mine = metrics[(metrics["net"] == "nnunet (outside)") & (metrics["task"] == "draw") & (metrics["metric"] == "Dice") & (metrics["class"] == "macro")]
@@ -357,3 +357,19 @@ def test_the_report_shows_it_as_another_net_until_the_study_changes(lab, capsys)
     assert {f["seed"] for f in read_outside(run, *opened("tiny.yaml")).fits} == {0}, "of seeds that the study no longer has nothing is shown"
     write_study(lab, size=[16, 16])
     assert read_outside(run, *opened("tiny.yaml")).cases is None
+
+
+def test_layers_are_predicted_on_the_same_sets(lab, kept, capsys):
+    for name, seed in (("home", 0), ("far", 5)):
+        one = make(lab / name, rows=24, seed=seed, name=name)
+        more = {"mask_digest": [""] * len(one), "mask:bone": one.column("mask:tooth"), "area:bone/jaw": one.column("area:tooth/crown"), "area:bone/nerve": one.column("area:tooth/root")}
+        Manifest(one.with_columns(more).table, replace(one.info, layers={"tooth": ("crown", "root"), "bone": ("jaw", "nerve")})).write(lab / name)
+    tasks = {"draw": {"kind": "segmentation", "steps": 2, "nets": {"unet": {"class_path": "SmpNet"}}}}
+    write_study(lab, "sets", manifest="home", external={"far": "far"}, sources={}, arms={"real_only": {"strategy": "RealOnly"}}, tasks=tasks)
+    assert study("export", "sets.yaml", "--arm", "real_only", "--to", "folder", "--out", "exports-sets") == 0
+    for layer in ("tooth", "bone"):
+        (lab / "drawn" / layer).mkdir(parents=True)
+        for row in [r for r in rows_of("exports-sets/cases.csv") if r["split"] == "test" and (layer == "tooth" or not r["external"])]:
+            Image.fromarray(np.zeros((32, 32), np.uint8)).save(lab / f"drawn/{layer}/{row['case']}.png")
+    assert study("import-cases", "sets.yaml", "drawn", "--net", "other", "--arm", "real_only", "--seed", "0") == 2
+    assert "predict an external set for every layer, or for none" in capsys.readouterr().err

@@ -171,6 +171,7 @@ def test_names_say_nothing_of_patients_and_tell_arms_and_seeds_apart(lab, tmp_pa
     for key, (arm, seed) in {"first": ("real_only", 0), "again": ("real_only", 0), "seed": ("real_only", 1), "arm": ("matched", 0)}.items():
         assert study("export", "tiny.yaml", "--arm", arm, "--seed", seed, "--to", "folder", "--out", tmp_path / key) == 0
         names[key] = [r["case"] for r in rows_of(tmp_path / key / "cases.csv") if r["split"] == "test"]
+    assert not any("_0000" in n.name.removesuffix("_0000.png") for key in names for n in (tmp_path / key).rglob("*.png"))
     assert names["first"] == names["again"] and not set(names["first"]) & {*names["seed"], *names["arm"]}
     rows = rows_of(tmp_path / "first/cases.csv")
     secrets = [r["image"][:10] for r in rows] + [r["subject"] for r in rows]
