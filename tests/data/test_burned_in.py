@@ -6,8 +6,10 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 from tiny_set import make
 
+from synthrad.data import burned_in, processes
 from synthrad.data.burned_in import find_text
 from synthrad.data.images import read_image
 from synthrad.prepare import burned_in_lines
@@ -20,8 +22,6 @@ TEXTS = ["DOE^JOHN", "SMITH, MARY", "1970-01-31", "ID 48213377", "MRN:0042-8871"
 
 def smooth(size=(256, 256), seed=0) -> np.ndarray:
     """A picture of blobs, grain and a few sharp edges."""
-    from scipy import ndimage
-
     rng = np.random.default_rng(seed)
     blobs = ndimage.gaussian_filter(rng.normal(size=size), 20)
     picture = 110 + 60 * blobs / np.abs(blobs).max() + rng.normal(0, 6, size)
@@ -89,7 +89,7 @@ def test_depth_and_size_do_not_matter():
     assert find_text(deep) and find_text(np.asarray(picture))
 
 
-def test_prepare_names_the_rows(tmp_path):
+def test_prepare_names_the_rows(tmp_path, monkeypatch):
     make(tmp_path)
     before = Manifest.read(tmp_path)
     picture = Image.fromarray(smooth())
@@ -98,6 +98,16 @@ def test_prepare_names_the_rows(tmp_path):
     (line,) = burned_in_lines(before, len(before))
     assert "1 image(s) with" in line and "rows 5 of" in line
     assert burned_in_lines(before.take([0, 1, 2]), 3) == []
+    monkeypatch.setattr(processes, "ALONE_SECONDS", -1.0)
+    assert burned_in_lines(before, len(before), workers=2) == [line]
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (7, 30), (10, 10)])
+def test_strokes_stand_out_as_against_scipys_opening_and_closing(shape):
+    grey = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    size = (burned_in.THICKEST + 2,) * 2
+    np.testing.assert_array_equal(burned_in._thin(grey, True), grey.astype(int) - ndimage.grey_opening(grey, size))
+    np.testing.assert_array_equal(burned_in._thin(grey, False), ndimage.grey_closing(grey, size).astype(int) - grey)
 
 
 PACKS = ("brain_tumour_t1c", "cxr_lungs", "dental_caries", "dental_teeth")
