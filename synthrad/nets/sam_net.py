@@ -35,7 +35,8 @@ class SamNet(PretrainedNet):
     learned token that says which channel it is: structures in one box, and the background, would be drawn alike else.
 
     Weights in the hub: facebook/sam-vit-base, wanglab/medsam-vit-base, syscv-community/sam-hq-vit-base, facebook/sam2.1-hiera-tiny; of SAM, MedSAM and SAM-HQ also the
-    authors' own files, such as medsam_vit_b.pth. Published ones saw pictures of 1024 px: scale 4 for those of 256 px. Without weights the settings name the model: {model_type: sam, vision_config: {...}, ...}.
+    authors' own files, such as medsam_vit_b.pth. Published ones saw pictures of 1024 px: scale 4 for those of 256 px. Without weights the settings
+    name the model: {model_type: sam, vision_config: {...}, ...}.
 
     Args:
         prompt: learned or box.

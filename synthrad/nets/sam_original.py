@@ -54,9 +54,14 @@ def settings_of(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
     if any(k.startswith("image_encoder.trunk.") for k in state):
         raise InputError(where, "a checkpoint of SAM2 with its authors' names, which say too little of the model", "SAM2 as a folder of the transformers library",
                          "run `hf download facebook/sam2.1-hiera-tiny --local-dir FOLDER` (or -small, -base-plus, -large) where there is a network (read its licence)")
-    if lost := sorted(k for k in ("image_encoder.pos_embed", "image_encoder.blocks.0.attn.rel_pos_h", "mask_decoder.iou_token.weight", PLACES) if k not in state):
-        raise InputError(where, f"names {sorted(state)[:2]} ... without {lost[0]}", "a whole checkpoint of SAM, MedSAM or SAM-HQ with SAM's own image encoder, or a "
-                         "folder of the transformers library", "such as sam_vit_b_01ec64.pth, or `hf download facebook/sam-vit-base --local-dir FOLDER`")
+    try:
+        return _of_shapes(state)
+    except KeyError as e:
+        raise InputError(where, f"names {sorted(state)[:2]} ... without {e.args[0]}", "a whole checkpoint of SAM, MedSAM or SAM-HQ with SAM's own image encoder, or a "
+                         "folder of the transformers library", "such as sam_vit_b_01ec64.pth, or `hf download facebook/sam-vit-base --local-dir FOLDER`") from e
+
+
+def _of_shapes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     _, grid, _, width = state["image_encoder.pos_embed"].shape
     patch = state["image_encoder.patch_embed.proj.weight"].shape[-1]
     seen = [(state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].shape[0] + 1) // 2 for i in range(_count(state, "image_encoder.blocks"))]  # places along a side
