@@ -8,9 +8,8 @@ for folder in ("callbacks", "generators", "study", "tasks"):
 
 
 def pytest_configure(config):
-    """`pytest tests/gates` without `-m`: the default, which leaves gates out, is for those who name the tests as a whole.
-
-    pytest reads this file before it collects only where the command line names this folder or a path in it.
-    """
-    if not any(str(a).startswith("-m") for a in config.invocation_params.args):
+    """`pytest tests/gates` without `-m`: the default, which leaves gates out, is for those who name the tests as a whole."""
+    here = Path(__file__).parent
+    named = any(here in (path := Path(config.invocation_params.dir, a.split("::")[0]).resolve(), *path.parents) for a in config.args)
+    if named and not any(str(a).startswith("-m") for a in config.invocation_params.args):
         config.option.markexpr = config.option.markexpr.replace(" and not gate", "")
