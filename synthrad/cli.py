@@ -31,6 +31,7 @@ from synthrad.callbacks import (
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
 from synthrad.callbacks.precision import check_precision, paying_precision
+from synthrad.callbacks.predictions import WritePredictions
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages
@@ -205,8 +206,7 @@ class SynthradCLI(LightningCLI):
 
     def test(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
         """Test a checkpoint and write the cases table."""
-        if ckpt_path is None and any(p.requires_grad for p in model.parameters()):  # a net of which nothing learns is tested as it is
-            raise InputError("ckpt_path", "nothing", "the checkpoint to test", "add --ckpt_path=FILE")
+        self._need_checkpoint(model, ckpt_path, "test")
         with told_of_other_weights(ckpt_path):
             self.trainer.test(model, ckpt_path=ckpt_path, weights_only=True, **kwargs)
         if hasattr(model, "cases"):
@@ -218,6 +218,16 @@ class SynthradCLI(LightningCLI):
             write_cases(out, model.cases.assign(**columns, seed=int(seed)))
             print(f"synthrad test: wrote {out}", flush=True)
 
+    def predict(self, model: Any, ckpt_path: Any = None, weights_only: Any = None, **kwargs: Any) -> None:
+        """Write what a checkpoint predicts for the images that `test` reads, into `predictions` of the run's folder."""
+        self._need_checkpoint(model, ckpt_path, "predict with")
+        self.trainer.callbacks.append(WritePredictions(Path(self.trainer.default_root_dir) / "predictions"))
+        with told_of_other_weights(ckpt_path):
+            self.trainer.predict(model, ckpt_path=ckpt_path, weights_only=True, **(kwargs | {"return_predictions": False}))
+
+    def _need_checkpoint(self, model: Any, path: Any, verb: str) -> None:
+        if path is None and any(p.requires_grad for p in model.parameters()):  # a net of which nothing learns is taken as it is
+            raise InputError("ckpt_path", "nothing", f"the checkpoint to {verb}", "add --ckpt_path=FILE")
 
     def _check_checkpoint(self, path: Path | str) -> None:
         """Refuse to resume from a checkpoint that says it is of another dataset."""

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from checking_cli import CheckingCLI
+from PIL import Image
 from tiny_generator import fitted
 from tiny_set import make
 
@@ -49,6 +52,26 @@ def test_fit_links_counts_resumes_and_tests(tmp_path, capsys, recwarn):
     assert main(["test", *common, f"--ckpt_path={best}"]) == 0, capsys.readouterr().err
     cases = read_cases([tmp_path / "run" / "cases.parquet"])
     assert set(zip(cases["task"], cases["net"], cases["arm"], strict=True)) == {("SegmentationTask", "SmpNet", "RealOnly")}
+    assert main(["predict", *common]) == 2
+    assert "the checkpoint to predict with" in capsys.readouterr().err
+    assert main(["predict", *common, f"--ckpt_path={best}"]) == 0, capsys.readouterr().err
+    check_predictions(tmp_path / "run" / "predictions", Manifest.read(tmp_path / "real"), cases)
+
+
+def check_predictions(folder, manifest, cases):
+    """The masks that predict wrote give the counts of the test."""
+    table = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+    held = manifest.where(split="test")
+    assert list(table["row"]) == list(range(len(held))) and set(table["set"]) == {""}
+    for row in table.itertuples():
+        record = held[row.row]
+        assert row.image == str(record.channels[0])
+        for place, (layer, structures) in enumerate(manifest.info.layers.items()):
+            drawn, true = (np.asarray(Image.open(p)) for p in (folder / table.loc[row.Index, layer], record.masks[place]))
+            assert drawn.shape == true.shape
+            for k, structure in enumerate(structures, 1):
+                (counted,) = cases[(cases["image"] == held.column("digest")[row.row]) & (cases["layer"] == layer) & (cases["class_name"] == structure)].itertuples()
+                assert (counted.tp, counted.fp) == (((drawn == k) & (true == k)).sum(), ((drawn == k) & (true != k)).sum())
 
 
 def identity_of(argv):

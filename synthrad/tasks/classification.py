@@ -253,6 +253,12 @@ class ClassificationTask(LightningModule):
         self.log_dict(metrics)
         training.log_result(self, {"lr": self.lr, "weight_decay": self.weight_decay}, metrics)
 
+    def predict_step(self, batch: Case, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """`probability:CLASS` and `threshold:CLASS` -> float [B]; the threshold that validation chose, NaN for none."""
+        probability, chosen = self(batch.image).sigmoid(), self.thresholds.where(self.thresholds != NONE, torch.nan)
+        return {f"{what}:{name}": values[..., k].expand(len(probability)) for k, name in enumerate(self.classes)
+                for what, values in (("probability", probability), ("threshold", chosen))}
+
     @property
     def cases(self) -> pd.DataFrame:
         """Rows of the last test: the columns of synthrad.cases without task, net, arm and seed."""

@@ -191,6 +191,11 @@ class SegmentationTask(LightningModule):
         self.log_dict(metrics)
         training.log_result(self, {"lr": self.lr, "weight_decay": self.weight_decay}, metrics)
 
+    def predict_step(self, batch: Case, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Layer -> uint8 [B, H, W], 0 background and k structure k - 1, on the grid that masks are judged on."""
+        size = batch.masks.shape[-2:]
+        return {layer: resampled(scores, size).argmax(dim=1).to(torch.uint8) for layer, scores in zip(self.layers, self(batch.image), strict=True)}
+
     @property
     def cases(self) -> pd.DataFrame:
         """Rows of the last test: the columns of synthrad.cases without task, net, arm and seed."""
