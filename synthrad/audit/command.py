@@ -94,7 +94,7 @@ def audit(drawn: Manifest, real: Manifest, out: Path | str, *, unfiltered: Manif
     _draw(out, sides, rungs, searches)
     banner = "; ".join(dict.fromkeys(s.banner for s in sets.values() if s.banner))
     return write_record(out, {"format": VERSION, "identity": identity, "set": drawn.info.name, "images": len(drawn), "real": real.info.name, **digests,
-                              "seed": seed, "trials": trials, "banner": banner, "looks": looks(drawn, seed, trials), "rungs": [r.to_dict() for r in rungs],
+                              "seed": seed, "trials": trials, "banner": banner, "looks": looks(drawn, real, seed, trials), "rungs": [r.to_dict() for r in rungs],
                               "likeness": alike, **jury.sections(sides), "synthrad": version("synthrad")})
 
 

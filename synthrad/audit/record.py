@@ -56,22 +56,24 @@ def accepted_reasons(path: Path | str) -> dict[str, str]:
     return dict(accepted) if isinstance(accepted, dict) and gate.get("identity") == record.get("identity") else {}
 
 
-def looks(drawn: Manifest, seed: int, trials: int) -> int:
-    """How many audits this generator's sets had in this project so far, this one counted: whoever draws, or changes the audit's seed, until
-    one passes has chosen what passes."""
+def looks(drawn: Manifest, real: Manifest, seed: int, trials: int) -> int:
+    """How many audits this generator's sets had in this project so far, this one counted: whoever draws, splits the patients anew or changes the audit's
+    seed, until one passes, has chosen what passes."""
     maker = sorted(f.digest for f in drawn.info.lineage.fitted if f.kind == "generator")
-    path, mine = project_folder() / "audits.jsonl", {"maker": maker, "set": drawn.digest, "seed": seed, "trials": trials}
-    lines = path.read_text().splitlines() if path.is_file() else []
+    path, mine = project_folder() / "audits.jsonl", {"maker": maker, "set": drawn.digest, "real": real.digest, "seed": seed, "trials": trials}
+    text = path.read_text() if path.is_file() else ""
     known = []
-    for line in lines:
+    for line in text.splitlines():
         try:
             known.append(json.loads(line))
         except ValueError:
             continue  # half a line
     if mine not in known:
-        write_durably(path, "\n".join([*lines, json.dumps(mine)]).encode() + b"\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:  # one write at the end: audits beside each other lose no line
+            file.write("\n" * (text != "" and not text.endswith("\n")) + json.dumps(mine) + "\n")
     same = [k for k in [*known, mine] if isinstance(k, dict) and k.get("maker") == maker and (maker or k.get("set") == drawn.digest)]
-    return len({json.dumps([k.get(x) for x in ("set", "seed", "trials")]) for k in same})
+    return len({json.dumps([k.get("set"), k.get("real", real.digest), k.get("seed"), k.get("trials")]) for k in same})
 
 
 def _mac(record: Mapping[str, Any]) -> str:

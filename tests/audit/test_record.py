@@ -81,21 +81,22 @@ def test_reasons_are_those_given_at_the_gate_of_this_audit(tmp_path, gate, reaso
 
 def test_every_set_seed_and_number_of_trials_is_a_look_and_the_same_again_is_none():
     one, two = drawn(1, "a"), drawn(2, "a")
-    assert looks(one, 0, 20) == looks(one, 0, 20) == 1
-    assert [looks(one, 1, 20), looks(one, 0, 50), looks(two, 0, 20), looks(one, 0, 20)] == [2, 3, 4, 4]
+    assert looks(one, drawn(9), 0, 20) == looks(one, drawn(9), 0, 20) == 1
+    assert [looks(one, drawn(9), 1, 20), looks(one, drawn(9), 0, 50), looks(two, drawn(9), 0, 20), looks(one, drawn(9), 0, 20)] == [2, 3, 4, 4]
     assert len((project_folder() / "audits.jsonl").read_text().splitlines()) == 4
+    assert looks(one, drawn(8), 0, 20) == 5  # the same set beside patients who are split another way
 
 
 def test_looks_are_counted_a_generator_and_sets_of_nobody_each_by_itself():
     for made, number in ((drawn(1, "a"), 1), (drawn(2, "b"), 1), (drawn(3, "a", "b"), 1), (drawn(4, "b", "a"), 2), (drawn(5, "a"), 2), (drawn(6), 1), (drawn(7), 1)):
-        assert looks(made, 0, 20) == number
-    assert looks(drawn(6), 1, 20) == 2
+        assert looks(made, drawn(9), 0, 20) == number
+    assert looks(drawn(6), drawn(9), 1, 20) == 2
 
 
 def test_a_torn_line_is_passed_over_and_kept_lines_count():
-    looks(drawn(1, "a"), 0, 20)
+    looks(drawn(1, "a"), drawn(9), 0, 20)
     path = project_folder() / "audits.jsonl"
     path.write_text('{"maker"\n3\n{"maker": ["a"]}\n{"maker": ["a"], "set": ["x"]}\n' + path.read_text())
     before = path.read_text()
-    assert looks(drawn(2, "a"), 0, 20) == 4
+    assert looks(drawn(2, "a"), drawn(9), 0, 20) == 4
     assert path.read_text().startswith(before)
