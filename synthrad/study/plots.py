@@ -66,8 +66,8 @@ def as_uri(figure: Figure, dpi: int = 160) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: str = "95 % interval") -> Figure:
-    """Effect plot: one block an arm, one line a control; the dashed line is the smallest relevant difference."""
+def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: str = "95 % interval", by_net: bool = False) -> Figure:
+    """Effect plot: one block an arm, one line a control (by_net: a net, against the reference); the dashed line is the smallest relevant difference."""
     arms = list(dict.fromkeys(e.arm for e in effects))
     against = list(dict.fromkeys(e.against for e in effects))
     spread = np.linspace(-0.24, 0.24, len(against)) if len(against) > 1 else np.zeros(1)
@@ -93,13 +93,13 @@ def forest(effects: Sequence[Effect], metric: str, relevant: float, interval: st
                 s=34,
                 marker=MARKERS[k % 7],
                 color=COLOURS[k % 7],
-                label=f"against {name}",
+                label=name if by_net else f"against {name}",
                 zorder=3,
                 edgecolor="white",
                 linewidth=0.6,
             )
         _name_rows(axes, arms)
-        axes.set_xlabel(f"difference in {metric}: arm minus control ({interval}; right of 0 favours the arm)")
+        axes.set_xlabel(f"difference in {metric}: arm minus {'reference' if by_net else 'control'} ({interval}; right of 0 favours the arm)")
         _legend(axes, len(against))
         return figure
 

@@ -30,6 +30,7 @@ from synthrad.study import (
     sentences,
     views,
 )
+from synthrad.study import by_net as every_net
 from synthrad.study.audits import SetAudit
 from synthrad.study.claim import ClaimItem
 from synthrad.study.crossed import Crossed
@@ -205,6 +206,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "show_seeds_only": not mechanics and any(a.seeds_only != "–" for a in arms),
         "show_detectable": not mechanics and any(a.detectable is not None for a in arms),
         "metric": METRIC_NAMES[end.metric],
+        "metric_names": METRIC_NAMES,
         "metric_name": views.endpoint_name(end),
         "level": views.level(end),
         "over": f"test subjects and {facts.comparisons.generalises_over}",
@@ -222,6 +224,7 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "undertrained": facts.comparisons.undertrained,
         "training_length": views.training_length(facts.comparisons),
         "costs": views.cost_rows(facts.costs),
+        "nets": _nets(facts, arms),
         "net_costs": net_costs([*facts.fits, *facts.outside], facts.measurements),
         "outside": bool(facts.outside),
         "total_time": views.duration(sum(facts.costs.values())),
@@ -237,6 +240,11 @@ def _context(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Any]
         "config_hash": facts.config_hash,
         "untested": views.untested(facts.untested, mechanics, facts.audits),
     }
+
+
+def _nets(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> list[every_net.NetsOfTask]:
+    weights = {(f["task"], f["net"]): f["weights"] for f in facts.fits if f.get("weights")} | {(f["task"], f["net"]): "trained outside" for f in facts.outside}
+    return every_net.by_net(facts.measurements, facts.explore, [a.name for a in arms], weights)
 
 
 def _drawings(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Drawing]:
@@ -265,6 +273,12 @@ def _drawings(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Dra
             Table("dose", "Dose", ("strategy", "rows added per real row", "mean", "SD over seeds"), [(k, *row) for k, rows in doses.items() for row in sorted(rows)]),
             "Metric against dose of synthetic rows",
             "Dose: the metric against synthetic rows added per real row; bars are ± SD over seeds."),
+        *(drawing(
+            plots.forest(t.effects(), METRIC_NAMES[t.metric], 0, f"{views.level(end)} interval", by_net=True),
+            Table(f"by_net_{t.task}", "Effects under every net", ("arm", "net", "difference", "low", "high"), [(e.arm, e.against, e.difference, e.low, e.high) for e in t.effects()]),
+            f"Difference of each arm to the reference under each net of {t.task}; the numbers stand in the table above",
+            f"{t.task}: each arm minus the reference, under every net. Exploratory, not corrected for their number; no line for fewer than 3 seeds.")
+          for t in _nets(facts, arms) if t.effects()),
         draw_curves(facts.curves),
         facts.similarity and drawing(
             plots.histogram(facts.similarity, "correlation with the nearest training image"),
@@ -284,7 +298,7 @@ def _drawings(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Dra
 def _tables(facts: ReportFacts, arms: Sequence[views.ArmRow]) -> dict[str, Table]:
     """Every table of the report by name; those without a row are left out."""
     made = [exports.arms_table(arms, METRIC_NAMES[facts.endpoint.metric]), exports.differences_table(facts.comparisons, facts.mechanics or facts.comparisons.mechanics),
-            exports.metrics_table(facts.measurements), exports.explored_table(facts.explore),
+            exports.metrics_table(facts.measurements), exports.explored_table(facts.explore), every_net.table(_nets(facts, arms)),
             Table("costs", "Wall-clock seconds of each stage", ("stage", "seconds"), list(facts.costs.items())), net_costs([*facts.fits, *facts.outside], facts.measurements), claim.table(facts.claim)]
     if facts.flow is not None:
         made.append(facts.flow.table())
