@@ -13,6 +13,7 @@ from synthrad.__main__ import main
 from synthrad.records import Manifest
 from synthrad.study import command, jobs
 from synthrad.study.planning import make_plan
+from synthrad.study.settling import settled
 from synthrad.study.study_file import load_study
 
 NETS = {"draw": {"unet": {"class_path": "SmpNet"}}, "find": {"tiny": {"class_path": "TimmNet", "init_args": {"name": "test_resnet"}}}}
@@ -40,7 +41,7 @@ def make_lab(folder: Path) -> Path:
     make(folder / "made", rows=60, source="synthetic", seed=1, name="made")
     path, run = write_study(folder), folder / "runs" / "tiny"
     run.mkdir(parents=True)
-    study, manifest = load_study(path), Manifest.read(folder / "real")
+    study, manifest = settled(load_study(path)), Manifest.read(folder / "real")
     graph = command._graph(study, path, manifest, make_plan(study, manifest.where(split="train", source="real")))
     (run / "graph.json").write_text(json.dumps(graph))  # as `study run` does after its checks, for which it builds every net
     (run / "study.yaml").write_text(path.read_text())

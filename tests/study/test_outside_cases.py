@@ -18,6 +18,7 @@ from synthrad.cases import CASE_COLUMNS, write_cases
 from synthrad.records import Manifest
 from synthrad.study.outside_cases import Outside, banners, pixel_counts, read_outside, with_outside
 from synthrad.study.planning import make_plan
+from synthrad.study.settling import settled
 from synthrad.study.study_file import load_study
 from synthrad.tasks import SegmentationTask
 from synthrad.tasks.classification import best_threshold
@@ -312,7 +313,7 @@ def finish(lab):
 
 def opened(path):
     """Study, real set and plan of a study file."""
-    said = load_study(path)
+    said = settled(load_study(path))
     real = Manifest.read(said.manifest)
     return said, real, make_plan(said, real.where(split="train", source="real"))
 
