@@ -89,4 +89,14 @@ def _finish(out: Path) -> None:
                 flush(out)
             os.replace(entering / name, out / name)
     flush(out)
-    shutil.rmtree(entering)
+    _remove(entering)
+
+
+def _remove(older: Path) -> None:
+    """Delete what is no part of the set any more; what cannot be deleted now is a draft that the next `prepare` deletes."""
+    try:
+        shutil.rmtree(older)
+    except OSError as e:
+        left = Path(tempfile.mkdtemp(prefix=".draft-older-", dir=older.parent))
+        os.replace(older, left)
+        warnings.warn(f"{left}: the set that was there before cannot be deleted ({e.strerror}); the new one is whole, delete this folder yourself")

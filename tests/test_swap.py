@@ -93,3 +93,16 @@ def test_links_are_not_followed(tmp_path, name):
 
 def test_what_prepare_writes_is_a_part():
     assert FILE in PARTS
+
+
+def test_an_older_set_that_cannot_be_deleted_fails_nothing(tmp_path, monkeypatch):
+    out, ready = drafted(tmp_path)
+
+    def busy(folder):
+        raise OSError(39, "Directory not empty", str(folder))
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="cannot be deleted .Directory not empty"):
+        patch.setattr(synthrad.swap.shutil, "rmtree", busy)
+        put_in_place(ready, out)
+    assert set(found(out).values()) == {"new"} and not (out / ENTERING).exists() and len(list(out.glob(".draft-older-*"))) == 1
+    assert not finish_swap(out)

@@ -23,7 +23,7 @@ class Thumbnails:
 
     def __init__(self, folder: Path):
         self.path = folder / NAME
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # they show patients
+        self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # they show patients
 
     def keep(self, row: int, channels: Sequence[np.ndarray]) -> int:
         """Write what `near_copies.picture_of` makes of a row's channels [H, W]; returns a check value for `read`."""
@@ -43,5 +43,7 @@ class Thumbnails:
         return np.frombuffer(data, np.float32).reshape(FULL, FULL) if data and zlib.crc32(data) == check else None
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file, if it is open."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -263,6 +263,8 @@ class Draft(RowPasses):
         elif args.copy:
             self._copy()
         write_copies(folder, copies)
+        self._journal.close()  # an open file that is deleted stays in its folder on NFS, which then cannot be deleted either
+        self._thumbnails.close()
         return settle(folder, self.out, self.columns, self.info)
 
     def leaks(self, args: argparse.Namespace) -> Copies:

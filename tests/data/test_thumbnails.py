@@ -1,6 +1,7 @@
 """Thumbnails: every row's comes back as it was made, from forks too; a lost one is known as lost, and nothing is decoded twice."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -104,3 +105,17 @@ def test_rows_of_a_run_that_compared_nothing_are_decoded_for_it(command, tmp_pat
         assert not next((tmp_path / "out").glob(f".draft-*/{NAME}")).stat().st_size
     names = again(monkeypatch)
     assert main(command("out")) == 0 and len(names) == 12 and copies(tmp_path / "out")["compared"]
+
+
+def test_no_file_of_the_draft_is_open_when_it_becomes_the_set(command, tmp_path, monkeypatch):
+    from synthrad.data import writing
+
+    settle, names = writing.settle, []
+
+    def noted(draft, *rest):
+        names.extend(os.path.basename(os.readlink(f"/proc/self/fd/{n}")) for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
+        return settle(draft, *rest)
+
+    monkeypatch.setattr(writing, "settle", noted)
+    assert main(command("out")) == 0 and ".synthrad-prepare" in names
+    assert not {NAME, "journal.jsonl"} & set(names)
