@@ -136,8 +136,8 @@ def find_copies(study: Study, manifest: Manifest, sets: _Sets) -> list[Finding]:
     known, used = frozenset(manifest.column("digest")), set()
     for name, source in study.sources.items():
         found += _drawn(name, source, watched, sets)
-        for lineage in _lineages(source):
-            told, met = _trained(f"sources.{name}", lineage, known, manifest.info.id, seen, watched, sets)
+        for part in (Lineage((f,)) for lineage in _lineages(source) for f in lineage.fitted):  # what one part is known to have seen says nothing of another
+            told, met = _trained(f"sources.{name}", part, known, manifest.info.id, seen, watched, sets)
             found, used = found + told, used | met
     for task, parts in study.tasks.items():
         for name, net in parts.nets.items():
@@ -174,7 +174,7 @@ def _lineages(source: Source) -> list[Lineage]:
 
 def _trained(part: str, lineage: Lineage, known: frozenset[str], own: str, seen: Mapping[str, Manifest], watched: Mapping[str, Manifest],
              sets: _Sets) -> tuple[list[Finding], set[str]]:
-    """What the training images of a lineage that are not of the study's own set have to do with images that must not be seen; and the sets that were used.
+    """What the training images of a lineage of one part that are not of the study's own set have to do with images that must not be seen; and the sets that were used.
 
     A lineage that says nothing at all is of unknown origin, which the report says of it anyway.
     """

@@ -94,6 +94,17 @@ def test_what_is_not_at_hand_is_unknown(lab):
     assert [f.state for f in check(lab, made="made", seen={"old": "other"})[1]] == ["clean", "clean"]  # rows 1 and 2 of it are no copies, row 0 is
 
 
+def test_each_part_of_a_lineage_is_judged_by_what_is_known_of_it(lab, images, tmp_path):
+    own = trained_on(Manifest.read(lab / "real"), [0, 1])
+    silent = Lineage((Fitted("autoencoder", origin="declared", datasets=frozenset({"other"})),))
+    write_set(tmp_path / "both", images[30:36], source="synthetic", lineage=own + silent)
+    told = {"sources": {"made": {"manifest": str(tmp_path / "both")}}}
+    study, found = check(lab, **told)
+    assert [f.state for f in found] == ["clean", "unknown"] and "the training images of other are not at hand" in lines(found, study)[0]
+    with pytest.raises(InputErrors, match="among those of other that it was trained on: 1 of 8"):
+        check(lab, **told, seen={"old": "other"})
+
+
 def test_what_a_generator_starts_from_is_looked_at(lab, monkeypatch):
     other = Manifest.read(lab / "other")
     (lab / "last.ckpt").write_bytes(b"weights")
