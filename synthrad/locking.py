@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import subprocess
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,10 @@ WITHOUT = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)  # some network file syste
 
 
 class Lock:
-    """A held lock: a child that `start` starts holds it too, so that it outlives a killed parent."""
+    """A held lock: a child that `start` starts holds it too, so that it outlives a killed parent. held: False where the file system has no locks."""
 
-    def __init__(self, file: IO[str]):
-        self._file = file
+    def __init__(self, file: IO[str], held: bool = True):
+        self._file, self.held = file, held
         self._tell(f"pid {os.getpid()}")
 
     def start(self, call: Sequence[str], **options: Any) -> subprocess.Popen:
@@ -39,27 +40,42 @@ class Lock:
 
 
 @contextmanager
-def locked(path: Path, what: str, folder: Path | None = None) -> Iterator[Lock]:
+def locked(path: Path, what: str, folder: Path | None = None, wait: float = 0.0) -> Iterator[Lock]:
     """Hold an flock on `path`: it ends with the process, so a killed run leaves no stale lock, but its orphan holds it.
 
     Args:
         folder: what the lock keeps others from writing; None: the one that holds `path`.
+        wait: seconds to wait for another process.
 
     Raises:
         RunError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as f:
+        held = True
         try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(f, wait)
         except OSError as e:
             if e.errno in WITHOUT:
+                held = False
                 warnings.warn(f"{path.parent}: this file system has no locks; see to it that nobody else writes there", stacklevel=3)
             else:
                 f.seek(0)
                 raise RunError(f"{what}: another process ({f.read().strip() or 'unknown'}) is writing {folder or path.parent}; wait for it "
                                "or end it, then type the same command") from e
-        yield Lock(f)
+        yield Lock(f, held)
+
+
+def _flock(file: IO[str], wait: float) -> None:
+    """Take the lock; OSError where it cannot be had within `wait` seconds."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            if e.errno in WITHOUT or time.monotonic() >= end:
+                raise
+        time.sleep(0.1)
 
 
 @contextmanager

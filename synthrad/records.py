@@ -216,14 +216,15 @@ class Manifest(Sequence[Record]):
 
     @classmethod
     def read(cls, folder: Path | str) -> Manifest:
-        """Read and check a manifest folder.
+        """Read and check a manifest folder; a `prepare` that was killed while its set took an older one's place is made up for (synthrad.swap).
 
         Raises:
+            RunError: another process is putting a set in place there, and did not end within seconds.
             InputErrors: every fault of the file at once, with row, column, value and repair.
         """
         folder = Path(folder)
         yaml_path, csv_path = folder / "dataset.yaml", folder / "manifest.csv"
-        if not yaml_path.is_file() and not finish_others_swap(folder):
+        if not yaml_path.is_file() and not finish_others_swap(folder) and not yaml_path.is_file():  # another process may just have finished it
             found = "manifest.csv without dataset.yaml (an unfinished write)" if csv_path.is_file() else "no dataset.yaml"
             raise InputError(str(folder), found, "a manifest folder", "run the command that makes it again")
         text = csv_path.read_bytes() if csv_path.is_file() else b""

@@ -18,6 +18,7 @@ from synthrad.errors import naming
 from synthrad.locking import locked
 
 LOCK = ".synthrad-prepare"  # of the folder; it also says that the folder is ours to replace
+WAIT = 10.0  # seconds that a reader waits for the process that swaps: a swap is a few renames and a deletion
 LEAVING, ENTERING = ".synthrad-older-leaves", ".synthrad-newer-enters"
 PARTS = ("masks", "images", "near_copies.json", "manifest.csv", "dataset.yaml")  # all that a set consists of, in the order in which it enters
 
@@ -36,26 +37,30 @@ def put_in_place(ready: Path, out: Path) -> None:
 def finish_swap(out: Path) -> bool:
     """Finish a swap that was killed, where there is one, and say so; the folder's lock is held.
 
+    Drafts that lie there go too: that of a pseudonymised set holds the names of the files that it was made from.
+
     Returns:
         whether there was one.
     """
     if not _begun(out):
         return False
     _finish(out)
+    for left in out.glob(".draft-*"):
+        shutil.rmtree(left, ignore_errors=True)
     warnings.warn(f"{out}: a `prepare` was killed while its finished set took the place of what was there; the set is in its place now")
     return True
 
 
 def finish_others_swap(out: Path) -> bool:
-    """finish_swap for a command that only reads; whether it did: not where the folder may not be changed.
+    """finish_swap for a command that only reads; whether it did: not where the folder may not be changed, or its file system has no locks.
 
     Raises:
-        RunError: another process is at it.
+        RunError: another process has been at it for WAIT seconds.
     """
     if not _begun(out) or not os.access(out, os.W_OK):
         return False
-    with locked(out / LOCK, "prepare"):
-        return finish_swap(out)
+    with locked(out / LOCK, "prepare", wait=WAIT) as lock:
+        return lock.held and finish_swap(out)
 
 
 def flush(path: Path) -> None:

@@ -129,3 +129,18 @@ def test_links_that_leave_the_root_are_not_followed(tmp_path):
     (tmp_path / "set" / "images" / "1.png").unlink()
     (tmp_path / "set" / "images" / "1.png").symlink_to("2.png")
     assert manifest[1].channels[0].name == "1.png"
+
+
+def test_a_set_that_another_process_puts_in_place_meanwhile_is_read(tmp_path, monkeypatch):
+    import synthrad.records as records
+
+    folder = tmp_path / "set"
+    tiny(folder, rows=12)
+    (folder / "dataset.yaml").rename(tmp_path / "dataset.yaml")
+
+    def finished_by_another(out):
+        (tmp_path / "dataset.yaml").rename(out / "dataset.yaml")
+        return False
+
+    monkeypatch.setattr(records, "finish_others_swap", finished_by_another)
+    assert len(Manifest.read(folder)) == 12

@@ -1,6 +1,8 @@
 """A set takes an older one's place: whatever moment a kill comes at, what is found then is the older set, the new one, or becomes the new one."""
 
+import errno
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,7 @@ def test_readers_wait_for_the_writer_and_leave_folders_that_are_not_theirs(tmp_p
     out, ready = drafted(tmp_path)
     assert not finish_others_swap(out)
     ready.rename(out / LEAVING)
+    monkeypatch.setattr(synthrad.swap, "WAIT", 0.2)
     with locked(out / LOCK, "prepare"), pytest.raises(RunError, match="is writing"):
         finish_others_swap(out)
     with monkeypatch.context() as patch:
@@ -106,3 +109,37 @@ def test_an_older_set_that_cannot_be_deleted_fails_nothing(tmp_path, monkeypatch
         put_in_place(ready, out)
     assert set(found(out).values()) == {"new"} and not (out / ENTERING).exists() and len(list(out.glob(".draft-older-*"))) == 1
     assert not finish_swap(out)
+
+
+def test_a_reader_waits_for_whoever_swaps(tmp_path):
+    out, ready = drafted(tmp_path)
+    ready.rename(out / LEAVING)
+    held = locked(out / LOCK, "prepare")
+    held.__enter__()
+    threading.Timer(0.3, held.__exit__, (None, None, None)).start()
+    with pytest.warns(UserWarning, match="is in its place now"):
+        assert finish_others_swap(out)
+    assert set(found(out).values()) == {"new"}
+
+
+def test_a_reader_finishes_nothing_without_locks(tmp_path, monkeypatch):
+    out, ready = drafted(tmp_path)
+    ready.rename(out / LEAVING)
+
+    def without(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("synthrad.locking.fcntl.flock", without)
+    with pytest.warns(UserWarning, match="no locks"):
+        assert not finish_others_swap(out)
+    assert (out / LEAVING).is_dir() and set(found(out).values()) == {"old"}
+
+
+def test_a_draft_with_names_of_files_does_not_outlive_the_swap(tmp_path):
+    out, ready = drafted(tmp_path)
+    (ready / "pseudonymised").mkdir()
+    fill(ready / "pseudonymised", "hashed")
+    (ready / "pseudonymised").rename(out / LEAVING)
+    with pytest.warns(UserWarning):
+        assert finish_others_swap(out)
+    assert set(found(out).values()) == {"hashed"} and not list(out.glob(".draft-*"))
