@@ -9,6 +9,7 @@ from phantom_sets import COPIES, write_set
 
 from synthrad.data import shared_images as shared
 from synthrad.data.phantom import draw_phantom
+from synthrad.data.shared_images import SharedPair
 from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError, InputErrors
 from synthrad.lineage import Fitted, Lineage
@@ -158,6 +159,26 @@ def test_keys_that_nothing_is_about_are_refused(lab):
         check(lab, seen={"old": "other"})
     with pytest.raises(InputErrors, match="allow_copies.sources.made"):
         load_study(written(lab, allow_copies={"sources.made": " "}))
+
+
+def test_pictures_that_are_alike_are_told_and_not_refused(lab, monkeypatch):
+    pairs = (SharedPair(6, 1, 0.97, False), SharedPair(6, 2, 0.955, False), SharedPair(7, 1, 0.9599, False))
+
+    def found_in(pairs):
+        monkeypatch.setattr(other_sets, "shared_images", lambda ours, theirs: shared.Shared(pairs, 0.95, (len(ours), len(theirs))))
+        return check(lab, **({"allow_copies": {"sources.made": "two patients"}} if len(pairs) == 3 else {}))
+
+    study, found = found_in(pairs[1:])
+    assert [(f.state, f.copies, f.alike) for f in found] == [("alike", 0, 2)]
+    assert "none of 8 images have a copy there" in lines(found, study)[0] and "2 more are alike (likeness 0.950 to 0.965)" in lines(found, study)[0]
+    assert "look at them: 18.png (test) and 2.png (likeness 0.955)" in lines(found, study)[0]
+    study, found = found_in(pairs)
+    assert [(f.state, f.copies, f.alike) for f in found] == [("copies", 1, 1)] and lines(found, study)[0].endswith("Allowed by the study file: two patients")
+
+
+def test_a_reason_for_nothing_is_refused(lab):
+    with pytest.raises(InputErrors, match="allow_copies.sources.made: found a reason for .* in which nothing looks like a copy"):
+        check(lab, allow_copies={"sources.made": "looked at"})
 
 
 def test_the_command_refuses_before_the_first_job(lab, tmp_path, monkeypatch, capsys):
