@@ -62,9 +62,7 @@ def shared_images(ours: Manifest, theirs: Manifest, workers: int | None = None) 
     Raises:
         InputError: the channels differ, or an image cannot be read.
     """
-    if ours.info.channels != theirs.info.channels:
-        raise InputError(f"channels of {theirs.info.name!r}", ", ".join(theirs.info.channels), f"{', '.join(ours.info.channels)}, as in {ours.info.name!r}: "
-                         "pictures are compared channel for channel", "prepare both with the same channels")
+    check_channels(ours, theirs)
     sides = [_groups(m) for m in (ours, theirs)]
     with ThreadPoolExecutor(workers or cores()) as pool:
         pictures = [_pictures(m, [rows[0] for rows in groups], pool) for m, groups in zip((ours, theirs), sides, strict=True)]
@@ -77,6 +75,17 @@ def shared_images(ours: Manifest, theirs: Manifest, workers: int | None = None) 
     alike |= dict.fromkeys(same, 1.0)
     found = [SharedPair(i, j, v, (a, b) in same) for (a, b), v in alike.items() for i in sides[0][a] for j in sides[1][b]]
     return Shared(tuple(sorted(found, key=lambda p: (-p.likeness, p.ours, p.theirs))), round(threshold, 4), (len(ours), len(theirs)))
+
+
+def check_channels(ours: Manifest, theirs: Manifest) -> None:
+    """Refuse sets whose pictures cannot be compared.
+
+    Raises:
+        InputError: the channels differ.
+    """
+    if ours.info.channels != theirs.info.channels:
+        raise InputError(f"channels of {theirs.info.name!r}", ", ".join(theirs.info.channels), f"{', '.join(ours.info.channels)}, as in {ours.info.name!r}: "
+                         "pictures are compared channel for channel", "prepare both with the same channels")
 
 
 def _groups(manifest: Manifest) -> list[list[int]]:

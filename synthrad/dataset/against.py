@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synthrad.data.shared_images import Shared, SharedPair, shared_images
+from synthrad.data.shared_images import Shared, SharedPair, check_channels, shared_images
 from synthrad.data.sheets import Block, panel
 from synthrad.dataset_info import HERE
 from synthrad.errors import InputError
@@ -17,6 +17,7 @@ from synthrad.manifest_table import SPLITS
 from synthrad.records import Manifest
 
 LEARNED_FROM = ("train", "val", "audit")  # splits that something is fitted or selected on
+HELD_OUT = ("val", "audit")  # beside the test images: a study refuses what was trained on their copies, too
 SHOWN = 8  # pairs with pictures
 
 
@@ -54,11 +55,21 @@ class Against:
         if seen := {p.theirs for p in self.meeting(LEARNED_FROM, ["test"])}:
             lines.append(f"What learned from {mine} saw {len(seen)} of the {len(self.theirs.where(split='test'))} test images of {theirs}: as an external test set of {mine} "
                          "prepare it without them.")
+        if seen := {p.ours for p in self.meeting(HELD_OUT, ["train"])}:
+            lines.append(f"What was trained on {theirs} saw {len(seen)} of the {self._held_out(self.ours)} validation and audit images of {mine}: a study of {mine} refuses it, "
+                         "or takes it with a reason under allow_copies.")
+        if seen := {p.theirs for p in self.meeting(["train"], HELD_OUT)}:
+            lines.append(f"What was trained on {mine} saw {len(seen)} of the {self._held_out(self.theirs)} validation and audit images of {theirs}: a study of {theirs} refuses it, "
+                         "or takes it with a reason under allow_copies.")
         if self.meeting(["test"], ["test"]):
             lines.append(f"Test images of {mine} are test images of {theirs}, too: one as the external test set of the other tests the same patients twice.")
         if not lines and self.shared.pairs:
-            lines.append(f"No test image is among them: {mine} and {theirs} may train and test each other, but share training images.")
+            lines.append(f"No test image is among them, and no image for validation or audits that trains the other: {mine} and {theirs} may train and test each other, but share training images.")
         return lines
+
+    @staticmethod
+    def _held_out(manifest: Manifest) -> int:
+        return int(np.isin(manifest.column("split"), HELD_OUT).sum())
 
     def facts(self) -> dict[str, Any]:
         """For check.json: the files of every pair."""
@@ -88,13 +99,18 @@ class Against:
                 for p in list(chosen.values())[:SHOWN]]
 
 
-def compare(manifest: Manifest, folders: Sequence[str]) -> list[Against]:
-    """Compare a set with others, one after the other.
+def compare(manifest: Manifest, others: Mapping[str, Manifest]) -> list[Against]:
+    """Compare a set with others, as `read_others` gave them, one after the other."""
+    return [Against(folder, manifest, theirs, shared_images(manifest, theirs)) for folder, theirs in others.items()]
+
+
+def read_others(manifest: Manifest, folders: Sequence[str]) -> dict[str, Manifest]:
+    """The manifests of other sets, before any of their images is opened.
 
     Raises:
         InputError: a folder is given twice, is the set's own, or is no manifest; the channels differ.
     """
-    seen, found = {Path(manifest.info.roots[HERE]).resolve()}, []
+    seen, found = {Path(manifest.info.roots[HERE]).resolve()}, {}
     for folder in folders:
         if (where := Path(folder).resolve()) in seen:
             raise InputError("--against", f"{folder}, which is this set or was given before", "other sets, each once")
@@ -102,5 +118,6 @@ def compare(manifest: Manifest, folders: Sequence[str]) -> list[Against]:
         theirs = Manifest.read(folder)
         if not len(theirs):
             raise InputError("--against", f"{folder}, a set without rows", "at least one image")
-        found.append(Against(folder, manifest, theirs, shared_images(manifest, theirs)))
+        check_channels(manifest, theirs)
+        found[folder] = theirs
     return found

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputErrors: every fault of the files at once.
     """
-    from synthrad.dataset.against import compare
+    from synthrad.dataset.against import compare, read_others
     from synthrad.dataset.fingerprint import fingerprint
     from synthrad.dataset.integrity import inspect, kinds
     from synthrad.dataset.page import write_page
@@ -42,15 +42,16 @@ def run(args: argparse.Namespace) -> int:
     manifest = Manifest.read(args.manifest)
     if not len(manifest):
         raise InputError(str(args.manifest), "a manifest without rows", "at least one image", "run `synthrad prepare` on more")
+    given = read_others(manifest, args.against)
     seen = inspect(manifest)
     if seen.faults:
         raise InputErrors(str(Path(args.manifest) / "manifest.csv"), seen.faults)
     found = fingerprint(manifest, seen)
     real = (manifest.column("source") == "real").all()
     advice = recommend(manifest, found) if real else None
+    others = compare(manifest, given)
     if args.study:
         _write_study(Path(args.study), advice)
-    others = compare(manifest, args.against)
     out = Path(args.out or args.manifest)
     told = {"doubts": list(map(str, seen.doubts)), **({"against": [a.facts() for a in others]} if others else {})}
     write_durably(out / "check.json", json.dumps(found | told, indent=1).encode())

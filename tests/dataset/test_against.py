@@ -1,13 +1,14 @@
 """`synthrad prepare check --against`: what two sets share, by split, with pictures and what it excludes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from phantom_sets import COPIES, write_set
 
 from synthrad.__main__ import main
 from synthrad.data.phantom import draw_phantom
-from synthrad.dataset.against import compare
+from synthrad.dataset.against import compare, read_others
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,30 @@ def test_the_table_the_pictures_and_what_to_do(lab, capsys, tmp_path):
     assert told[0]["pairs"][0]["file"].endswith(".png") and told[0]["counts"]["test"] == {"train": 2, "val": 0, "audit": 0, "test": 0, "any": 2}
 
 
+def compared(mine, other):
+    return compare(mine, read_others(mine, [other]))
+
+
 def test_shared_training_images_alone_are_no_leak(lab):
     folder, mine = lab
-    found = compare(mine.where(split="train"), [str(folder / "other")])[0]
+    found = compared(mine.where(split="train"), str(folder / "other"))[0]
     assert found.advice()[0].startswith("What learned from mine saw 1")
-    trained = compare(mine.take([0]), [str(folder / "other")])[0]
-    assert trained.advice() == ["No test image is among them: mine and other may train and test each other, but share training images."]
-    both = compare(mine.take([20, 21]).with_columns({"split": ["test", "test"]}), [str(folder / "other")])[0]
+    trained = compared(mine.take([0]), str(folder / "other"))[0]
+    assert trained.advice() == ["No test image is among them, and no image for validation or audits that trains the other: "
+                                "mine and other may train and test each other, but share training images."]
+    both = compared(mine.take([20, 21]).with_columns({"split": ["test", "test"]}), str(folder / "other"))[0]
     assert [b.title.split()[0] for b in both.blocks()] == ["likeness", "likeness"] and len(both.advice()) == 1
+
+
+@pytest.mark.parametrize("split", ["val", "audit"])
+def test_images_for_validation_and_audits_are_held_out_too(lab, split):
+    folder, mine = lab
+    (said,) = compared(mine.take([20, 2]).with_columns({"split": [split] * 2}), str(folder / "other"))[0].advice()
+    assert said.startswith("What was trained on other saw 1 of the 2 validation and audit images of mine")
+    held = mine.take([0]).with_columns({"split": ["train"]})
+    (found,) = compared(held, str(folder / "other"))
+    turned = replace(found, theirs=found.theirs.with_columns({"split": [split] * len(found.theirs)}))
+    assert turned.advice()[0].startswith(f"What was trained on mine saw 1 of the {len(found.theirs)} validation and audit images of other") and len(turned.advice()) == 1
 
 
 def test_page_of_a_set_without_others_has_no_such_section(lab, tmp_path):
@@ -58,3 +75,16 @@ def test_sets_that_cannot_be_compared(lab, capsys, tmp_path, others):
     folder, _ = lab
     assert main(["prepare", "check", str(folder / "mine"), "--out", str(tmp_path), "--against", *(str(folder / o) for o in others)]) == 2
     assert ("--against" if others != ["nowhere"] else "nowhere") in capsys.readouterr().err and not (tmp_path / "check.html").exists()
+
+
+def test_a_set_that_cannot_be_read_leaves_no_study_file(lab, tmp_path, monkeypatch):
+    from synthrad.dataset import integrity
+
+    folder, path = lab[0], tmp_path / "study.yaml"
+    monkeypatch.setattr(integrity, "inspect", None)  # nothing is inspected before the other manifests are read
+    assert main(["prepare", "check", str(folder / "mine"), "--out", str(tmp_path), "--study", str(path), "--against", str(folder / "nowhere")]) == 2
+    monkeypatch.undo()
+    broken = write_set(tmp_path / "broken", [draw_phantom(9, k, (64, 128), subject=k).image for k in range(2)])
+    broken[1].channels[0].write_bytes(b"no picture")
+    assert main(["prepare", "check", str(folder / "mine"), "--out", str(tmp_path), "--study", str(path), "--against", str(tmp_path / "broken")]) == 2
+    assert not path.exists()
