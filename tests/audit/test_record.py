@@ -100,3 +100,11 @@ def test_a_torn_line_is_passed_over_and_kept_lines_count():
     before = path.read_text()
     assert looks(drawn(2, "a"), drawn(9), 0, 20) == 4
     assert path.read_text().startswith(before)
+
+
+def test_a_line_from_before_the_split_was_noted_is_a_look_of_its_own():
+    looks(drawn(1, "a"), drawn(9), 0, 20)
+    path = project_folder() / "audits.jsonl"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k != "real"}
+    path.write_text(json.dumps(old) + "\n")
+    assert looks(drawn(1, "a"), drawn(9), 0, 20) == 2 and looks(drawn(1, "a"), drawn(8), 0, 20) == 3
