@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from synthrad.errors import naming
+from synthrad.errors import RunError, naming
 from synthrad.locking import locked
 
 LOCK = ".synthrad-prepare"  # of the folder; it also says that the folder is ours to replace
@@ -28,10 +28,25 @@ def put_in_place(ready: Path, out: Path) -> None:
 
     Args:
         ready: a folder under `out` with some of PARTS, flushed to the disk. out: the folder, whose lock is held.
+
+    Raises:
+        RunError: a folder of the older set cannot be moved; the older set is whole.
     """
+    check_movable(out)
     os.replace(ready, out / LEAVING)
     flush(out)
     _finish(out)
+
+
+def check_movable(out: Path) -> None:
+    """Refuse to replace a set whose folders may not be changed: a rename of them would fail half way.
+
+    Raises:
+        RunError: there is such a folder.
+    """
+    for folder in (out / name for name in PARTS):
+        if folder.is_dir() and not folder.is_symlink() and not os.access(folder, os.W_OK):
+            raise RunError(f"{folder}: found a folder that may not be changed, expected one that can make place for the new set; run `chmod u+w {folder}`, or name another OUT")
 
 
 def finish_swap(out: Path) -> bool:

@@ -10,6 +10,7 @@ from forks import dying, forks, in_child
 
 import synthrad.swap
 from synthrad.data.leaks import FILE
+from synthrad.errors import RunError
 from synthrad.locking import locked
 from synthrad.swap import ENTERING, LEAVING, LOCK, PARTS, finish_others_swap, finish_swap, put_in_place
 
@@ -71,8 +72,6 @@ def test_a_kill_while_it_is_made_up_for(tmp_path, monkeypatch):
 
 
 def test_readers_wait_for_the_writer_and_leave_folders_that_are_not_theirs(tmp_path, monkeypatch):
-    from synthrad.errors import RunError
-
     out, ready = drafted(tmp_path)
     assert not finish_others_swap(out)
     ready.rename(out / LEAVING)
@@ -143,3 +142,11 @@ def test_a_draft_with_names_of_files_does_not_outlive_the_swap(tmp_path):
     with pytest.warns(UserWarning):
         assert finish_others_swap(out)
     assert set(found(out).values()) == {"hashed"} and not list(out.glob(".draft-*"))
+
+
+def test_a_set_that_cannot_be_moved_stays_whole(tmp_path, monkeypatch):
+    out, ready = drafted(tmp_path)
+    monkeypatch.setattr(synthrad.swap.os, "access", lambda path, mode: Path(path).name != "images")
+    with pytest.raises(RunError, match="images: found a folder that may not be changed"):
+        put_in_place(ready, out)
+    assert set(found(out).values()) == {"old"} and ready.is_dir() and not finish_swap(out)

@@ -17,7 +17,7 @@ from synthrad.dataset_info import HERE, DatasetInfo
 from synthrad.errors import InputError
 from synthrad.locking import locked
 from synthrad.records import Manifest
-from synthrad.swap import LOCK, finish_swap, flush, put_in_place
+from synthrad.swap import LOCK, check_movable, finish_swap, flush, put_in_place
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def draft_folder(out: Path, command: str = "", whole: Callable[[], bool] = lambd
 
     Raises:
         InputError: `out` is a file, or holds files that no `prepare` made.
-        RunError: another process makes it.
+        RunError: another process makes it, or the older set cannot be moved.
     """
     if out.exists() and not out.is_dir():
         raise InputError(str(out), "a file", "a folder", "name another folder")
@@ -48,6 +48,7 @@ def draft_folder(out: Path, command: str = "", whole: Callable[[], bool] = lambd
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / LOCK, "prepare"):
         finish_swap(out)
+        check_movable(out)  # before hours of reading
         folder = out / f".draft-{command or 'new'}"
         for left in out.glob(".draft-*"):
             if left != folder or not command:
