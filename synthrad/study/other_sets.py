@@ -116,9 +116,8 @@ def check_other_sets(study: Study, manifest: Manifest, where: str, folder: Path 
 
 
 def read_findings(folder: Path) -> list[Finding] | None:
-    """What `check_other_sets` kept in a run folder; None = the run is of a version that compared no pixels."""
-    told = _kept(folder)
-    return [Finding(**{**f, "pairs": tuple(f["pairs"])}) for f in told["findings"]] if "findings" in told else None
+    """What `check_other_sets` kept in a run folder; None = the run is of a version that compared no pixels, or its file is damaged."""
+    return _kept(folder).get("findings")
 
 
 def copies_by_net(findings: Iterable[Finding] | None, own: bool = False) -> dict[tuple[str, str], list[str]]:
@@ -134,7 +133,7 @@ def copies_by_net(findings: Iterable[Finding] | None, own: bool = False) -> dict
 def lines(findings: Iterable[Finding] | None, study: Study) -> list[str]:
     """What the report says above all: what is unknown, what is to be looked at, and what was allowed."""
     if findings is None:
-        return ["Held-out images were not compared by pixels with the other sets of this study: it was begun by an older version. `synthrad study run` compares them."
+        return ["Held-out images were not compared by pixels with the other sets of this study: it was begun by an older version, or what it kept is damaged. `synthrad study run` compares them."
                 ] if study.external or any(s.manifest for s in study.sources.values()) else []
     return [f.words for f in findings if f.state == "unknown" or f.alike or (f.state == "copies" and f.allowed)]
 
@@ -250,4 +249,9 @@ def _fault(finding: Finding) -> str:
 def _kept(folder: Path | None) -> dict[str, Any]:
     if folder is None or not (folder / FILE).is_file():
         return {}
-    return json.loads((folder / FILE).read_text())
+    try:
+        told = json.loads((folder / FILE).read_text())
+        compared = {str(k): Shared.from_dict(v).to_dict() for k, v in told["compared"].items()}
+        return {"compared": compared, "findings": [Finding(**{**f, "pairs": tuple(f["pairs"])}) for f in told["findings"]]}
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return {}  # damaged: all is compared again

@@ -44,6 +44,8 @@ def fault_of(error: Any, whole: type[Part] | None = None) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "value_error":  # our own words; those of a check of the whole study name their key themselves
         return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    if error["type"] == "string_pattern_mismatch" and not str(error["input"]).strip() and error["ctx"]["pattern"] == r"\S":
+        return f"{key}: found {error['input']!r}, expected a reason in words"
     if error["type"] == "string_pattern_mismatch":
         return f"{key}: found {error['input']!r}, expected lower case letters, digits and _ only: it is a folder's name"
     if error["type"] == "extra_forbidden":

@@ -152,12 +152,19 @@ def test_it_is_done_once(lab, tmp_path, monkeypatch):
     assert "begun by an older version" in lines(None, study)[0] and lines(None, study.model_copy(update={"sources": {}})) == []
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"findings": [{"part": "x"}]}', '{"compared": [], "findings": []}', '{"compared": {"a": 1}, "findings": []}',
+                                  '{"compared": {}, "findings": null}', '{"compared": {}, "findings": [{"part": "x"}]}'])  # fmt: skip
+def test_a_damaged_file_is_compared_again(lab, tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    assert read_findings(tmp_path) is None and check(lab, tmp_path)[1] == read_findings(tmp_path)
+
+
 def test_keys_that_nothing_is_about_are_refused(lab):
     with pytest.raises(InputErrors, match="allow_copies.sources.mad.*did you mean sources.made"):
         check(lab, allow_copies={"sources.mad": "x"})
     with pytest.raises(InputError, match="seen.old.*known to have seen"):
         check(lab, seen={"old": "other"})
-    with pytest.raises(InputErrors, match="allow_copies.sources.made"):
+    with pytest.raises(InputErrors, match="allow_copies.sources.made: found ' ', expected a reason in words"):
         load_study(written(lab, allow_copies={"sources.made": " "}))
 
 
