@@ -166,7 +166,8 @@ def _answered(rows: OutsideArm, data: FusionDataModule, predictions: Path, manif
 
 
 def read_probabilities(path: Path, classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Case -> [K] probabilities of a table with the columns case and `classes`.
+    """Case -> [K] probabilities of a table with the columns case and `classes`, in float32 as those of our own fits are: a threshold that is one of them
+    must compare as equal to it.
 
     Raises:
         InputErrors: missing or unknown columns, a case twice, a cell that is no probability.
@@ -188,7 +189,7 @@ def read_probabilities(path: Path, classes: Sequence[str]) -> dict[str, np.ndarr
         faults.append(f"row {i + 2}, column {classes[k]!r}: found {table[classes[k]][i]!r}, expected a probability from 0 to 1")
     if faults:
         raise InputErrors(str(path), faults)
-    return dict(zip(table["case"], values, strict=True))
+    return dict(zip(table["case"], values.astype(np.float32), strict=True))
 
 
 Tested = list[tuple[str, Manifest, Any, list[str]]]  # external name ("" = own), its rows, their HeldOutCases, their names

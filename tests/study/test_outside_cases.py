@@ -149,6 +149,18 @@ def test_probabilities_become_cases_with_thresholds_of_validation(lab):
     assert len(found) == 2 * len(real.where(split="test"))
 
 
+def test_probabilities_that_equal_their_threshold_are_positive(lab):
+    real = Manifest.read("real")
+    known = {r.digest: dict(zip(real.info.classes, r.labels, strict=True)) for r in real}
+    path, rows = answer(lab)
+    images = {r["case"]: r["image"] for r in rows_of(lab / "exports/find-real_only-0/cases.csv")}
+    write(path, [{**r, **{c: 0.6 if known[images[r["case"]]][c] == 1 else 0.2 for c in ("caries", "implant")}} for r in rows])  # 0.6 is less in float64 than in float32
+    assert bring(path, net="perfect", task="find") == 0
+    found = cases("perfect", task="find")
+    for name, part in found.dropna(subset="target").groupby("class_name"):
+        assert set(part["target"]) == {0, 1} and ((part["probability"] >= part["threshold"]) == (part["target"] == 1)).all(), name
+
+
 def test_without_validation_cases_there_is_no_threshold(lab, capsys):
     path, rows = answer(lab, splits=("test",))
     assert bring(path, net="other", task="find") == 0
