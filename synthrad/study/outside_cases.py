@@ -170,13 +170,15 @@ def read_probabilities(path: Path, classes: Sequence[str]) -> dict[str, np.ndarr
     must compare as equal to it.
 
     Raises:
-        InputErrors: missing or unknown columns, a case twice, a cell that is no probability.
+        InputError: rows longer than the header, missing or unknown columns, a case twice, a cell that is no probability.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e:
         found = "a folder" if path.is_dir() else "no such file" if not path.exists() else f"no table ({' '.join(str(e).split())[:120]})"
         raise InputError(str(path), found, f"a CSV with the columns case, {', '.join(classes)}") from e
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cell of longer rows for their names
+        raise InputError(str(path), "rows with more cells than the header", f"a cell for each of {', '.join(map(str, table))}", "take commas at the ends of lines out")
     wanted = ("case", *classes)
     faults = [f"column {c!r}: missing" for c in wanted if c not in table]
     faults += [f"column {c!r}: unknown{f'; {hint}' if (hint := near(str(c), wanted)) else ''}; take it out" for c in table if c not in wanted]

@@ -233,6 +233,8 @@ def test_tables_that_do_not_fit_are_refused(lab, capsys):
     refused([{**r, "cares": "0"} for r in rows], "column 'cares': unknown; did you mean", "caries")
     refused([*rows, {**rows[0], "case": "someone"}], "1 row of no test case (someone)")
     refused(rows[:-1], "7 of 8")
+    path.write_text("\n".join(line if k == 0 else f"{line},0.5" for k, line in enumerate(path.read_text().splitlines())))
+    assert bring(path, net="other", task="find") == 2 and "rows with more cells than the header" in capsys.readouterr().err
     assert bring(lab / "none.csv", net="other", task="find") == 2 and "no such file" in capsys.readouterr().err
 
 
