@@ -48,7 +48,7 @@ def import_cases(folder: Path, rows: OutsideArm, manifest: Manifest, plan: Plan,
         InputError: predictions that lack a test case, hold another one, or one of another size or with another label.
     """
     task = rows.task
-    if not re.match(NAME, net):
+    if not re.fullmatch(NAME, net):
         raise InputError("--net", repr(net), "lower case letters, digits and _ only: it is a folder's name")
     if net in task.nets:
         raise InputError("--net", repr(net), f"another name: task {rows.task_name!r} has a net of that name, which the study trains itself")

@@ -211,7 +211,7 @@ def test_pictures_that_do_not_fit_are_refused_and_nothing_is_kept(lab, capsys, c
 def test_the_wrong_arm_seed_net_or_place_is_named(lab, capsys):
     home = draw(lab)
     for argv, said in (({"arm": "matched"}, "exported for task 'draw', arm 'real_only', seed 0"), ({"seed": 1}, "exported for task 'draw', arm 'real_only', seed 0"),
-                       ({"net": "unet"}, "which the study trains itself"), ({"net": "nn U-Net"}, "lower case letters"), ({"arm": "lost"}, "one of matched, "),
+                       ({"net": "unet"}, "which the study trains itself"), ({"net": "nn U-Net"}, "lower case letters"), ({"net": "nn\n"}, "lower case letters"), ({"arm": "lost"}, "one of matched, "),
                        ({"task": "paint"}, "one of draw, find"), ({"task": "find", "net": "other"}, "a CSV with the columns case, caries, implant")):
         assert bring(home, **argv) == 2
         assert said in capsys.readouterr().err

@@ -186,6 +186,7 @@ REFUSED = {
     "arm": (["--arm", "matchd", "--to", "folder"], "did you mean matched"),
     "no rows": (["--arm", "nothing", "--to", "folder"], "it equals real_only"),
     "task": (["--arm", "matched", "--task", "teeth", "--to", "folder"], "one of draw, find"),
+    "empty task": (["--arm", "matched", "--task", "", "--to", "folder"], "one of draw, find"),
     "seed": (["--arm", "matched", "--to", "folder", "--seed", "2"], "0 to 1"),
     "kind": (["--arm", "matched", "--to", "nnunet", "--task", "find"], "--to folder"),
     "low id": (["--arm", "matched", "--to", "nnunet", "--dataset-id", "10"], "11 to 999"),
