@@ -250,7 +250,7 @@ class Outside:
     """What a run folder holds of nets that were trained elsewhere.
 
     Args:
-        cases: their rows, None without any. fits: a mapping an import, as fit.json is, whose costs are None. stale: imports of another configuration.
+        cases: their rows, None without any. fits: a mapping an import, as fit.json is, whose costs are None. stale: imports of another configuration, or whose table is gone.
     """
 
     cases: pd.DataFrame | None
@@ -259,17 +259,19 @@ class Outside:
 
 
 def read_outside(folder: Path, study: Study, manifest: Manifest, plan: Plan) -> Outside:
-    """All imports that are of the study as its file is now."""
+    """All imports that are of the study as its file is now; folders that are no seed's (a copy called seed0_old) are none."""
     paths, fits, stale = [], [], []
     places = sorted(folder.glob(IMPORTS))
     known = row_identities(study, manifest, plan) if places else {}
     for path in places:
         task, net, arm, seed = path.relative_to(folder / FOLDER).parts[:4]
-        facts = read_facts(path)
-        if known.get((task, arm)) != facts.get("identity", "") or int(seed[4:]) >= study.seeds:
+        if not re.fullmatch(r"seed(0|[1-9]\d*)", seed):
+            continue
+        facts, table = read_facts(path), path.with_name("cases.parquet")
+        if known.get((task, arm)) != facts.get("identity", "") or int(seed[4:]) >= study.seeds or not table.is_file():
             stale.append(f"{task}/{net}/{arm}/{seed}")
             continue
-        paths.append(path.with_name("cases.parquet"))
+        paths.append(table)
         fits.append({**dict.fromkeys(UNKNOWN), **facts, "outside": True, "task": task, "net": net + MARK, "arm": arm, "seed": int(seed[4:])})
     return Outside(read_cases(paths) if paths else None, tuple(fits), tuple(stale))
 
@@ -308,7 +310,7 @@ def banners(outside: Outside, reference: str) -> list[str]:
             + (f" Not compared, because its {reference} was not imported for the same seeds: {', '.join(lonely)}." if lonely else "")
             + (f" Predictions of one arm and seed were imported up to {looks} times: the test images may have been used to choose." if looks > 1 else ""))
     if outside.stale:
-        lines.append(f"Imported predictions are not shown, because the study or its data changed since: {_few(outside.stale)}. Export, train and import again.")
+        lines.append(f"Imported predictions are not shown, because the study or its data changed since or their cases.parquet is gone: {_few(outside.stale)}. Export, train and import again.")
     return lines
 
 

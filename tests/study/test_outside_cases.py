@@ -368,6 +368,13 @@ def test_the_report_shows_it_as_another_net_until_the_study_changes(lab, capsys)
     found = read_outside(run, *opened("tiny.yaml"))
     assert found.stale == ("draw/nnunet/matched/seed0",) and len(found.fits) == 5 and max(f["imports"] for f in found.fits) == 2
     assert not ((found.cases["task"] == "draw") & (found.cases["arm"] == "matched") & (found.cases["seed"] == 0)).any()
+    for stray in ("seed0_old", "seed00"):
+        shutil.copytree(run / "outside/draw/nnunet/real_only/seed0", run / "outside/draw/nnunet/real_only" / stray)
+    again = read_outside(run, *opened("tiny.yaml"))
+    assert again.stale == found.stale and again.fits == found.fits and len(again.cases) == len(found.cases)
+    (run / "outside/draw/nnunet/real_only/seed1/cases.parquet").unlink()
+    again = read_outside(run, *opened("tiny.yaml"))
+    assert set(again.stale) == {*found.stale, "draw/nnunet/real_only/seed1"} and len(again.fits) == 4
     write_study(lab, seeds=1)
     assert {f["seed"] for f in read_outside(run, *opened("tiny.yaml")).fits} == {0}, "of seeds that the study no longer has nothing is shown"
     write_study(lab, size=[16, 16])
