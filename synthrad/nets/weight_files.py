@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,12 @@ def _digests(files: Sequence[Path]) -> list[str]:
 
 
 def _keep(new: Mapping[str, list[Any]]) -> None:
-    """Add to what is kept; of two processes that write at once one may lose its digests, which are then computed again."""
+    """Add to what is kept; of two processes that write at once one may lose its digests, and where nothing can be written all are: they are computed again."""
     path = project_folder() / KEPT
     known = read_facts(path)
     if any(known.get(k) != v for k, v in new.items()):
-        write_durably(path, json.dumps({**known, **new}, indent=1).encode())
+        with suppress(OSError):
+            write_durably(path, json.dumps({**known, **new}, indent=1).encode())
 
 
 def _revision(hub_id: str) -> str | None:
