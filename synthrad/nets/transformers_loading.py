@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthrad.errors import InputError, near
-from synthrad.nets.loading import cached, fit_channels, load_plain, unless_null
+from synthrad.nets.loading import cached, fit_channels, load_plain, local_path, unless_null
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Pixels = Literal["standardised", "plain"]  # as mean 0 and deviation 1 by colour; from 0 to 1
@@ -65,7 +65,7 @@ def source_of(weights: str, key: str) -> Path:
     Raises:
         InputError: neither; names the key, the id, and how to fetch it.
     """
-    path = Path(weights).expanduser()
+    path = local_path(weights)
     if path.exists():
         return path
     return cached(weights, key, ["config.json"], "config.json and model.safetensors",

@@ -12,7 +12,7 @@ from typing import Any
 
 from synthrad.files import file_digest, read_facts, write_durably
 from synthrad.lineage import project_folder
-from synthrad.nets.loading import HUB_FILES, HUB_ID
+from synthrad.nets.loading import HUB_FILES, HUB_ID, local_path
 
 KEPT = "weights.json"  # digests of files that were read, in the project's folder
 FOR_READERS = (".md", ".png", ".jpg")  # files of a folder that no net reads
@@ -33,7 +33,7 @@ def said_of(weights: str) -> str:
     Args:
         weights: a path, or `owner/name` of the Hugging Face hub, as `nets.loading.locate` takes it.
     """
-    path = Path(weights).expanduser()
+    path = local_path(weights)
     if path.is_file():
         return f"sha256:{_digests([path])[0]}"
     if path.is_dir():

@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from synthrad.errors import InputError
+from synthrad.nets.loading import locate
 from synthrad.nets.transformers_loading import fit_input, load_model, resized_positions, source_of
+from synthrad.nets.weight_files import said_of
 
 SMALL = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "image_size": 28, "patch_size": 14}
 MEAN, SD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]
@@ -105,6 +107,10 @@ def test_a_hub_id_that_is_not_here_fails_at_once_and_one_that_is_here_is_found(t
         load_model("AutoModel", "nobody/nothing", None, channels=1)
     with pytest.raises(InputError, match="no file or folder"):
         source_of("nowhere/model.safetensors", "model.net.weights")
+    for find in (source_of, locate):
+        with pytest.raises(InputError, match="model.net.weights: found no file or folder .*~nouser/x.pth"):
+            find("~nouser/x.pth", "model.net.weights")
+    assert said_of("~nouser/x.pth") == "~nouser/x.pth"
     revision = tmp_path / "models--some--net" / "snapshots" / "abc"
     revision.mkdir(parents=True)
     (revision / "config.json").write_text("{}")
