@@ -39,6 +39,8 @@ class TimmNet(nn.Module):
         super().__init__()
         weights = unless_null(weights)
         check_name(name)
+        if not 0 <= drop_rate <= 1:
+            raise InputError("model.net.drop_rate", str(drop_rate), "0 to 1")
         state = load_plain(locate(weights, "model.net.weights")) if weights is not None else None
         self.net = any_size(name, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate)
         if state is not None:

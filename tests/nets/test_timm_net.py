@@ -15,6 +15,8 @@ def test_shape_head_and_clear_errors(tmp_path):
     assert torch.equal(other.net.conv1.weight, net.net.conv1.weight)
     with pytest.raises(InputError, match="did you mean"):
         TimmNet(name="resnet188")
+    with pytest.raises(InputError, match="model.net.drop_rate: found 2.0; expected 0 to 1"):
+        TimmNet(drop_rate=2.0)
 
 
 @pytest.mark.parametrize(("name", "side", "shown"), [("pvt_v2_b0", 64, 64), ("test_vit", 72, 80), ("test_resnet", 33, 33)])
