@@ -56,7 +56,7 @@ def refuse_generator(subcommand: str, class_path: str, checkpoint: Any) -> None:
     module, _, name = class_path.rpartition(".")
     if not module or not hasattr(getattr(importlib.import_module(module), name, None), "sample"):
         return
-    raise InputError(f"synthrad {subcommand}: model", f"{name}, a generator", "a task: SegmentationTask or ClassificationTask",
+    raise InputError("model", f"{name}, a generator", "a task: SegmentationTask or ClassificationTask",
                      f"draw from it with `synthrad sample --checkpoint {checkpoint or 'CKPT'} --out OUT ...`; `synthrad score OUT` and `synthrad audit OUT` judge what it drew, "
                      "and a fit with the callbacks Fidelity and Adherence watches it learn")
 

@@ -123,6 +123,6 @@ def test_a_generator_is_drawn_from_and_not_tested(tmp_path, capfd):
         for args in (config, [*config, f"--ckpt_path={checkpoint}"], named):
             assert main([verb, *args]) == 2, (verb, args)
             said = capfd.readouterr().err
-            assert f"synthrad {verb}: model: found StyleGAN2, a generator; expected a task" in said and "Traceback" not in said
+            assert said.count(f"synthrad {verb}: ") == 1 and f"synthrad {verb}: model: found StyleGAN2, a generator; expected a task" in said and "Traceback" not in said
             assert f"synthrad sample --checkpoint {checkpoint if args[-1].startswith('--ckpt') else 'CKPT'}" in said
     assert not (tmp_path / "out").exists()

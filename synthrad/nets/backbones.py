@@ -10,7 +10,7 @@ from torch import Tensor, cat, nn
 
 from synthrad.errors import InputError
 from synthrad.nets.loading import load_plain, locate, unless_null
-from synthrad.nets.timm_net import any_size, check_name, load_timm, patch_of
+from synthrad.nets.timm_net import any_size, check_name, load_timm, patch_of, size_refused
 from synthrad.nets.transformers_loading import fit_input, load_model
 
 Pool = Literal["cls", "mean", "cls_mean"]
@@ -68,7 +68,7 @@ class TimmBackbone(nn.Module):
 
     def tokens(self, image: Tensor) -> Tensor:
         """[B, N, D] of the last layer, normalized as the net does."""
-        found = self.net.forward_features(image)
+        found = self._features(image)
         if found.ndim == 3:
             return found
         return found.flatten(1, 2) if getattr(self.net, "output_fmt", "NCHW") == "NHWC" else found.flatten(2).transpose(1, 2)
@@ -76,8 +76,12 @@ class TimmBackbone(nn.Module):
     def pooled(self, image: Tensor, pool: Pool | None) -> Tensor:
         """[B, pooled_width]."""
         if pool is None:
-            return self.net.forward_head(self.net.forward_features(image), pre_logits=True)
+            return self.net.forward_head(self._features(image), pre_logits=True)
         return _pooled(self.tokens(image), self.before, pool)
+
+    def _features(self, image: Tensor) -> Tensor:
+        with size_refused(self.net, self.name, image):
+            return self.net.forward_features(image)
 
     def maps(self, image: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """[B, C, H, W] of whole patches to [B, width, H / patch, W / patch] of each block, through the last normalization."""

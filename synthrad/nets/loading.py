@@ -23,6 +23,14 @@ def unless_null(text: str | None) -> str | None:
     return None if text in ("None", "null", "") else text
 
 
+def local_path(weights: str) -> Path:
+    """The path that weights may name; `~` is the home folder where there is one of that user."""
+    try:
+        return Path(weights).expanduser()
+    except RuntimeError:  # ~nobody
+        return Path(weights)
+
+
 def locate(weights: str, key: str) -> Path:
     """The file of a local path (or in a local folder) or of a hub id that is in the local cache already; nothing is ever downloaded.
 
@@ -33,7 +41,7 @@ def locate(weights: str, key: str) -> Path:
     Raises:
         InputError: none of these.
     """
-    path = Path(weights).expanduser()
+    path = local_path(weights)
     if path.is_dir():
         if (found := next((path / name for name in HUB_FILES if (path / name).is_file()), None)) is None:
             raise InputError(key, f"folder {str(path.absolute())!r} without weights", f"one of {', '.join(HUB_FILES)} in it", "name the file itself")
@@ -52,7 +60,7 @@ def cached(weights: str, key: str, names: Sequence[str], wanted: str, expected: 
     Raises:
         InputError: no hub id, or one whose files are not here: how to fetch it, its licence, and the key to set.
     """
-    path = Path(weights).expanduser()
+    path = local_path(weights)
     if path.suffix in SUFFIXES or not HUB_ID.match(weights):
         raise InputError(key, f"no file or folder {str(path.absolute())!r}", expected, f"put it there or set {key} to null (random weights)")
     from huggingface_hub import constants, try_to_load_from_cache

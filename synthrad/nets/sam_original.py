@@ -56,8 +56,9 @@ def settings_of(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
                          "run `hf download facebook/sam2.1-hiera-tiny --local-dir FOLDER` (or -small, -base-plus, -large) where there is a network (read its licence)")
     try:
         return _of_shapes(state)
-    except KeyError as e:
-        raise InputError(where, f"names {sorted(state)[:2]} ... without {e.args[0]}", "a whole checkpoint of SAM, MedSAM or SAM-HQ with SAM's own image encoder, or a "
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as e:
+        lacking = f"without {e.args[0]}" if isinstance(e, KeyError) else f"with tensors whose shapes are not SAM's ({e})"
+        raise InputError(where, f"names {sorted(state)[:2]} ... {lacking}", "a whole checkpoint of SAM, MedSAM or SAM-HQ with SAM's own image encoder, or a "
                          "folder of the transformers library", "such as sam_vit_b_01ec64.pth, or `hf download facebook/sam-vit-base --local-dir FOLDER`") from e
 
 

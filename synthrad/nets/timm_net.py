@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,9 +15,10 @@ from synthrad.nets.loading import load_into, load_plain, locate, unless_null
 
 
 class TimmNet(nn.Module):
-    """A classifier: image [B, C, H, W] to logits [B, num_classes], of any size.
+    """A classifier: image [B, C, H, W] to logits [B, num_classes].
 
-    Transformers see whole patches of an enlarged picture, and interpolate their embeddings of places.
+    Most nets take pictures of any size: plain transformers see whole patches of an enlarged picture, and interpolate their embeddings of places. Those of
+    timm that were made for one size (beit, mixer, hiera, levit ...) refuse others.
 
     Args:
         name: a timm model, such as resnet18, convnext_tiny or vit_tiny_patch16_224.
@@ -35,21 +39,46 @@ class TimmNet(nn.Module):
         super().__init__()
         weights = unless_null(weights)
         check_name(name)
+        if not 0 <= drop_rate <= 1:
+            raise InputError("model.net.drop_rate", str(drop_rate), "0 to 1")
         state = load_plain(locate(weights, "model.net.weights")) if weights is not None else None
         self.net = any_size(name, in_chans=in_channels, num_classes=num_classes, drop_rate=drop_rate)
         if state is not None:
             load_timm(self.net, state, f"model.net.weights {weights}")
-        self.patch = patch_of(self.net)
+        self.name, self.patch = name, patch_of(self.net)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, num_classes] of an image [B, C, H, W]."""
-        return self.net(whole_patches(image, self.patch))
+        shown = whole_patches(image, self.patch)
+        with size_refused(self.net, self.name, shown):
+            return self.net(shown)
 
 
 def patch_of(net: nn.Module) -> int:
-    """The side of a transformer's patches; 1 of other nets."""
-    patch = getattr(getattr(net, "patch_embed", None), "patch_size", 1)
-    return int(patch[0] if isinstance(patch, tuple | list) else patch)
+    """The side of the patches of a transformer that cuts its picture into them; 1 of other nets, whose patches overlap or come of a backbone."""
+    from timm.layers import PatchEmbed
+
+    embed = getattr(net, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed) or tuple(embed.proj.stride) != tuple(embed.patch_size):
+        return 1
+    return int(embed.patch_size[0])
+
+
+@contextmanager
+def size_refused(net: nn.Module, name: str, image: Tensor) -> Iterator[None]:
+    """Say in one error that a net of timm does not take the size of image [B, C, H, W].
+
+    Raises:
+        InputError: the net failed over shapes, on a picture of another size than it was made for.
+    """
+    try:
+        yield
+    except (AssertionError, RuntimeError) as e:
+        made_for, size = tuple(net.pretrained_cfg["input_size"][1:]), tuple(image.shape[-2:])
+        if size == made_for or not (isinstance(e, AssertionError) or re.search(r"size of tensor|invalid for input|cannot be multiplied", str(e))):
+            raise
+        raise InputError("data.size", f"{size[0]} x {size[1]}, which {name} does not take ({' '.join(str(e).split())[:120]})",
+                         f"a size that it takes, such as {made_for[0]} x {made_for[1]}", "set data.size to it, or model.net.name to a net of any size, such as resnet18") from e
 
 
 def check_name(name: str) -> None:
@@ -65,7 +94,7 @@ def check_name(name: str) -> None:
 
 
 def any_size(name: str, **given: Any) -> nn.Module:
-    """A net of timm that takes pictures of any size: transformers interpolate their embeddings of places."""
+    """A net of timm that takes pictures of any size, if it can: plain transformers interpolate their embeddings of places."""
     import timm
 
     for more in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):

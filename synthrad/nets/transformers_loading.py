@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthrad.errors import InputError, near
-from synthrad.nets.loading import cached, fit_channels, load_plain, unless_null
+from synthrad.nets.loading import cached, fit_channels, load_plain, local_path, unless_null
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Pixels = Literal["standardised", "plain"]  # as mean 0 and deviation 1 by colour; from 0 to 1
 UNUSED = ("pooler", "mask_token", "position_ids")  # parts that files may lack: no net here reads them
+PICTURES = ("num_channels", "image_size", "patch_size")  # settings of models that see pictures, one or more of them
 NAMES_SHOWN = 5
 
 
@@ -65,7 +66,7 @@ def source_of(weights: str, key: str) -> Path:
     Raises:
         InputError: neither; names the key, the id, and how to fetch it.
     """
-    path = Path(weights).expanduser()
+    path = local_path(weights)
     if path.exists():
         return path
     return cached(weights, key, ["config.json"], "config.json and model.safetensors",
@@ -91,7 +92,8 @@ def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], se
 
     given = merged(said, settings)
     if not isinstance(kind, str):
-        if (model_type := given.pop("model_type", None)) not in kind:
+        model_type = given.pop("model_type", None)
+        if not isinstance(model_type, str) or model_type not in kind:
             raise InputError(f"{key}.settings", "no model_type" if model_type is None else f"model_type {model_type!r}",
                              f"{' or '.join(kind)}, in the settings or in config.json beside the weights")
         kind = kind[model_type]
@@ -100,7 +102,7 @@ def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], se
         config = cls.config_class
     else:
         model_type = given.get("model_type")
-        if model_type not in CONFIG_MAPPING_NAMES:
+        if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING_NAMES:
             raise InputError(f"{key}.settings", "no model_type" if model_type is None else f"model_type {model_type!r}",
                              "a model_type of the transformers library, in the settings or in config.json beside the weights",
                              near(str(model_type), CONFIG_MAPPING_NAMES) if model_type else "such as dinov2")
@@ -108,10 +110,39 @@ def _class_and_config(kind: str | Mapping[str, str], said: Mapping[str, Any], se
         cls = transformers.AutoModel._model_mapping.get(config, None)
         if cls is None or isinstance(cls, tuple):
             raise InputError(f"{key}.settings", f"model_type {model_type!r}", "one that has one plain model", "choose another")
+    _check_settings(config, settings, f"{key}.settings")
     try:
         return cls, config.from_dict(given)
     except Exception as e:  # the library raises many kinds
         raise InputError(f"{key}.settings", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}", f"settings of {config.__name__}") from e
+
+
+def _check_settings(cls: type, settings: Mapping[str, Any], key: str) -> None:
+    """Refuse, before anything is built, a model that sees no pictures, and settings that it would ignore.
+
+    Raises:
+        InputError: names the model_type, or the key.
+    """
+    try:
+        known = cls()
+    except Exception:  # a config of parts that must be given: the library checks them
+        return
+    if not _sees_pictures(known.to_dict()):
+        raise InputError(key, f"model_type {cls.model_type!r}, which sees no pictures", "a vision model of the transformers library", "such as dinov2")
+    _check_known(known, settings, key)
+
+
+def _sees_pictures(said: Mapping[str, Any]) -> bool:
+    return any(k in said for k in PICTURES) or any(_sees_pictures(v) for v in said.values() if isinstance(v, Mapping))
+
+
+def _check_known(config: Any, settings: Mapping[str, Any], key: str) -> None:
+    for name, value in settings.items():
+        if not hasattr(config, name):
+            raise InputError(f"{key}.{name}", repr(value), f"a setting of {type(config).__name__}", near(name, config.to_dict()) or "take it out")
+        part = getattr(config, name)
+        if isinstance(value, Mapping) and hasattr(part, "to_dict"):
+            _check_known(part, value, f"{key}.{name}")
 
 
 def merged(said: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from synthrad.files import file_digest, read_facts, write_durably
 from synthrad.lineage import project_folder
-from synthrad.nets.loading import HUB_FILES, HUB_ID
+from synthrad.nets.loading import HUB_FILES, HUB_ID, local_path
 
 KEPT = "weights.json"  # digests of files that were read, in the project's folder
 FOR_READERS = (".md", ".png", ".jpg")  # files of a folder that no net reads
@@ -32,7 +33,7 @@ def said_of(weights: str) -> str:
     Args:
         weights: a path, or `owner/name` of the Hugging Face hub, as `nets.loading.locate` takes it.
     """
-    path = Path(weights).expanduser()
+    path = local_path(weights)
     if path.is_file():
         return f"sha256:{_digests([path])[0]}"
     if path.is_dir():
@@ -66,11 +67,12 @@ def _digests(files: Sequence[Path]) -> list[str]:
 
 
 def _keep(new: Mapping[str, list[Any]]) -> None:
-    """Add to what is kept; of two processes that write at once one may lose its digests, which are then computed again."""
+    """Add to what is kept; of two processes that write at once one may lose its digests, and where nothing can be written all are: they are computed again."""
     path = project_folder() / KEPT
     known = read_facts(path)
     if any(known.get(k) != v for k, v in new.items()):
-        write_durably(path, json.dumps({**known, **new}, indent=1).encode())
+        with suppress(OSError):
+            write_durably(path, json.dumps({**known, **new}, indent=1).encode())
 
 
 def _revision(hub_id: str) -> str | None:

@@ -259,7 +259,7 @@ class Study(Part):
     def _parts_fit(self) -> Study:
         for kind in ("sources", "arms", "tasks", "external", "seen"):
             for name in getattr(self, kind):
-                if not re.match(NAME, name):
+                if not re.fullmatch(NAME, name):
                     raise ValueError(f"{kind}: {name!r} is used as a folder name: lower case, digits and _ only")
         for name, arm in self.arms.items():
             if arm.strategy != "RealOnly" and arm.source not in self.sources:

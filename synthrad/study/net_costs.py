@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from synthrad.class_paths import arguments_of
@@ -21,12 +21,15 @@ COLUMNS = ("task", "net", "weights", "metric", "score", "parameters", "of them t
 def weights_of(net: Net) -> str:
     """What a net of a study begins with and what of it learns: "random" or the name of its weights, and its `tuning` where not all of it does.
 
-    Of a local path the last part alone is told: reports are shared.
+    Of a local path, which is all that is no hub id, the last part alone is told: reports are shared.
     """
     import synthrad.nets
+    from synthrad.nets.loading import HUB_ID, SUFFIXES
 
     given = net.init_args.get("weights")
-    begins = "random" if given in NO_WEIGHTS else str(given) if not str(given).startswith((".", "/", "~")) else PurePath(str(given)).name
+    text = str(given)
+    on_hub = HUB_ID.match(text) and not text.startswith(".") and not text.endswith(SUFFIXES) and not Path(text).exists()
+    begins = "random" if given in NO_WEIGHTS else text if on_hub else PureWindowsPath(text).name  # which knows either slash
     tuning = {"tuning": "full", **arguments_of(getattr(synthrad.nets, net.class_path.rsplit(".", 1)[-1])), **net.init_args}["tuning"]
     return begins if tuning == "full" else f"{begins}, {tuning}"
 

@@ -48,7 +48,7 @@ def import_cases(folder: Path, rows: OutsideArm, manifest: Manifest, plan: Plan,
         InputError: predictions that lack a test case, hold another one, or one of another size or with another label.
     """
     task = rows.task
-    if not re.match(NAME, net):
+    if not re.fullmatch(NAME, net):
         raise InputError("--net", repr(net), "lower case letters, digits and _ only: it is a folder's name")
     if net in task.nets:
         raise InputError("--net", repr(net), f"another name: task {rows.task_name!r} has a net of that name, which the study trains itself")
@@ -166,16 +166,19 @@ def _answered(rows: OutsideArm, data: FusionDataModule, predictions: Path, manif
 
 
 def read_probabilities(path: Path, classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Case -> [K] probabilities of a table with the columns case and `classes`.
+    """Case -> [K] probabilities of a table with the columns case and `classes`, in float32 as those of our own fits are: a threshold that is one of them
+    must compare as equal to it.
 
     Raises:
-        InputErrors: missing or unknown columns, a case twice, a cell that is no probability.
+        InputError: rows longer than the header, missing or unknown columns, a case twice, a cell that is no probability.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e:
         found = "a folder" if path.is_dir() else "no such file" if not path.exists() else f"no table ({' '.join(str(e).split())[:120]})"
         raise InputError(str(path), found, f"a CSV with the columns case, {', '.join(classes)}") from e
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cell of longer rows for their names
+        raise InputError(str(path), "rows with more cells than the header", f"a cell for each of {', '.join(map(str, table))}", "take commas at the ends of lines out")
     wanted = ("case", *classes)
     faults = [f"column {c!r}: missing" for c in wanted if c not in table]
     faults += [f"column {c!r}: unknown{f'; {hint}' if (hint := near(str(c), wanted)) else ''}; take it out" for c in table if c not in wanted]
@@ -188,7 +191,7 @@ def read_probabilities(path: Path, classes: Sequence[str]) -> dict[str, np.ndarr
         faults.append(f"row {i + 2}, column {classes[k]!r}: found {table[classes[k]][i]!r}, expected a probability from 0 to 1")
     if faults:
         raise InputErrors(str(path), faults)
-    return dict(zip(table["case"], values, strict=True))
+    return dict(zip(table["case"], values.astype(np.float32), strict=True))
 
 
 Tested = list[tuple[str, Manifest, Any, list[str]]]  # external name ("" = own), its rows, their HeldOutCases, their names
@@ -247,7 +250,7 @@ class Outside:
     """What a run folder holds of nets that were trained elsewhere.
 
     Args:
-        cases: their rows, None without any. fits: a mapping an import, as fit.json is, whose costs are None. stale: imports of another configuration.
+        cases: their rows, None without any. fits: a mapping an import, as fit.json is, whose costs are None. stale: imports of another configuration, or whose table is gone.
     """
 
     cases: pd.DataFrame | None
@@ -256,17 +259,19 @@ class Outside:
 
 
 def read_outside(folder: Path, study: Study, manifest: Manifest, plan: Plan) -> Outside:
-    """All imports that are of the study as its file is now."""
+    """All imports that are of the study as its file is now; folders that are no seed's (a copy called seed0_old) are none."""
     paths, fits, stale = [], [], []
     places = sorted(folder.glob(IMPORTS))
     known = row_identities(study, manifest, plan) if places else {}
     for path in places:
         task, net, arm, seed = path.relative_to(folder / FOLDER).parts[:4]
-        facts = read_facts(path)
-        if known.get((task, arm)) != facts.get("identity", "") or int(seed[4:]) >= study.seeds:
+        if not re.fullmatch(r"seed(0|[1-9]\d*)", seed):
+            continue
+        facts, table = read_facts(path), path.with_name("cases.parquet")
+        if known.get((task, arm)) != facts.get("identity", "") or int(seed[4:]) >= study.seeds or not table.is_file():
             stale.append(f"{task}/{net}/{arm}/{seed}")
             continue
-        paths.append(path.with_name("cases.parquet"))
+        paths.append(table)
         fits.append({**dict.fromkeys(UNKNOWN), **facts, "outside": True, "task": task, "net": net + MARK, "arm": arm, "seed": int(seed[4:])})
     return Outside(read_cases(paths) if paths else None, tuple(fits), tuple(stale))
 
@@ -305,7 +310,7 @@ def banners(outside: Outside, reference: str) -> list[str]:
             + (f" Not compared, because its {reference} was not imported for the same seeds: {', '.join(lonely)}." if lonely else "")
             + (f" Predictions of one arm and seed were imported up to {looks} times: the test images may have been used to choose." if looks > 1 else ""))
     if outside.stale:
-        lines.append(f"Imported predictions are not shown, because the study or its data changed since: {_few(outside.stale)}. Export, train and import again.")
+        lines.append(f"Imported predictions are not shown, because the study or its data changed since or their cases.parquet is gone: {_few(outside.stale)}. Export, train and import again.")
     return lines
 
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, folder: Path, study: Study, manifest: Manifest
     """
     from synthrad.study.outside_layouts import outside_arm, with_pool
 
-    rows = with_pool(outside_arm(study, manifest, plan, args.task or study.endpoint.task, args.arm, args.seed), folder, graph)
+    rows = with_pool(outside_arm(study, manifest, plan, study.endpoint.task if args.task is None else args.task, args.arm, args.seed), folder, graph)
     if args.verb == "export":
         return _export(args, rows, manifest)
     from synthrad.study.outside_cases import import_cases

@@ -33,7 +33,7 @@ from synthrad.study.standing import pool_state
 if TYPE_CHECKING:
     from synthrad.datamodules.fusion import FusionDataModule
 
-VERSION = 1  # raise by hand when the pixels or the names of exported cases change
+VERSION = 2  # raise by hand when the pixels or the names of exported cases change
 FIRST_ID, LAST_ID, TAKEN = 501, 999, 10  # of nnU-Net's datasets: three digits, the first ten are the Medical Segmentation Decathlon's
 RESERVED = ("background", "ignore")  # labels that mean something else to nnU-Net
 TABLE, SPLIT, FACTS = "cases.csv", "split.csv", "export.json"
@@ -82,14 +82,16 @@ class OutsideArm:
         return tuple(self.task.classes or manifest.info.classes) if self.task.kind == "classification" else ()
 
     def names(self, rows: Manifest, prefix: str) -> list[str]:
-        """A name for each held-out row: its place, and 10 digits that only this project's key, this arm, seed and image give.
+        """A name for each row: 10 digits that only this project's key, this arm, seed and image give, and before them their rank among the rows.
 
-        Nobody reads a patient from it, and predictions for another arm, seed or image are told by it. No `_0000` is in it: many a script takes a channel
+        A manifest's order may follow labels; that of the names, in which cases are written, does not. Nobody reads a patient from a name, and predictions for another arm, seed or image are told by it. No `_0000` is in it: many a script takes a channel
         off a file's name by removing just that.
         """
         about, key = f"case of {self.identity} seed {self.seed}", project_key()
         tags = {d: min(hash_values(rows.info.id, about, [d], key))[:10] for d in set(rows.column("digest"))}
-        return [f"{prefix}{i + 1:05d}-{tags[d]}" for i, d in enumerate(rows.column("digest"))]
+        digests = list(rows.column("digest"))
+        place = np.argsort(np.argsort([tags[d] for d in digests], kind="stable"))
+        return [f"{prefix}{place[i] + 1:05d}-{tags[d]}" for i, d in enumerate(digests)]
 
 
 def outside_arm(study: Study, manifest: Manifest, plan: Plan, task: str, arm: str, seed: int) -> OutsideArm:
@@ -162,7 +164,8 @@ class OutsideCase:
 
 
 def outside_cases(rows: OutsideArm) -> Iterator[OutsideCase]:
-    """Training, validation and test images in this order, each row of the fused table a case, repeated ones as often as they are."""
+    """Training, validation and test images in this order, each row of the fused table a case, repeated ones as often as they are; of each
+    set in the order of their names."""
     data = rows.data()
     data.setup("fit")
     data.setup("test")
@@ -172,16 +175,19 @@ def outside_cases(rows: OutsideArm) -> Iterator[OutsideCase]:
     place = {k: list(data.layers).index(k) for k in rows.layers(data.real)}, {c: data.classes.index(c) for c in rows.classes(data.real)}
 
     def every() -> Iterator[OutsideCase]:
-        names, pictures = [f"train{i + 1:05d}" for i in range(len(train))], train.pictures()
-        first = dict(zip(reversed(pictures), reversed(names), strict=True))
-        for i, name in enumerate(names):
-            copied = "" if first[pictures[i]] == name else first[pictures[i]]
-            yield _case(name, "train", train[i, 0], deep, place, _row(data.train, i, "", copied))
+        pictures, first = train.pictures(), {}
+        for i, name in _by_name(rows.names(data.train, "train")):
+            copied = first.setdefault(pictures[i], name)
+            yield _case(name, "train", train[i, 0], deep, place, _row(data.train, i, "", "" if copied == name else copied))
         for split, external, manifest, cases in held:
-            for i, name in enumerate(rows.names(manifest, f"{split}{f'_{external}' if external else ''}")):
+            for i, name in _by_name(rows.names(manifest, f"{split}{f'_{external}' if external else ''}")):
                 yield _case(name, split, cases[i], deep, place if split == "val" else ({}, {}), _row(manifest, i, external, ""))
 
     yield from progress(every(), desc="writing images", total=len(train) + sum(len(d) for *_, d in held), unit="image")
+
+
+def _by_name(names: Sequence[str]) -> list[tuple[int, str]]:
+    return sorted(enumerate(names), key=lambda place: place[1])
 
 
 def _case(name: str, split: str, case: Any, deep: bool, place: tuple[Mapping[str, int], Mapping[str, int]], row: Mapping[str, Any]) -> OutsideCase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from synthrad.errors import InputError
 from synthrad.files import write_durably
 from synthrad.manifest_table import SPLITS
 from synthrad.records import Manifest
+from synthrad.study.description import Study
 from synthrad.study.pooling import SEEDING
+from synthrad.study.settling import precisions_of, settled
 from synthrad.study.study_file import load_study
 
 COMMON = (0.02, 0.98)  # share of images with a structure, between which a split keeps its share (as `synthrad prepare` does)
@@ -60,14 +63,16 @@ def write_replicates(study_file: Path, number: int, out: Path, data: Path) -> li
     """Write OUT/<study>_r<k>.yaml and DATA/<dataset>_<study>_r<k> for k = 1 .. number; what is there already is left.
 
     Replicate k has the split of seed k, generators trained from seed k (`--seed_everything`) and draws of seed + k. An imported
-    source stays as it is.
+    source stays as it is. What `precision: auto` stands for is settled here, once for all of them (as the first one's file has it, if that is there): they are
+    pooled, whatever machines they run on.
 
     Returns:
         The study files.
     """
     if number < 2:
         raise InputError("--number", f"{number}", "two or more replicates; five or more for a p-value")
-    study, raw = load_study(study_file), read_yaml(study_file, "a study file")
+    study = load_study(study_file)
+    raw = _with_precision(read_yaml(study_file, "a study file"), study, precisions_of(out / f"{study.name}_r1.yaml"))
     real = Manifest.read(study.manifest)
     files = []
     for k in range(1, number + 1):
@@ -84,6 +89,13 @@ def write_replicates(study_file: Path, number: int, out: Path, data: Path) -> li
         write_durably(path, told.encode())
         files.append(path)
     return files
+
+
+def _with_precision(raw: dict[str, Any], study: Study, before: Mapping[str, str]) -> dict[str, Any]:
+    """The study file with a precision for every task that says auto, or nothing."""
+    asked = {name: task.model_copy(update={"precision": before.get(name, "auto")}) for name, task in study.tasks.items() if task.precision == "auto"}
+    found = settled(study.model_copy(update={"tasks": asked})).tasks
+    return {**raw, "tasks": {name: {**said, "precision": found[name].precision} if name in found else said for name, said in raw["tasks"].items()}}
 
 
 def _of(raw: dict[str, Any], name: str, k: int, manifest: str) -> dict[str, Any]:

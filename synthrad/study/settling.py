@@ -24,7 +24,7 @@ def settled(study: Study, folder: Path | None = None, on_cluster: bool = False) 
     """
     if all(task.precision != "auto" for task in study.tasks.values()):
         return study
-    before = _said(folder)
+    before = {} if folder is None else precisions_of(folder / "study.yaml")
     tasks = {}
     for name, task in study.tasks.items():
         if task.precision == "auto":
@@ -38,11 +38,10 @@ def told(asked: Study, study: Study) -> list[str]:
     return [f"task {name}: precision {task.precision} (precision: auto)" for name, task in study.tasks.items() if asked.tasks[name].precision == "auto"]
 
 
-def _said(folder: Path | None) -> dict[str, Any]:
-    """Task -> its precision in the run folder's study.yaml."""
-    if folder is None or not (folder / "study.yaml").is_file():
-        return {}
-    tasks = (read_yaml(folder / "study.yaml", "the file as `synthrad study run` wrote it") or {}).get("tasks") or {}
+def precisions_of(path: Path) -> dict[str, Any]:
+    """Task -> its precision, of those that a study file says; none where there is no such file."""
+    said = read_yaml(path, "the file as synthrad wrote it") if path.is_file() else None
+    tasks = said.get("tasks") or {} if isinstance(said, dict) else {}
     return {name: task.get("precision") for name, task in tasks.items() if task.get("precision") in ("32-true", "bf16-mixed", "16-mixed")}
 
 

@@ -83,8 +83,12 @@ def check_finite(loss: Tensor, step: int) -> Tensor:
 
 
 def log_loss(task: LightningModule, loss: Tensor, images: int) -> None:
-    """Log train/loss at the steps that the loggers write, of which they keep that step's value alone: what is logged in between would cost and be dropped."""
-    if (task.global_step + 1) % task.trainer.log_every_n_steps == 0:
+    """Log train/loss at the steps that the loggers write, of which they keep that step's value alone: what is logged in between would cost and be dropped.
+
+    Where a callback of the trainer monitors it (EarlyStopping, ModelCheckpoint), at every step; with log_every_n_steps 0, at none.
+    """
+    every = task.trainer.log_every_n_steps
+    if (every and (task.global_step + 1) % every == 0) or any(getattr(c, "monitor", None) == "train/loss" for c in task.trainer.callbacks):
         task.log("train/loss", loss, batch_size=images)
 
 

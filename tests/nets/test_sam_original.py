@@ -86,3 +86,12 @@ def test_other_files_are_refused_in_one_message(tmp_path):
     torch.save({"image_encoder.layers.0.conv.weight": torch.zeros(1)}, tmp_path / "mobile.pt")
     with pytest.raises(InputError, match="without image_encoder.pos_embed"):
         SamNet(weights=str(tmp_path / "mobile.pt"))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("image_encoder.pos_embed", (1, 4)), ("image_encoder.blocks.0.attn.rel_pos_h", (7,)), ("image_encoder.blocks.0.attn.rel_pos_h", (7, 0)),
+                                             ("image_encoder.patch_embed.proj.weight", ()), ("mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight", (0, 8))])
+def test_tensors_of_wrong_shapes_are_refused_in_one_message(tmp_path, name, shape):
+    _, file, state = saved(tmp_path)
+    torch.save({**state, name: torch.zeros(shape)}, file)
+    with pytest.raises(InputError, match="model.net.weights.*with tensors whose shapes are not SAM's"):
+        SamNet(weights=str(file), settings=HEADS)

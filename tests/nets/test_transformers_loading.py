@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from synthrad.errors import InputError
+from synthrad.nets.loading import locate
 from synthrad.nets.transformers_loading import fit_input, load_model, resized_positions, source_of
+from synthrad.nets.weight_files import said_of
 
 SMALL = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "image_size": 28, "patch_size": 14}
 MEAN, SD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]
@@ -98,6 +100,22 @@ def test_random_weights_come_from_settings_alone_and_unknown_ones_are_refused():
     assert load_model("AutoModel", "None", SMALL, channels=2).embeddings.patch_embeddings.projection.weight.shape == (16, 2, 14, 14)
     with pytest.raises(InputError, match="did you mean dinov2"):
         load_model("AutoModel", None, {"model_type": "dinov22"}, channels=1)
+    for kind in ("AutoModel", {"vit": "ViTModel"}):
+        with pytest.raises(InputError, match=r"model.net.settings: found model_type \['vit'\]"):
+            load_model(kind, None, {"model_type": ["vit"]}, channels=1)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "bert", "t5"])
+def test_models_that_see_no_pictures_are_refused_before_they_are_built(model_type):
+    with pytest.raises(InputError, match=f"model_type '{model_type}', which sees no pictures"):
+        load_model("AutoModel", None, {"model_type": model_type}, channels=1)
+
+
+def test_unknown_settings_are_refused_with_what_may_be_meant():
+    with pytest.raises(InputError, match=r"(?s)model.net.settings.hidden_sise: found 3; expected a setting of Dinov2Config.*did you mean hidden_size"):
+        load_model("AutoModel", None, {**SMALL, "hidden_sise": 3}, channels=1)
+    with pytest.raises(InputError, match=r"model.net.settings.vision_config.nonsense: found 3; expected a setting of CLIPVisionConfig"):
+        load_model("AutoModel", None, {"model_type": "clip", "vision_config": {"nonsense": 3}}, channels=1)
 
 
 def test_a_hub_id_that_is_not_here_fails_at_once_and_one_that_is_here_is_found(tmp_path, monkeypatch):
@@ -105,6 +123,10 @@ def test_a_hub_id_that_is_not_here_fails_at_once_and_one_that_is_here_is_found(t
         load_model("AutoModel", "nobody/nothing", None, channels=1)
     with pytest.raises(InputError, match="no file or folder"):
         source_of("nowhere/model.safetensors", "model.net.weights")
+    for find in (source_of, locate):
+        with pytest.raises(InputError, match="model.net.weights: found no file or folder .*~nouser/x.pth"):
+            find("~nouser/x.pth", "model.net.weights")
+    assert said_of("~nouser/x.pth") == "~nouser/x.pth"
     revision = tmp_path / "models--some--net" / "snapshots" / "abc"
     revision.mkdir(parents=True)
     (revision / "config.json").write_text("{}")

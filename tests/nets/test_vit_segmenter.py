@@ -83,8 +83,8 @@ def test_clear_errors(folders):
         VitSegmenter(settings=settings("vit", num_hidden_layers=2))
     with pytest.raises(InputError, match="rising numbers of 0 to 3"):
         VitSegmenter(weights=folders["vit"], head="linear", blocks=[5])
-    with pytest.raises(InputError, match="model_type bert"):
-        VitSegmenter(settings={"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2})
+    with pytest.raises(InputError, match="model_type resnet; expected one of dinov2"):
+        VitSegmenter(settings={"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]})
     with pytest.raises(InputError, match="did you mean"):
         VitSegmenter("vit_smal_patch14_dinov2")
     with pytest.warns(UserWarning, match="random features"):

@@ -25,6 +25,15 @@ def test_a_file_is_what_it_holds(tmp_path):
     assert said_of(str(tmp_path / "moved.pth")) != before
 
 
+def test_a_project_that_cannot_be_written_keeps_no_digests(tmp_path, monkeypatch):
+    file = tmp_path / "net.pth"
+    file.write_bytes(b"one")
+    said = said_of(str(file))
+    (tmp_path / "no_folder").write_text("")
+    monkeypatch.setenv("SYNTHRAD_PROJECT", str(tmp_path / "no_folder"))
+    assert said_of(str(file)) == said == f"sha256:{file_digest(file)}"
+
+
 def test_a_folder_is_its_names_and_contents_but_for_what_no_net_reads(tmp_path):
     folder = tmp_path / "hub"
     (folder / ".cache").mkdir(parents=True)

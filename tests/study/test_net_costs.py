@@ -25,6 +25,15 @@ def test_a_row_a_net_with_the_references_score_and_median_cost():
     ("SamNet", {}, "random, frozen"),
     ("VitSegmenter", {"weights": "facebook/dinov2-small"}, "facebook/dinov2-small"),
     ("VitSegmenter", {"weights": "/home/someone/nets/dinov2", "tuning": "lora"}, "dinov2, lora"),
-    ("TunedClassifier", {"weights": "./dinov2", "tuning": "full"}, "dinov2")])
-def test_what_a_net_begins_with_is_told_without_the_folder_it_lay_in(class_path, given, words):
+    ("TunedClassifier", {"weights": "./dinov2", "tuning": "full"}, "dinov2"),
+    ("TimmNet", {"weights": "timm/resnet18.a1_in1k"}, "timm/resnet18.a1_in1k"),
+    ("TimmNet", {"weights": "hospital_smith/resnet.pth"}, "resnet.pth"),
+    ("TimmNet", {"weights": "weights/hospital_smith/resnet"}, "resnet"),
+    ("TimmNet", {"weights": "hospital_smith/here"}, "here"),
+    ("TimmNet", {"weights": "~someone/nets"}, "nets"),
+    ("TimmNet", {"weights": "C:/Users/someone/x.pth"}, "x.pth"),
+    ("TimmNet", {"weights": "C:\\Users\\someone\\x.pth"}, "x.pth")])
+def test_what_a_net_begins_with_is_told_without_the_folder_it_lay_in(class_path, given, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hospital_smith/here").mkdir(parents=True)
     assert weights_of(Net(class_path=class_path, init_args=given)) == words

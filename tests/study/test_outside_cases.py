@@ -149,6 +149,18 @@ def test_probabilities_become_cases_with_thresholds_of_validation(lab):
     assert len(found) == 2 * len(real.where(split="test"))
 
 
+def test_probabilities_that_equal_their_threshold_are_positive(lab):
+    real = Manifest.read("real")
+    known = {r.digest: dict(zip(real.info.classes, r.labels, strict=True)) for r in real}
+    path, rows = answer(lab)
+    images = {r["case"]: r["image"] for r in rows_of(lab / "exports/find-real_only-0/cases.csv")}
+    write(path, [{**r, **{c: 0.6 if known[images[r["case"]]][c] == 1 else 0.2 for c in ("caries", "implant")}} for r in rows])  # 0.6 is less in float64 than in float32
+    assert bring(path, net="perfect", task="find") == 0
+    found = cases("perfect", task="find")
+    for name, part in found.dropna(subset="target").groupby("class_name"):
+        assert set(part["target"]) == {0, 1} and ((part["probability"] >= part["threshold"]) == (part["target"] == 1)).all(), name
+
+
 def test_without_validation_cases_there_is_no_threshold(lab, capsys):
     path, rows = answer(lab, splits=("test",))
     assert bring(path, net="other", task="find") == 0
@@ -199,7 +211,7 @@ def test_pictures_that_do_not_fit_are_refused_and_nothing_is_kept(lab, capsys, c
 def test_the_wrong_arm_seed_net_or_place_is_named(lab, capsys):
     home = draw(lab)
     for argv, said in (({"arm": "matched"}, "exported for task 'draw', arm 'real_only', seed 0"), ({"seed": 1}, "exported for task 'draw', arm 'real_only', seed 0"),
-                       ({"net": "unet"}, "which the study trains itself"), ({"net": "nn U-Net"}, "lower case letters"), ({"arm": "lost"}, "one of matched, "),
+                       ({"net": "unet"}, "which the study trains itself"), ({"net": "nn U-Net"}, "lower case letters"), ({"net": "nn\n"}, "lower case letters"), ({"arm": "lost"}, "one of matched, "),
                        ({"task": "paint"}, "one of draw, find"), ({"task": "find", "net": "other"}, "a CSV with the columns case, caries, implant")):
         assert bring(home, **argv) == 2
         assert said in capsys.readouterr().err
@@ -221,6 +233,8 @@ def test_tables_that_do_not_fit_are_refused(lab, capsys):
     refused([{**r, "cares": "0"} for r in rows], "column 'cares': unknown; did you mean", "caries")
     refused([*rows, {**rows[0], "case": "someone"}], "1 row of no test case (someone)")
     refused(rows[:-1], "7 of 8")
+    path.write_text("\n".join(line if k == 0 else f"{line},0.5" for k, line in enumerate(path.read_text().splitlines())))
+    assert bring(path, net="other", task="find") == 2 and "rows with more cells than the header" in capsys.readouterr().err
     assert bring(lab / "none.csv", net="other", task="find") == 2 and "no such file" in capsys.readouterr().err
 
 
@@ -354,6 +368,13 @@ def test_the_report_shows_it_as_another_net_until_the_study_changes(lab, capsys)
     found = read_outside(run, *opened("tiny.yaml"))
     assert found.stale == ("draw/nnunet/matched/seed0",) and len(found.fits) == 5 and max(f["imports"] for f in found.fits) == 2
     assert not ((found.cases["task"] == "draw") & (found.cases["arm"] == "matched") & (found.cases["seed"] == 0)).any()
+    for stray in ("seed0_old", "seed00"):
+        shutil.copytree(run / "outside/draw/nnunet/real_only/seed0", run / "outside/draw/nnunet/real_only" / stray)
+    again = read_outside(run, *opened("tiny.yaml"))
+    assert again.stale == found.stale and again.fits == found.fits and len(again.cases) == len(found.cases)
+    (run / "outside/draw/nnunet/real_only/seed1/cases.parquet").unlink()
+    again = read_outside(run, *opened("tiny.yaml"))
+    assert set(again.stale) == {*found.stale, "draw/nnunet/real_only/seed1"} and len(again.fits) == 4
     write_study(lab, seeds=1)
     assert {f["seed"] for f in read_outside(run, *opened("tiny.yaml")).fits} == {0}, "of seeds that the study no longer has nothing is shown"
     write_study(lab, size=[16, 16])

@@ -76,8 +76,9 @@ def test_an_arm_keeps_the_rules_of_nnunet_and_the_rows_of_our_fit(lab, tmp_path,
     data.setup("fit")
     fused = data.train
     train = [r for r in table.values() if r["split"] == "train"]
-    assert [r["image"] for r in train] == list(fused.column("digest")) and [r["subject"] for r in train] == list(fused.column("subject"))
-    assert split["train"] == [r["case"] for r, mask in zip(train, fused.column("mask:tooth"), strict=True) if mask], "a row without a mask is in no dataset"
+    assert sorted((r["image"], r["subject"]) for r in train) == sorted(zip(fused.column("digest"), fused.column("subject"), strict=True))
+    masks = dict(zip(fused.column("digest"), fused.column("mask:tooth"), strict=True))
+    assert split["train"] == [r["case"] for r in train if masks[r["image"]]], "a row without a mask is in no dataset"
     assert f"{len(cases['imagesTr'])}" == str(sum(map(len, split.values()))) and "without a known mask left out" in said and "fold 0" in said
 
     assert {table[c]["source"] for c in (*split["val"], *cases["imagesTs"])} == {"real"}
@@ -126,7 +127,9 @@ def test_a_windowed_set_is_written_deep(lab, tmp_path):
     path = write_study(tmp_path, "windowed_study", manifest=str(tmp_path / "windowed"), sources={}, arms={"real_only": {"strategy": "RealOnly"}})
     assert study("export", path, "--arm", "real_only", "--to", "folder", "--out", tmp_path / "out") == 0
     first = next(r for r in rows_of(tmp_path / "out/split.csv") if r["split"] == "train")
-    greys, source = pixels(tmp_path / "out" / first["image:image"]).astype(float), pixels(real[0].channels[0]).astype(float)
+    image = next(r["image"] for r in rows_of(tmp_path / "out/cases.csv") if r["case"] == first["case"])
+    shown = next(r for r in real if r.digest == image)
+    greys, source = pixels(tmp_path / "out" / first["image:image"]).astype(float), pixels(shown.channels[0]).astype(float)
     assert np.abs(greys / 65535 - np.clip((source - 80) / 120, 0, 1)).max() < 1e-4
     assert json.loads((tmp_path / "out/export.json").read_text())["greys"] == 65535
 
@@ -153,15 +156,18 @@ def test_a_plain_folder_of_a_classification(lab, tmp_path, capsys):
     assert all(r["label:caries"] == r["label:implant"] == "" for r in table if r["split"] == "test")
     assert all((tmp_path / "out" / r["image:image"]).is_file() for r in table)
     val = real.where(split="val")
-    assert [r["label:implant"] for r in table if r["split"] == "val"] == ["" if np.isnan(v) else f"{v:g}" for v in val.column("label:implant")]
+    images = {r["case"]: r["image"] for r in rows_of(tmp_path / "out/cases.csv")}
+    known = {d: "" if np.isnan(v) else f"{v:g}" for d, v in zip(val.column("digest"), val.column("label:implant"), strict=True)}
+    assert {images[r["case"]]: r["label:implant"] for r in table if r["split"] == "val"} == known and len(set(known.values())) > 1
     assert "these are images of patients" in capsys.readouterr().out
 
 
 def test_a_plain_folder_of_masks_leaves_unknown_ones_blank(lab, tmp_path):
     assert study("export", "tiny.yaml", "--arm", "real_only", "--to", "folder", "--out", tmp_path / "out") == 0
     table = rows_of(tmp_path / "out/split.csv")
-    known = Manifest.read("real").where(split="train").column("mask:tooth") != ""
-    assert [bool(r["mask:tooth"]) for r in table if r["split"] == "train"] == known.tolist() and not known.all()
+    train, images = Manifest.read("real").where(split="train"), {r["case"]: r["image"] for r in rows_of(tmp_path / "out/cases.csv")}
+    known = dict(zip(train.column("digest"), train.column("mask:tooth") != "", strict=True))
+    assert {images[r["case"]]: bool(r["mask:tooth"]) for r in table if r["split"] == "train"} == known and not all(known.values())
     assert not any(r["mask:tooth"] for r in table if r["split"] == "test")
     assert all((tmp_path / "out" / r["mask:tooth"]).is_file() for r in table if r["mask:tooth"])
 
@@ -182,10 +188,27 @@ def test_names_say_nothing_of_patients_and_tell_arms_and_seeds_apart(lab, tmp_pa
     assert not set(names["first"]) & {r["case"] for r in rows_of(tmp_path / "other/cases.csv")}
 
 
+def test_the_order_of_cases_says_nothing_of_the_manifests(lab, tmp_path):
+    real = make(tmp_path / "sorted", rows=60)
+    Manifest(real.table.sort_values("label:caries", kind="stable", ignore_index=True), real.info).write(tmp_path / "sorted")
+    path = write_study(tmp_path, "sorted_study", manifest=str(tmp_path / "sorted"), sources={}, arms={"real_only": {"strategy": "RealOnly"}})
+    assert study("export", path, "--arm", "real_only", "--task", "find", "--to", "folder", "--out", tmp_path / "out") == 0
+    labels = {r.digest: r.labels[0] for r in Manifest.read(tmp_path / "sorted")}
+    table = rows_of(tmp_path / "out/cases.csv")
+    for split in ("train", "test"):
+        mine = [r for r in table if r["split"] == split]
+        assert [r["case"] for r in mine] == sorted(r["case"] for r in mine)
+        assert [int(r["case"].removeprefix(split).split("-")[0]) for r in mine] == list(range(1, len(mine) + 1))
+        tags = [r["case"].split("-")[1] for r in mine]
+        assert tags == sorted(tags), "a number is the rank of the keyed digits and tells no more than they do"
+        assert [labels[r["image"]] for r in mine] != sorted((labels[r["image"]] for r in mine), key=lambda v: (v is None, v))
+
+
 REFUSED = {
     "arm": (["--arm", "matchd", "--to", "folder"], "did you mean matched"),
     "no rows": (["--arm", "nothing", "--to", "folder"], "it equals real_only"),
     "task": (["--arm", "matched", "--task", "teeth", "--to", "folder"], "one of draw, find"),
+    "empty task": (["--arm", "matched", "--task", "", "--to", "folder"], "one of draw, find"),
     "seed": (["--arm", "matched", "--to", "folder", "--seed", "2"], "0 to 1"),
     "kind": (["--arm", "matched", "--to", "nnunet", "--task", "find"], "--to folder"),
     "low id": (["--arm", "matched", "--to", "nnunet", "--dataset-id", "10"], "11 to 999"),

@@ -9,7 +9,9 @@ from tiny_set import make
 from synthrad.__main__ import main
 from synthrad.errors import InputError
 from synthrad.records import Manifest
+from synthrad.study import settling
 from synthrad.study.replicating import resplit, write_replicates
+from synthrad.study.study_file import load_study
 
 
 def test_replicates_are_written_and_their_splits_differ(tmp_path, monkeypatch, capsys):
@@ -33,6 +35,18 @@ def test_replicates_are_written_and_their_splits_differ(tmp_path, monkeypatch, c
         splits.append(tuple(mine.column("split")))
     assert len(set(splits)) == 3 and tuple(real.column("split")) not in splits
     assert main(["study", "replicate", "s.yaml", "--number", "3", "--out", "more"]) == 0  # nothing changes
+
+
+def test_replicates_compute_alike_whatever_machine_writes_or_runs_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset(40).write("real")
+    tasks = {name: {**STUDY["tasks"]["t"], **more} for name, more in (("t", {}), ("asked", {"precision": "auto"}), ("full", {"precision": "32-true"}))}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**STUDY, "tasks": tasks}))
+    wanted = {"t": "bf16-mixed", "asked": "bf16-mixed", "full": "32-true"}
+    for device in ("bf16-mixed", "32-true"):  # the second time on another machine
+        monkeypatch.setattr(settling, "_paying", lambda device=device: device)
+        for path in write_replicates(tmp_path / "s.yaml", 2, tmp_path / "more", tmp_path / "data"):
+            assert {name: task.precision for name, task in settling.settled(load_study(path)).tasks.items()} == wanted
 
 
 def test_a_file_in_the_way_is_kept(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """What both tasks do alike: schedule, checks, rows of the cases table, what TensorBoard gets of a fit."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from synthrad.datamodules.fusion import FusionDataModule
 from synthrad.errors import RunError
 from synthrad.study.fitting import fit_and_test
 from synthrad.tasks import SegmentationTask
-from synthrad.tasks.training import CaseRows, adamw_with_cosine, check_finite, logits
+from synthrad.tasks.training import CaseRows, adamw_with_cosine, check_finite, log_loss, logits
 
 
 class Trainer:
@@ -49,6 +51,15 @@ def test_a_loss_that_is_no_number_stops_the_fit(value):
     assert check_finite(torch.tensor(1.0), 3) == 1
     with pytest.raises(RunError, match="at step 3: lower the learning rate"):
         check_finite(torch.tensor(value), 3)
+
+
+@pytest.mark.parametrize(("every", "monitors", "logged"), [(4, [], [3, 7]), (0, [], []), (0, ["train/loss"], list(range(8))), (4, ["val/dice"], [3, 7]), (50, ["val/dice", "train/loss"], list(range(8)))])
+def test_the_loss_is_logged_where_somebody_reads_it(every, monitors, logged):
+    found = []
+    task = SimpleNamespace(trainer=SimpleNamespace(log_every_n_steps=every, callbacks=[SimpleNamespace(monitor=m) for m in monitors] + [object()]), log=lambda *_, **__: found.append(task.global_step))
+    for task.global_step in range(8):
+        log_loss(task, torch.tensor(1.0), 2)
+    assert found == logged
 
 
 def test_case_rows_exist_after_they_are_settled():
