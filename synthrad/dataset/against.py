@@ -32,8 +32,9 @@ class Against:
 
     @property
     def name(self) -> str:
-        """Of the other set."""
-        return self.theirs.info.name
+        """Of the other set; with its folder where both have one name."""
+        name = self.theirs.info.name
+        return name if name != self.ours.info.name else f"{name} ({self.folder})"
 
     def counts(self) -> dict[str, dict[str, int]]:
         """split of this set -> split of the other, or "any" -> images of this set with a copy there."""

@@ -65,6 +65,13 @@ def test_images_for_validation_and_audits_are_held_out_too(lab, split):
     assert turned.advice()[0].startswith(f"What was trained on mine saw 1 of the {len(found.theirs)} validation and audit images of other") and len(turned.advice()) == 1
 
 
+def test_sets_of_one_name_are_told_apart_by_their_folders(lab):
+    folder, mine = lab
+    (found,) = compared(mine.take([20]), str(folder / "other"))
+    namesake = replace(found, theirs=Manifest(found.theirs.table, replace(found.theirs.info, name=mine.info.name)))
+    assert found.name == "other" and namesake.name == f"mine ({folder / 'other'})"
+
+
 def test_page_of_a_set_without_others_has_no_such_section(lab, tmp_path):
     assert main(["prepare", "check", str(lab[0] / "apart"), "--out", str(tmp_path)]) == 0
     assert "Shared with other sets" not in (tmp_path / "check.html").read_text() and "against" not in json.loads((tmp_path / "check.json").read_text())
