@@ -9,6 +9,7 @@ from phantom_sets import COPIES, write_set
 from synthrad.__main__ import main
 from synthrad.data.phantom import draw_phantom
 from synthrad.dataset.against import compare, read_others
+from synthrad.records import Manifest
 
 
 @pytest.fixture(scope="module")
