@@ -30,7 +30,7 @@ from synthrad.callbacks import (
     newest_valid,
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
-from synthrad.callbacks.precision import check_precision, paying_precision
+from synthrad.callbacks.precision import check_engine, check_precision, paying_precision
 from synthrad.callbacks.predictions import WritePredictions
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
@@ -151,6 +151,7 @@ class SynthradCLI(LightningCLI):
 
             kwargs["strategy"] = named(asked)
         kwargs["plugins"] = [*(settings.get("plugins") or []), DurableCheckpointIO(), *cluster_plugins()]
+        check_engine(settings.get("precision"))
         trainer = super().instantiate_trainer(**kwargs)
         check_precision(settings.get("precision"), trainer)
         world.check(trainer)

@@ -23,6 +23,19 @@ def paying_precision(accelerator: str = "auto") -> str:
     return "32-true"  # nothing was measured there
 
 
+def check_engine(asked: str | int | None) -> None:
+    """Refuse NVIDIA's Transformer Engine, before Lightning looks for it: it computes in 8 bits, and no net here was fitted so.
+
+    Args:
+        asked: as Trainer takes it.
+
+    Raises:
+        InputError: transformer-engine or transformer-engine-float16.
+    """
+    if str(asked).startswith("transformer-engine"):
+        raise InputError("trainer.precision", str(asked), "32-true or bf16-mixed, or 16-mixed on a GPU", "use bf16-mixed")
+
+
 def check_precision(asked: str | int | None, trainer: Trainer) -> None:
     """Refuse float16 on a CPU, of which Lightning makes bfloat16.
 

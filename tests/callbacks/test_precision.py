@@ -18,6 +18,12 @@ def test_float16_on_a_cpu_is_refused_before_the_first_step(tmp_path, capfd):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_transformer_engine_is_refused_before_the_first_step(tmp_path, capfd):
+    make(tmp_path / "real")
+    assert main([*fit_command(tmp_path / "real", tmp_path / "run"), "--trainer.precision=transformer-engine"]) == 2
+    assert "trainer.precision: found transformer-engine; expected 32-true or bf16-mixed" in capfd.readouterr().err and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("asked", [None, "32-true", "bf16-mixed", 32, "64-true"])
 def test_what_a_cpu_has(asked):
     options = {} if asked is None else {"precision": asked}
