@@ -53,7 +53,16 @@ def stored_pixels(header: Dataset, where: str) -> np.ndarray:
     if pixels.shape != shape or depth > (2 if samples == 1 else 1) or 8 * depth < int(number(header, "BitsStored", where) or 0):
         raise InputError(where, "pixel data that decode to another size or depth than the header states",
                          " x ".join(map(str, shape)), AGAIN)
+    _check_stored(header, pixels, where)
     return pixels
+
+
+def _check_stored(header: Dataset, pixels: np.ndarray, where: str) -> None:
+    """A compressed stream holds no overlays in its higher bits: what is there is grey that the header denies."""
+    bits = int(number(header, "BitsStored", where) or 0)
+    compressed = text(header.file_meta, "TransferSyntaxUID") in CODECS and not number(header, "PixelRepresentation", where)
+    if compressed and pixels.dtype.kind == "u" and bits < 8 * pixels.dtype.itemsize and (pixels >> bits).any():
+        raise InputError(where, f"compressed values up to {int(pixels.max())} under BitsStored {bits}", f"at most {(1 << bits) - 1}", AGAIN)
 
 
 def _pixel_data(header: Dataset, where: str) -> bytes:

@@ -125,6 +125,19 @@ def test_lossless_jpeg_of_signed_values_and_of_another_process(tmp_path):
     refused(tmp_path / "d", "another process as JPEG")
 
 
+@pytest.mark.parametrize("syntax", [JPEG_LOSSLESS, JPEG_LS])
+def test_values_beyond_the_stored_bits_of_a_compressed_stream_are_refused(tmp_path, syntax):
+    pixels = np.tile(np.array([0, 1, 4095, 4096], np.uint16), (16, 4))
+    if syntax == JPEG_LOSSLESS:
+        made = encapsulated(dataset(pixels, bits=12), lossless_jpeg(pixels, 16), JPEG_LOSSLESS)
+    else:
+        made = dataset(pixels, bits=16)
+        made.compress(syntax, generate_instance_uid=False)
+        made.BitsStored, made.HighBit = 12, 11
+    made.save_as(tmp_path / "a", enforce_file_format=True)
+    refused(tmp_path / "a", "compressed values up to 4096 under BitsStored 12")
+
+
 def test_other_transfer_syntaxes(tmp_path):
     compressed(square(bits=8), b"\0" * 20, f"{SYNTAX}.4.102").save_as(tmp_path / "a")  # MPEG-4
     refused(tmp_path / "a", "transfer syntax that is not read")
