@@ -1,23 +1,12 @@
 """The folder that a set is made in: other people's files are left alone, a failure leaves the older set, sets appear whole."""
 
-import numpy as np
 import pytest
+from test_writing import INFO, fill
 
 from synthrad.data.drafts import draft_folder
 from synthrad.data.phantom_files import PhantomFolder
-from synthrad.dataset_info import DatasetInfo
 from synthrad.errors import InputError
 from synthrad.records import Manifest
-
-INFO = DatasetInfo("set", "set", layers={"tooth": ("crown", "root")})
-
-
-def fill(folder: PhantomFolder, rows: int = 2) -> None:
-    for row in range(rows):
-        mask = np.zeros((8, 8), np.uint8)
-        mask[:2] = 2
-        folder.add(row, {"image": np.full((8, 8), row, np.uint8)}, {"tooth": mask if row else None}, {"subject": f"s{row}"})
-    folder.columns["split"][:] = "train"
 
 
 def test_a_failure_leaves_the_older_set(tmp_path):
