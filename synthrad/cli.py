@@ -31,7 +31,7 @@ from synthrad.callbacks import (
 )
 from synthrad.callbacks.metrics_file import ResumedCSVLogger
 from synthrad.callbacks.precision import check_engine, check_precision, paying_precision
-from synthrad.callbacks.predictions import WritePredictions
+from synthrad.callbacks.prediction_files import WritePredictions
 from synthrad.callbacks.world_size import WorldSize, cluster_plugins, count_of, refused
 from synthrad.cases import write_cases
 from synthrad.class_paths import allowed_packages

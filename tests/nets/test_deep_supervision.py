@@ -26,7 +26,7 @@ def test_the_loss_is_the_weighted_sum_over_places_and_evaluation_sees_the_head()
     from types import SimpleNamespace
 
     task = SegmentationTask(TwoPlaces(), {"tooth": ("crown", "root")})
-    task.trainer = SimpleNamespace(log_every_n_steps=50, global_step=0, loggers=[])
+    task.trainer = SimpleNamespace(log_every_n_steps=50, global_step=0, loggers=[], callbacks=[])
     image, masks = torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
     loss = task.training_step(SimpleNamespace(image=image, masks=masks), 0)
     fine, coarse = supervised(task.net(image)).logits

@@ -187,7 +187,7 @@ def test_an_external_set_is_reported_and_never_selected_on(lab, tmp_path, monkey
         path = write_study(lab[0], "outside", external={"other_site": str(home / "other")})
         run = open_graph(path, home / "runs")
         if kind == "as it is":  # what `study run` finds before its first job
-            (run / other_sets.FILE).write_text(json.dumps({"findings": [asdict(other_sets.Finding("external.other_site", "unknown", "nobody knows"))]}))
+            (run / other_sets.FILE).write_text(json.dumps({"compared": {}, "findings": [asdict(other_sets.Finding("external.other_site", "unknown", "nobody knows"))]}))
         for argv in (["pool", "made"], ["arms"], ["fit", FIT], ["fit", "find/tiny/real_only"], ["report"]):
             assert job(run, *argv) == 0
         table = read_cases([run / f / f"seed{s}" / "cases.parquet" for f in (FIT, "find/tiny/real_only") for s in range(2)])

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny_set import make
 
-from synthrad.callbacks.predictions import WritePredictions
+from synthrad.callbacks.prediction_files import WritePredictions
 from synthrad.nets import TimmNet
 from synthrad.records import Manifest
 from synthrad.tasks import ClassificationTask
