@@ -19,7 +19,7 @@ from synthrad.files import write_durably
 class WritePredictions(Callback):
     """Writes what a task's `predict_step` gives, name -> Tensor of a batch, below a folder.
 
-    A tensor [B, H, W] of whole numbers is a mask layer: an indexed PNG an image, `LAYER/ROW-DIGEST.png` (0 background, k structure k - 1), in a folder
+    A tensor [B, H, W] of whole numbers is a mask layer: an indexed PNG an image, `LAYER/ROW-DIGEST.png` (0 background, k structure k - 1; on the grid that masks are judged on, to which `data.size` letterboxes pictures), in a folder
     of its own for each external set. A tensor [B] is a column. `predictions.csv` has a row an image: its set ("" = the dataset's own), row and first file in the manifest, and
     every column, a mask's being the path of its PNG.
 
